@@ -1,0 +1,317 @@
+//! Commands: what may be asked of the platform. Everything from outside the core (time, randomness, prices, chain facts) comes in with them.
+
+use crate::amount::Amount;
+use crate::asset::{Asset, AssetPolicy, Halt};
+use crate::broker::{Pair, Price, Side};
+use crate::custody::{Approval, Beneficiary, Block, Branch, Chain, KeyPath, OutPoint, PlanVersion, Wallet};
+use crate::id::{
+    AssetId, BlockHash, ChainId, CommandId, CustomerId, Digest, PlanId, QuoteId, SessionId, TxId, WalletId,
+    WithdrawalId,
+};
+use crate::ledger::{BalanceRule, Owner, TransferReason};
+use crate::wire::Bytes;
+
+/// Who asks, and how a repetition is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody outside: the id is remembered with the request's hash and the answer.
+    Request {
+        /// The command's id, a UUIDv7.
+        id: CommandId,
+        /// SHA-256 of the request as it was sent.
+        request: Digest,
+    },
+    /// A bulk caller: sequences of a session are executed once each, in order.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// One more than the last.
+        sequence: u64,
+    },
+    /// A watcher or worker of ours: its commands are repeatable by what they say.
+    Internal,
+}
+
+/// A command with its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Who asks.
+    pub origin: Origin,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// An output that pays one of our scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The transaction.
+    pub txid: TxId,
+    /// The output.
+    pub vout: u32,
+    /// What it pays.
+    pub amount: Amount,
+    /// The key whose script it pays, byte for byte.
+    pub path: KeyPath,
+    /// Whether it was mined.
+    pub coinbase: bool,
+}
+
+/// A transaction that spends coins of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spend {
+    /// The transaction.
+    pub txid: TxId,
+    /// The coins of ours that it spends.
+    pub inputs: Vec<OutPoint>,
+    /// All its outputs: a malleated twin of ours is known by them.
+    pub outputs: Vec<(Bytes, Amount)>,
+    /// What all its inputs hold, ours or not; `None` where others' inputs are not known.
+    pub fee: Option<Amount>,
+}
+
+/// A block, checked against the header chain by whoever says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectBlock {
+    /// The block. It extends the journalled tip.
+    pub block: Block,
+    /// What it pays us, in block order.
+    pub receipts: Vec<Receipt>,
+    /// What of ours it spends, in block order.
+    pub spends: Vec<Spend>,
+    /// Whether another command follows with more of the same block.
+    pub more: bool,
+}
+
+/// A plan that a worker made, ready to be judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProposePlan {
+    /// The wallet that pays.
+    pub wallet: WalletId,
+    /// The withdrawals paid, in order of their outputs.
+    pub withdrawals: Vec<WithdrawalId>,
+    /// The coins spent.
+    pub inputs: Vec<OutPoint>,
+    /// The input that every version spends; one of `inputs`.
+    pub anchor: OutPoint,
+    /// The first version.
+    pub version: PlanVersion,
+}
+
+/// One transfer of a bulk caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainTransfer {
+    /// The account debited.
+    pub debit: crate::id::AccountId,
+    /// The account credited.
+    pub credit: crate::id::AccountId,
+    /// More than nothing.
+    pub amount: Amount,
+}
+
+/// What may be asked. Each has its own closed list of refusals, in [`crate::refusal`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Time passes.
+    Tick,
+    /// An operator confirms a clock that jumped.
+    ConfirmTime,
+    /// Defines an asset.
+    DefineAsset(Asset),
+    /// Sets an asset's policy.
+    SetAssetPolicy(AssetPolicy),
+    /// Halts an action.
+    Halt(Halt),
+    /// Ends a halt.
+    Resume(Halt),
+    /// Follows a chain. Its first journalled block is `start`: nothing before it concerns us.
+    DefineChain {
+        /// The chain.
+        chain: Chain,
+        /// Where following starts.
+        start: Block,
+    },
+    /// Registers a wallet.
+    RegisterWallet(Wallet),
+    /// Retires a wallet.
+    RetireWallet(WalletId),
+    /// Opens a customer.
+    OpenCustomer(CustomerId),
+    /// Opens a plain ledger's account.
+    OpenAccount {
+        /// Its owner: [`Owner::Plain`] only.
+        owner: Owner,
+        /// Its asset.
+        asset: AssetId,
+        /// What its balance may be.
+        rule: BalanceRule,
+    },
+    /// Posts linked transfers between plain accounts: all of them or none.
+    PostTransfers(Vec<PlainTransfer>),
+    /// Books money that arrived at the bank.
+    BookBankReceipt {
+        /// The bank's reference: unique for ever.
+        reference: String,
+        /// The asset, of kind fiat.
+        asset: AssetId,
+        /// What arrived.
+        amount: Amount,
+        /// Whom it is for: a customer, or the house's inventory.
+        beneficiary: Beneficiary,
+    },
+    /// Hands out a wallet's next address. The script comes with the command: the engine derives it for the index that the
+    /// writer is about to hand out.
+    IssueAddress {
+        /// The wallet.
+        wallet: WalletId,
+        /// Which branch.
+        branch: Branch,
+        /// The index that the script was derived for.
+        index: u32,
+        /// The script.
+        script: Bytes,
+        /// Whom it is for.
+        beneficiary: Beneficiary,
+    },
+    /// A block extends the chain.
+    ConnectBlock(ConnectBlock),
+    /// The tip is not part of the best chain any more.
+    DisconnectBlock {
+        /// The chain.
+        chain: ChainId,
+        /// The tip's hash.
+        hash: BlockHash,
+    },
+    /// What the mempool shows: unconfirmed payments to us.
+    SeeReceipts {
+        /// The chain.
+        chain: ChainId,
+        /// The payments.
+        receipts: Vec<Receipt>,
+    },
+    /// Unconfirmed payments that are gone: replaced, conflicted or dropped.
+    LoseReceipts {
+        /// The chain.
+        chain: ChainId,
+        /// The outputs.
+        outpoints: Vec<OutPoint>,
+    },
+    /// A transaction of ours is in a mempool.
+    SeePlan {
+        /// The plan.
+        plan: PlanId,
+        /// The transaction.
+        txid: TxId,
+    },
+    /// Sets a price.
+    SetPrice(Price),
+    /// Asks for a quote. Exactly one of the amounts is given.
+    RequestQuote {
+        /// For whom.
+        customer: CustomerId,
+        /// Which assets.
+        pair: Pair,
+        /// Which way.
+        side: Side,
+        /// How much base, or
+        base: Option<Amount>,
+        /// how much quote.
+        quote: Option<Amount>,
+    },
+    /// Accepts a quote.
+    AcceptQuote {
+        /// By whom.
+        customer: CustomerId,
+        /// Which.
+        quote: QuoteId,
+    },
+    /// Asks for a withdrawal. Its id is the command's.
+    RequestWithdrawal {
+        /// By whom.
+        customer: CustomerId,
+        /// Of which asset.
+        asset: AssetId,
+        /// What arrives.
+        amount: Amount,
+        /// The output script paid, decoded from the address by the edge.
+        script: Bytes,
+        /// The wallet that pays.
+        wallet: WalletId,
+    },
+    /// Adds an operator's approval.
+    ApproveWithdrawal {
+        /// Which.
+        withdrawal: WithdrawalId,
+        /// The approval.
+        approval: Approval,
+        /// Whether, in the edge's view of the signer's policy, it has all approvals now.
+        complete: bool,
+    },
+    /// Takes a withdrawal back before signing is requested.
+    CancelWithdrawal {
+        /// Which.
+        withdrawal: WithdrawalId,
+    },
+    /// Reserves a plan's inputs and requests signing.
+    ProposePlan(ProposePlan),
+    /// The signer's bytes for a version of a plan.
+    RecordSigned {
+        /// The plan.
+        plan: PlanId,
+        /// The version.
+        version: u32,
+        /// The signed transaction.
+        signed: Bytes,
+        /// Its id.
+        txid: TxId,
+    },
+    /// The signer has durably voided a plan, unsigned.
+    RecordVoid {
+        /// The plan.
+        plan: PlanId,
+    },
+}
+
+crate::message! {
+    /// An address that was handed out.
+    pub struct IssuedAddress {
+        /// Where its key is.
+        1: path: KeyPath,
+        /// Its script.
+        2: script: Bytes,
+    }
+}
+
+crate::oneof! {
+    /// A command's answer, as it is remembered.
+    pub enum Outcome {
+        /// Done; there is no more to say.
+        1: Done(bool),
+        /// An address was handed out.
+        2: Address(IssuedAddress),
+        /// A quote was offered; the record is in the state while it lives.
+        3: Quote(crate::broker::Quote),
+        /// A withdrawal was accepted.
+        4: Withdrawal(WithdrawalId),
+        /// An account was opened.
+        5: Account(crate::id::AccountId),
+        /// An exchange was done.
+        6: Exchanged(crate::broker::Quote),
+        /// A plan was accepted.
+        7: Plan(PlanId),
+    }
+}
+
+/// Reasons that are only used by bulk ledgers; a constant so that no caller can claim another.
+pub const PLAIN_REASON: TransferReason = TransferReason::Plain;
+
+/// When a remembered command may be forgotten: 24 hours of ledger time.
+pub const REMEMBER_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// How many commands are remembered at most. At 32 bytes of key and about 100 of answer this bounds the memory at some 150 MiB.
+pub const REMEMBER_MAX: usize = 1_000_000;
+
+/// How far a command's own time may lie ahead of ledger time.
+pub const ID_AHEAD_MS: u64 = 10 * 60 * 1000;
+
+/// What the ledger accepts as a jump of the clock between two ticks.
+pub const TIME_JUMP_MAX_MS: u64 = 60_000;

@@ -1,0 +1,1 @@
+//! The writer, the read model, the watchers and the workers, and the ports they speak through.

@@ -1,0 +1,1 @@
+//! The binary: demo, serve, signer, approve, wallet, ledger; HTTP, configuration, node clients.

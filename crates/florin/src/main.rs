@@ -1,0 +1,2 @@
+//! The `florin` command.
+fn main() {}

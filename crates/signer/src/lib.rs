@@ -1,0 +1,1 @@
+//! Keys and signatures: key store, policy, intents, approvals, durable memory. Links nothing that serves or follows.

@@ -1,0 +1,1 @@
+//! All SQL: journal, snapshots, projections, people; SQLite and MariaDB behind one port.
