@@ -1,0 +1,17 @@
+//! The Bitcoin family: every rule that needs no node and no clock; it must never perform I/O or hold money state.
+//!
+//! | question | module |
+//! |---|---|
+//! | derive | [`mnemonic`], [`keys`], [`descriptor`], [`derive`] |
+//! | address | [`address`] |
+//! | scan | [`scan`], [`watch`] |
+//! | plan | [`plan`], [`weight`], [`psbt`], [`sign`] |
+//! | decode | [`check`], [`verify`] |
+//! | finality | [`header`] |
+
+pub mod address;
+pub mod derive;
+pub mod descriptor;
+pub mod keys;
+pub mod mnemonic;
+pub mod network;
