@@ -1,0 +1,15 @@
+//! Owns a Bitcoin network in process: nodes that check everything alone, a miner, forks and faults, and the nodes' own JSON-RPC.
+//! Must never use the platform's code: it judges what the platform makes.
+
+pub mod checks;
+pub mod coins;
+pub mod fees;
+pub mod mempool;
+pub mod miner;
+pub mod node;
+pub mod outside;
+pub mod params;
+pub mod policy;
+pub mod reject;
+pub mod script;
+pub mod tree;
