@@ -2,6 +2,7 @@
 //!
 //! A row is one batch, decided together and durable together. This module never does I/O.
 
+use crate::command::Outcome;
 use crate::event::Event;
 use crate::id::{CommandId, Digest, Epoch, LedgerTime, Seq};
 use crate::wire::{Bytes, Message, WireError};
@@ -22,6 +23,8 @@ crate::message! {
         2: request: Option<Digest>,
         /// The facts, in order.
         3: events: Vec<Event>,
+        /// The answer, remembered with the command's id.
+        4: outcome: Option<Outcome>,
     }
 }
 

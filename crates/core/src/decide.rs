@@ -1,0 +1,317 @@
+//! Deciding: a request becomes events or a refusal. Nothing here asks anybody; all that is known stands in state, command and time.
+//!
+//! Decisions emit into a [`Draft`], which folds each event as it is emitted: later steps of one command see what earlier
+//! ones did, and `decide` and `apply` can't drift apart, since `decide` changes state through `apply` alone. Every
+//! refusal comes before the first event, so a refused command has changed nothing.
+
+mod admin;
+mod block;
+mod broker;
+mod deposit;
+mod ledger;
+mod plan;
+mod withdrawal;
+
+pub use admin::AdminRefusal;
+pub use block::BlockRefusal;
+pub use broker::{AcceptQuoteRefusal, PriceRefusal, QuoteRefusal};
+pub use deposit::AddressRefusal;
+pub use ledger::{AccountRefusal, BankReceiptRefusal, TransferRefusal};
+pub use plan::PlanRefusal;
+pub use withdrawal::{ApprovalRefusal, CancelRefusal, WithdrawalRefusal};
+
+use crate::amount::Amount;
+use crate::command::{Command, ID_AHEAD_MS, Origin, Outcome, Request};
+use crate::event::{Event, HoldPosted, HoldReleased, SessionAdvanced, TransfersPosted};
+use crate::id::{AccountId, AssetId, CommandId, HoldId, LedgerTime};
+use crate::ledger::{Account, Hold, Owner, Transfer, TransferReason};
+use crate::state::State;
+
+/// Why a request was not executed. Each kind of command has its own closed list, most precise reason first.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The request's id or sequence.
+    #[error(transparent)]
+    Origin(#[from] OriginRefusal),
+    /// Definitions, policies, halts, time.
+    #[error(transparent)]
+    Admin(#[from] AdminRefusal),
+    /// Opening accounts and customers.
+    #[error(transparent)]
+    Account(#[from] AccountRefusal),
+    /// A bulk caller's transfers.
+    #[error(transparent)]
+    Transfer(#[from] TransferRefusal),
+    /// A bank receipt.
+    #[error(transparent)]
+    BankReceipt(#[from] BankReceiptRefusal),
+    /// Wallets and addresses.
+    #[error(transparent)]
+    Address(#[from] AddressRefusal),
+    /// A block or a mempool's view.
+    #[error(transparent)]
+    Block(#[from] BlockRefusal),
+    /// A price.
+    #[error(transparent)]
+    Price(#[from] PriceRefusal),
+    /// A request for a quote.
+    #[error(transparent)]
+    Quote(#[from] QuoteRefusal),
+    /// The acceptance of a quote.
+    #[error(transparent)]
+    AcceptQuote(#[from] AcceptQuoteRefusal),
+    /// A withdrawal.
+    #[error(transparent)]
+    Withdrawal(#[from] WithdrawalRefusal),
+    /// An approval.
+    #[error(transparent)]
+    Approval(#[from] ApprovalRefusal),
+    /// A cancellation.
+    #[error(transparent)]
+    Cancel(#[from] CancelRefusal),
+    /// A plan, its signature, or its end.
+    #[error(transparent)]
+    Plan(#[from] PlanRefusal),
+}
+
+impl Refusal {
+    /// The stable code of this refusal, as APIs show it and docs/errors.md lists it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::Origin(refusal) => refusal.code(),
+            Refusal::Admin(refusal) => refusal.code(),
+            Refusal::Account(refusal) => refusal.code(),
+            Refusal::Transfer(refusal) => refusal.code(),
+            Refusal::BankReceipt(refusal) => refusal.code(),
+            Refusal::Address(refusal) => refusal.code(),
+            Refusal::Block(refusal) => refusal.code(),
+            Refusal::Price(refusal) => refusal.code(),
+            Refusal::Quote(refusal) => refusal.code(),
+            Refusal::AcceptQuote(refusal) => refusal.code(),
+            Refusal::Withdrawal(refusal) => refusal.code(),
+            Refusal::Approval(refusal) => refusal.code(),
+            Refusal::Cancel(refusal) => refusal.code(),
+            Refusal::Plan(refusal) => refusal.code(),
+        }
+    }
+}
+
+/// Declares a closed list of refusals: variant, stable code, text for people. The order is the order of precedence.
+macro_rules! refusals {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident => $code:literal, $text:literal;)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+        pub enum $name { $($(#[$variant_meta])* #[error($text)] $variant),* }
+        impl $name {
+            /// Every refusal, in order of precedence.
+            pub const ALL: &'static [$name] = &[$($name::$variant),*];
+            /// The stable code.
+            pub fn code(self) -> &'static str {
+                match self { $($name::$variant => $code),* }
+            }
+        }
+    };
+}
+pub(crate) use refusals;
+
+refusals! {
+    /// Why a request's id or sequence is refused, whatever it asks.
+    pub enum OriginRefusal {
+        /// Not a UUIDv7.
+        InvalidId => "id_invalid", "a command's id is a UUID of version 7";
+        /// Older than what is remembered: it may have been executed, so it never is again.
+        Expired => "id_expired", "the command's id is older than what is remembered; use a new one";
+        /// Its time lies ahead of ours.
+        Ahead => "id_ahead", "the command's id lies in the future; check the sender's clock";
+        /// The same id came with another request.
+        Mismatch => "idempotency_mismatch", "this id was used for another request";
+        /// The sequence was executed already.
+        SequenceDone => "sequence_done", "this sequence of the session was executed already";
+        /// A sequence before it is missing.
+        SequenceGap => "sequence_gap", "a sequence before this one is missing";
+    }
+}
+
+/// What came of a request that was not refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was executed: these are its events, already folded.
+    Decided {
+        /// The events.
+        events: Vec<Event>,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// It was executed before; this was its answer.
+    Repeated(Outcome),
+}
+
+/// A decision under way: the state with everything emitted so far folded in.
+pub(crate) struct Draft<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) now: LedgerTime,
+    pub(crate) id: Option<CommandId>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Draft<'_> {
+    /// Emits an event and folds it.
+    pub(crate) fn emit(&mut self, event: Event) {
+        self.state.apply(&event);
+        self.events.push(event);
+    }
+
+    /// The owner's account of an asset; opened where it does not exist. Not for plain accounts.
+    pub(crate) fn account(&mut self, owner: Owner, asset: AssetId) -> AccountId {
+        if let Some(account) = self.state.ledger.account_of(&owner, asset) {
+            return account.id;
+        }
+        let rule = owner.rule().expect("plain accounts are opened by their callers");
+        let id = self.state.ledger.next_account();
+        self.emit(Event::AccountOpened(Account::new(id, owner, asset, rule)));
+        id
+    }
+
+    /// What the owner may spend of an asset.
+    pub(crate) fn available(&self, owner: &Owner, asset: AssetId) -> Amount {
+        self.state.ledger.account_of(owner, asset).map_or(Amount::ZERO, Account::available)
+    }
+
+    /// Posts linked transfers; those of nothing are left out.
+    pub(crate) fn post(&mut self, transfers: impl IntoIterator<Item = Transfer>) {
+        let transfers: Vec<Transfer> = transfers.into_iter().filter(|transfer| !transfer.amount.is_zero()).collect();
+        if !transfers.is_empty() {
+            self.emit(Event::TransfersPosted(TransfersPosted { transfers }));
+        }
+    }
+
+    /// Places a hold of more than nothing.
+    pub(crate) fn hold(
+        &mut self,
+        debit: AccountId,
+        credit: AccountId,
+        amount: Amount,
+        reason: TransferReason,
+    ) -> HoldId {
+        let id = self.state.counters.next_hold;
+        self.emit(Event::HoldPlaced(Hold { id, transfer: Transfer { debit, credit, amount, reason } }));
+        id
+    }
+
+    /// Posts part or all of a hold; the rest is released.
+    pub(crate) fn post_hold(&mut self, hold: HoldId, amount: Amount) {
+        self.emit(Event::HoldPosted(HoldPosted { hold, amount }));
+    }
+
+    /// Releases a hold.
+    pub(crate) fn release(&mut self, hold: HoldId) {
+        self.emit(Event::HoldReleased(HoldReleased { hold }));
+    }
+}
+
+impl State {
+    /// Decides a request at ledger time `now`, and folds what it decides.
+    ///
+    /// # Errors
+    /// First the request's origin ([`OriginRefusal`]), then its command's own list. A refusal has changed nothing.
+    pub fn decide(&mut self, request: &Request, now: LedgerTime) -> Result<Verdict, Refusal> {
+        if let Some(outcome) = self.check_origin(&request.origin, now)? {
+            return Ok(Verdict::Repeated(outcome));
+        }
+        let id = match request.origin {
+            Origin::Request { id, .. } => Some(id),
+            Origin::Session { .. } | Origin::Internal => None,
+        };
+        let mut draft = Draft { state: self, now, id, events: Vec::new() };
+        let outcome = match execute(&mut draft, &request.command) {
+            Ok(outcome) => outcome,
+            Err(refusal) => {
+                assert!(draft.events.is_empty(), "a refusal comes before the first event");
+                return Err(refusal);
+            }
+        };
+        if let Origin::Session { session, sequence } = request.origin {
+            draft.emit(Event::SessionAdvanced(SessionAdvanced { session, sequence }));
+        }
+        let events = draft.events;
+        Ok(Verdict::Decided { events, outcome })
+    }
+
+    fn check_origin(&self, origin: &Origin, now: LedgerTime) -> Result<Option<Outcome>, OriginRefusal> {
+        match origin {
+            Origin::Internal => Ok(None),
+            Origin::Session { session, sequence } => {
+                let last = self.sessions.get(session).copied().unwrap_or(0);
+                if *sequence <= last {
+                    Err(OriginRefusal::SequenceDone)
+                } else if *sequence > last + 1 {
+                    Err(OriginRefusal::SequenceGap)
+                } else {
+                    Ok(None)
+                }
+            }
+            Origin::Request { id, request } => {
+                if !id.is_v7() {
+                    return Err(OriginRefusal::InvalidId);
+                }
+                if let Some(remembered) = self.remembered.get(id) {
+                    let same = remembered.request == *request;
+                    return if same { Ok(Some(remembered.outcome.clone())) } else { Err(OriginRefusal::Mismatch) };
+                }
+                if id.unix_ms() < self.counters.forgotten_until.0 {
+                    return Err(OriginRefusal::Expired);
+                }
+                if id.unix_ms() > now.0.saturating_add(ID_AHEAD_MS) {
+                    return Err(OriginRefusal::Ahead);
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn execute(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome, Refusal> {
+    Ok(match command {
+        Command::Tick => admin::tick(draft)?,
+        Command::ConfirmTime => admin::confirm_time(draft)?,
+        Command::DefineAsset(asset) => admin::define_asset(draft, asset)?,
+        Command::SetAssetPolicy(policy) => admin::set_asset_policy(draft, policy)?,
+        Command::Halt(halt) => admin::halt(draft, halt)?,
+        Command::Resume(halt) => admin::resume(draft, halt)?,
+        Command::DefineChain { chain, start } => admin::define_chain(draft, chain, start)?,
+        Command::RegisterWallet(wallet) => deposit::register_wallet(draft, wallet)?,
+        Command::RetireWallet(wallet) => deposit::retire_wallet(draft, *wallet)?,
+        Command::OpenCustomer(customer) => ledger::open_customer(draft, *customer)?,
+        Command::OpenAccount { owner, asset, rule } => ledger::open_account(draft, owner, *asset, *rule)?,
+        Command::PostTransfers(transfers) => ledger::post_transfers(draft, transfers)?,
+        Command::BookBankReceipt { reference, asset, amount, beneficiary } => {
+            ledger::book_bank_receipt(draft, reference, *asset, *amount, beneficiary)?
+        }
+        Command::IssueAddress { wallet, branch, index, script, beneficiary } => {
+            let path = crate::custody::KeyPath { wallet: *wallet, branch: *branch, index: *index };
+            deposit::issue_address(draft, path, script, beneficiary)?
+        }
+        Command::ConnectBlock(block) => block::connect(draft, block)?,
+        Command::DisconnectBlock { chain, hash } => block::disconnect(draft, *chain, *hash)?,
+        Command::SeeReceipts { chain, receipts } => deposit::see_receipts(draft, *chain, receipts)?,
+        Command::LoseReceipts { chain, outpoints } => deposit::lose_receipts(draft, *chain, outpoints)?,
+        Command::SeePlan { plan, txid } => plan::see(draft, *plan, *txid)?,
+        Command::SetPrice(price) => broker::set_price(draft, price)?,
+        Command::RequestQuote { customer, pair, side, base, quote } => {
+            broker::request_quote(draft, *customer, *pair, *side, (*base, *quote))?
+        }
+        Command::AcceptQuote { customer, quote } => broker::accept_quote(draft, *customer, *quote)?,
+        Command::RequestWithdrawal { customer, asset, amount, script, wallet } => {
+            withdrawal::request(draft, *customer, *asset, *amount, script, *wallet)?
+        }
+        Command::ApproveWithdrawal { withdrawal, approval, complete } => {
+            withdrawal::approve(draft, *withdrawal, approval, *complete)?
+        }
+        Command::CancelWithdrawal { withdrawal } => withdrawal::cancel(draft, *withdrawal)?,
+        Command::ProposePlan(proposal) => plan::propose(draft, proposal)?,
+        Command::RecordSigned { plan, version, signed, txid } => {
+            plan::record_signed(draft, *plan, *version, signed, *txid)?
+        }
+        Command::RecordVoid { plan } => plan::record_void(draft, *plan)?,
+    })
+}

@@ -1,0 +1,539 @@
+//! The state: the fold of all events. It changes by [`State::apply`] alone, and can restate itself as events.
+
+use crate::asset::{Asset, AssetPolicy, Halt, HaltAction};
+use crate::broker::{Pair, Price, Quote};
+use crate::custody::{Address, Block, Chain, Coin, Deposit, KeyPath, OutPoint, Plan, Wallet, Withdrawal};
+use crate::event::{BlockPartBooked, Counters, Customer, Event, Remembered};
+use crate::id::{
+    AssetId, ChainId, CommandId, CustomerId, Epoch, Height, HoldId, LedgerTime, PlanId, QuoteId, Seq, SessionId,
+    WalletId, WithdrawalId,
+};
+use crate::journal::{Batch, Entry, Row};
+use crate::ledger::Ledger;
+use crate::wire::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A followed chain: its definition and the blocks that may still be taken back.
+#[derive(Debug, Clone)]
+pub struct ChainState {
+    /// The definition.
+    pub chain: Chain,
+    /// Journalled blocks by height, the tip last.
+    pub blocks: BTreeMap<Height, Block>,
+    /// The block that is being booked in parts.
+    pub part: Option<BlockPartBooked>,
+}
+
+impl ChainState {
+    /// The journalled tip; `None` only between the definition and its first block, which are one command.
+    pub fn tip(&self) -> Option<&Block> {
+        self.blocks.values().next_back()
+    }
+    /// How many blocks confirm one at `height`, itself counted; 0 above the tip.
+    pub fn confirmations(&self, height: Height) -> u32 {
+        self.tip().map_or(0, |tip| (tip.at.height.0 + 1).saturating_sub(height.0))
+    }
+}
+
+/// Everything that decides about money. Maps are ordered, so that walking them is the same on every machine.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(crate) counters: Counters,
+    pub(crate) assets: BTreeMap<AssetId, Asset>,
+    pub(crate) policies: BTreeMap<AssetId, AssetPolicy>,
+    pub(crate) halts: Vec<Halt>,
+    pub(crate) ledger: Ledger,
+    pub(crate) customers: BTreeMap<CustomerId, Customer>,
+    pub(crate) bank_references: BTreeSet<String>,
+    pub(crate) sessions: BTreeMap<SessionId, u64>,
+    pub(crate) remembered: BTreeMap<CommandId, Remembered>,
+    pub(crate) chains: BTreeMap<ChainId, ChainState>,
+    pub(crate) wallets: BTreeMap<WalletId, Wallet>,
+    pub(crate) addresses: BTreeMap<KeyPath, Address>,
+    pub(crate) scripts: BTreeMap<Bytes, KeyPath>,
+    pub(crate) coins: BTreeMap<OutPoint, Coin>,
+    pub(crate) deposits: BTreeMap<OutPoint, Deposit>,
+    pub(crate) withdrawals: BTreeMap<WithdrawalId, Withdrawal>,
+    pub(crate) plans: BTreeMap<PlanId, Plan>,
+    pub(crate) prices: BTreeMap<Pair, Price>,
+    pub(crate) quotes: BTreeMap<QuoteId, Quote>,
+    pub(crate) quote_of: BTreeMap<CustomerId, QuoteId>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let counters = Counters {
+            seq: Seq::START,
+            epoch: Epoch(0),
+            time: LedgerTime(0),
+            ticked: LedgerTime(0),
+            jumped_to: None,
+            next_hold: HoldId(1),
+            next_plan: PlanId(1),
+            platform: [0; 16],
+            forgotten_until: LedgerTime(0),
+        };
+        State {
+            counters,
+            assets: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            halts: Vec::new(),
+            ledger: Ledger::default(),
+            customers: BTreeMap::new(),
+            bank_references: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            wallets: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            scripts: BTreeMap::new(),
+            coins: BTreeMap::new(),
+            deposits: BTreeMap::new(),
+            withdrawals: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            prices: BTreeMap::new(),
+            quotes: BTreeMap::new(),
+            quote_of: BTreeMap::new(),
+        }
+    }
+}
+
+macro_rules! readers {
+    ($($(#[$meta:meta])* $name:ident: $type:ty),* $(,)?) => {
+        impl State {
+            $($(#[$meta])* pub fn $name(&self) -> &$type { &self.$name })*
+        }
+    };
+}
+
+readers! {
+    /// Counters and clocks.
+    counters: Counters,
+    /// Assets by id.
+    assets: BTreeMap<AssetId, Asset>,
+    /// Policies by asset.
+    policies: BTreeMap<AssetId, AssetPolicy>,
+    /// Halts in force, in the order they were set.
+    halts: Vec<Halt>,
+    /// Accounts and holds.
+    ledger: Ledger,
+    /// Customers by id.
+    customers: BTreeMap<CustomerId, Customer>,
+    /// Bulk sessions with the highest sequence executed.
+    sessions: BTreeMap<SessionId, u64>,
+    /// Followed chains.
+    chains: BTreeMap<ChainId, ChainState>,
+    /// Wallets by id.
+    wallets: BTreeMap<WalletId, Wallet>,
+    /// Issued addresses by key path.
+    addresses: BTreeMap<KeyPath, Address>,
+    /// Issued scripts and where their keys are.
+    scripts: BTreeMap<Bytes, KeyPath>,
+    /// Coins by outpoint.
+    coins: BTreeMap<OutPoint, Coin>,
+    /// Deposits that are not archived.
+    deposits: BTreeMap<OutPoint, Deposit>,
+    /// Withdrawals that are not archived.
+    withdrawals: BTreeMap<WithdrawalId, Withdrawal>,
+    /// Plans that are not archived.
+    plans: BTreeMap<PlanId, Plan>,
+    /// The newest price of each pair.
+    prices: BTreeMap<Pair, Price>,
+    /// Quotes that stand.
+    quotes: BTreeMap<QuoteId, Quote>,
+    /// Remembered commands.
+    remembered: BTreeMap<CommandId, Remembered>,
+}
+
+impl State {
+    /// Whether an action is halted for an asset, by a halt of its own or one of all assets.
+    pub fn is_halted(&self, asset: AssetId, action: HaltAction) -> bool {
+        self.halts.iter().any(|halt| halt.action == action && halt.asset.is_none_or(|halted| halted == asset))
+    }
+
+    /// The asset with this code.
+    pub fn asset_by_code(&self, code: &str) -> Option<&Asset> {
+        self.assets.values().find(|asset| asset.code == code)
+    }
+
+    /// Folds a durable row whose link and hash were checked by [`Row::open`].
+    ///
+    /// # Panics
+    /// Where the row contradicts the state: the journal is corrupt, or this build is wrong. Either way nothing may go on.
+    pub fn apply_row(&mut self, row: &Row, batch: &Batch) {
+        self.begin_row(row.seq, row.time);
+        for entry in &batch.entries {
+            self.apply_entry(entry);
+        }
+        assert_eq!(self.counters.epoch, row.epoch, "a row is written under the epoch that is in force");
+    }
+
+    /// Moves to a new row: its number and its ledger time.
+    pub fn begin_row(&mut self, seq: Seq, time: LedgerTime) {
+        assert_eq!(seq, self.counters.seq.next(), "rows are folded in order");
+        assert!(time >= self.counters.time, "ledger time never runs backwards");
+        self.counters.seq = seq;
+        self.counters.time = time;
+    }
+
+    /// Folds one command's events and remembers its answer.
+    pub fn apply_entry(&mut self, entry: &Entry) {
+        for event in &entry.events {
+            self.apply(event);
+        }
+        if let (Some(command), Some(request), Some(outcome)) = (entry.command, entry.request, &entry.outcome) {
+            let at = self.counters.time;
+            self.remembered.insert(command, Remembered { command, request, outcome: outcome.clone(), at });
+        }
+    }
+
+    /// Folds one event. Total: every event that `decide` emits applies, and it reads no clock and no rule.
+    ///
+    /// # Panics
+    /// Where the event contradicts the state.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::EpochStarted(_)
+            | Event::Ticked(_)
+            | Event::TimeJumped(_)
+            | Event::TimeConfirmed(_)
+            | Event::SessionAdvanced(_)
+            | Event::Forgotten(_)
+            | Event::RestateCounters(_)
+            | Event::RestateRemembered(_) => self.apply_system(event),
+            Event::AssetDefined(_) | Event::AssetPolicySet(_) | Event::Halted(_) | Event::Resumed(_) => {
+                self.apply_asset(event)
+            }
+            Event::AccountOpened(_)
+            | Event::TransfersPosted(_)
+            | Event::HoldPlaced(_)
+            | Event::HoldPosted(_)
+            | Event::HoldReleased(_)
+            | Event::BankReceiptBooked(_)
+            | Event::CustomerSet(_)
+            | Event::RestateAccount(_)
+            | Event::RestateHold(_) => self.apply_ledger(event),
+            Event::ChainDefined(_)
+            | Event::WalletRegistered(_)
+            | Event::AddressIssued(_)
+            | Event::WalletRetired(_)
+            | Event::BlockConnected(_)
+            | Event::BlockDisconnected(_)
+            | Event::BlockPartBooked(_)
+            | Event::BlockArchived(_)
+            | Event::RestateWallet(_)
+            | Event::RestateAddress(_) => self.apply_chain(event),
+            Event::CoinReceived(_)
+            | Event::CoinSpent(_)
+            | Event::CoinUnspent(_)
+            | Event::CoinRemoved(_)
+            | Event::DepositSeen(_)
+            | Event::DepositMoved(_)
+            | Event::DepositArchived(_)
+            | Event::RestateCoin(_) => self.apply_coin(event),
+            Event::WithdrawalRequested(_)
+            | Event::WithdrawalApproved(_)
+            | Event::WithdrawalMoved(_)
+            | Event::WithdrawalArchived(_)
+            | Event::SigningRequested(_)
+            | Event::PlanSigned(_)
+            | Event::PlanBumped(_)
+            | Event::PlanMoved(_)
+            | Event::PlanArchived(_)
+            | Event::RestatePlan(_)
+            | Event::RestateWithdrawal(_) => self.apply_withdrawal(event),
+            Event::PriceSet(_) | Event::QuoteOffered(_) | Event::QuoteEnded(_) => self.apply_broker(event),
+        }
+    }
+
+    fn apply_system(&mut self, event: &Event) {
+        match event {
+            Event::EpochStarted(started) => {
+                assert_eq!(started.epoch.0, self.counters.epoch.0 + 1, "epochs are counted without gaps");
+                self.counters.epoch = started.epoch;
+                self.counters.platform = started.platform;
+            }
+            Event::Ticked(tick) => self.counters.ticked = tick.until,
+            Event::TimeJumped(jump) => self.counters.jumped_to = Some(jump.to),
+            Event::TimeConfirmed(_) => self.counters.jumped_to = None,
+            Event::SessionAdvanced(advance) => {
+                self.sessions.insert(advance.session, advance.sequence);
+            }
+            Event::Forgotten(forgotten) => {
+                self.remembered.remove(&forgotten.command).expect("what is forgotten was remembered");
+                let until = LedgerTime(forgotten.command.unix_ms() + 1);
+                self.counters.forgotten_until = self.counters.forgotten_until.max(until);
+            }
+            Event::RestateCounters(counters) => self.counters = counters.clone(),
+            Event::RestateRemembered(remembered) => {
+                self.remembered.insert(remembered.command, remembered.clone());
+            }
+            _ => unreachable!("dispatched by apply"),
+        }
+    }
+
+    fn apply_asset(&mut self, event: &Event) {
+        match event {
+            Event::AssetDefined(asset) => {
+                let before = self.assets.insert(asset.id, asset.clone());
+                assert!(before.is_none(), "an asset's definition never changes");
+            }
+            Event::AssetPolicySet(policy) => {
+                self.policies.insert(policy.asset, policy.clone());
+            }
+            Event::Halted(halt) => self.halts.push(halt.clone()),
+            Event::Resumed(halt) => self.halts.retain(|other| other != halt),
+            _ => unreachable!("dispatched by apply"),
+        }
+    }
+
+    fn apply_ledger(&mut self, event: &Event) {
+        match event {
+            Event::AccountOpened(account) | Event::RestateAccount(account) => self.ledger.insert(account.clone()),
+            Event::TransfersPosted(posted) => posted.transfers.iter().for_each(|transfer| self.ledger.post(transfer)),
+            Event::HoldPlaced(hold) => {
+                self.counters.next_hold = HoldId(hold.id.0 + 1);
+                self.ledger.place(hold.clone());
+            }
+            Event::HoldPosted(posted) => self.ledger.post_hold(posted.hold, posted.amount),
+            Event::HoldReleased(released) => self.ledger.release(released.hold),
+            Event::RestateHold(hold) => self.ledger.restate_hold(hold.clone()),
+            Event::BankReceiptBooked(receipt) => {
+                let new = self.bank_references.insert(receipt.reference.clone());
+                assert!(new, "a bank reference is booked once");
+            }
+            Event::CustomerSet(customer) => {
+                self.customers.insert(customer.id, customer.clone());
+            }
+            _ => unreachable!("dispatched by apply"),
+        }
+    }
+
+    fn apply_chain(&mut self, event: &Event) {
+        match event {
+            Event::ChainDefined(chain) => {
+                let state = ChainState { chain: chain.clone(), blocks: BTreeMap::new(), part: None };
+                assert!(self.chains.insert(chain.id, state).is_none(), "a chain's definition never changes");
+            }
+            Event::WalletRegistered(wallet) => {
+                assert!(self.wallets.insert(wallet.id, wallet.clone()).is_none(), "a wallet is registered once");
+            }
+            Event::RestateWallet(wallet) => {
+                self.wallets.insert(wallet.id, wallet.clone());
+            }
+            Event::WalletRetired(retired) => self.wallet_mut(retired.wallet).retired = true,
+            Event::AddressIssued(address) => {
+                let wallet = self.wallet_mut(address.path.wallet);
+                let next = match address.path.branch {
+                    crate::custody::Branch::External => &mut wallet.next_external,
+                    crate::custody::Branch::Internal => &mut wallet.next_internal,
+                };
+                assert_eq!(*next, address.path.index, "no index is handed out twice");
+                *next += 1;
+                self.insert_address(address);
+            }
+            Event::RestateAddress(address) => self.insert_address(address),
+            Event::BlockConnected(block) => {
+                let chain = self.chain_mut(block.chain);
+                if let Some(tip) = chain.tip() {
+                    assert!(
+                        tip.at.hash == block.previous && tip.at.height.0 + 1 == block.at.height.0,
+                        "a block extends the tip"
+                    );
+                }
+                chain.part = None;
+                chain.blocks.insert(block.at.height, block.clone());
+            }
+            Event::BlockPartBooked(part) => self.chain_mut(part.block.chain).part = Some(part.clone()),
+            Event::BlockDisconnected(gone) => {
+                let chain = self.chain_mut(gone.chain);
+                let tip = chain.blocks.pop_last().expect("a chain that goes back has a tip").1;
+                assert_eq!(tip.at, gone.at, "only the tip is disconnected");
+            }
+            Event::BlockArchived(archived) => {
+                let first =
+                    self.chain_mut(archived.chain).blocks.pop_first().expect("an archived block was journalled").1;
+                assert_eq!(first.at, archived.at, "blocks are archived oldest first");
+            }
+            _ => unreachable!("dispatched by apply"),
+        }
+    }
+
+    fn apply_coin(&mut self, event: &Event) {
+        match event {
+            Event::CoinReceived(coin) => {
+                assert!(self.coins.insert(coin.outpoint, coin.clone()).is_none(), "an output arrives once");
+            }
+            Event::RestateCoin(coin) => {
+                self.coins.insert(coin.outpoint, coin.clone());
+            }
+            Event::CoinSpent(spend) => {
+                let before = self.coin_mut(spend.outpoint).spent.replace(spend.spent.clone());
+                assert!(before.is_none(), "a coin is spent once");
+            }
+            Event::CoinUnspent(coin) => {
+                self.coin_mut(coin.outpoint).spent.take().expect("only a spent coin comes back");
+            }
+            Event::CoinRemoved(coin) => {
+                self.coins.remove(&coin.outpoint).expect("a removed coin was there");
+            }
+            Event::DepositSeen(deposit) => {
+                assert!(
+                    self.deposits.insert(deposit.outpoint, deposit.clone()).is_none(),
+                    "a deposit is first seen once"
+                );
+            }
+            Event::DepositMoved(moved) => {
+                let deposit = self.deposits.get_mut(&moved.outpoint).expect("a deposit that moves is known");
+                deposit.status = moved.status;
+                deposit.at = moved.at;
+                deposit.hold = moved.hold;
+                deposit.missing_since = moved.missing_since;
+                deposit.debited = moved.debited;
+            }
+            Event::DepositArchived(archived) => {
+                self.deposits.remove(&archived.outpoint).expect("an archived deposit was there");
+            }
+            _ => unreachable!("dispatched by apply"),
+        }
+    }
+
+    fn apply_withdrawal(&mut self, event: &Event) {
+        match event {
+            Event::WithdrawalRequested(withdrawal) => {
+                assert!(
+                    self.withdrawals.insert(withdrawal.id, withdrawal.clone()).is_none(),
+                    "a withdrawal is requested once"
+                );
+            }
+            Event::RestateWithdrawal(withdrawal) => {
+                self.withdrawals.insert(withdrawal.id, withdrawal.clone());
+            }
+            Event::WithdrawalApproved(approved) => {
+                self.withdrawal_mut(approved.withdrawal).approvals.push(approved.approval.clone());
+            }
+            Event::WithdrawalMoved(moved) => {
+                let withdrawal = self.withdrawal_mut(moved.withdrawal);
+                withdrawal.status = moved.status;
+                withdrawal.hold = moved.hold;
+                withdrawal.plan = moved.plan;
+                withdrawal.paid = moved.paid.clone();
+            }
+            Event::WithdrawalArchived(archived) => {
+                self.withdrawals.remove(&archived.withdrawal).expect("an archived withdrawal was there");
+            }
+            Event::SigningRequested(plan) => {
+                for input in &plan.inputs {
+                    let before = self.coin_mut(*input).reserved.replace(plan.id);
+                    assert!(before.is_none(), "a coin is reserved by one plan");
+                }
+                self.counters.next_plan = PlanId(plan.id.0 + 1);
+                self.plans.insert(plan.id, plan.clone());
+            }
+            Event::RestatePlan(plan) => {
+                self.plans.insert(plan.id, plan.clone());
+            }
+            Event::PlanSigned(signed) => {
+                let plan = self.plan_mut(signed.plan);
+                let version = plan.versions.get_mut(signed.version as usize).expect("a signed version was planned");
+                version.signed = Some(signed.signed.clone());
+                version.txid = Some(signed.txid);
+            }
+            Event::PlanBumped(bumped) => self.plan_mut(bumped.plan).versions.push(bumped.version.clone()),
+            Event::PlanMoved(moved) => {
+                let plan = self.plan_mut(moved.plan);
+                plan.status = moved.status;
+                plan.paid = moved.paid.clone();
+                if matches!(moved.status, crate::custody::PlanStatus::Voided | crate::custody::PlanStatus::Conflicted) {
+                    self.unreserve(moved.plan);
+                }
+            }
+            Event::PlanArchived(archived) => {
+                self.plans.remove(&archived.plan).expect("an archived plan was there");
+            }
+            _ => unreachable!("dispatched by apply"),
+        }
+    }
+
+    fn apply_broker(&mut self, event: &Event) {
+        match event {
+            Event::PriceSet(price) => {
+                self.prices.insert(price.pair, price.clone());
+            }
+            Event::QuoteOffered(quote) => {
+                let before = self.quote_of.insert(quote.customer, quote.id);
+                assert!(before.is_none(), "a customer has one live quote");
+                self.quotes.insert(quote.id, quote.clone());
+            }
+            Event::QuoteEnded(ended) => {
+                let quote = self.quotes.remove(&ended.quote).expect("a quote that ends was there");
+                self.quote_of.remove(&quote.customer);
+            }
+            _ => unreachable!("dispatched by apply"),
+        }
+    }
+
+    fn unreserve(&mut self, plan: PlanId) {
+        let inputs = self.plan_mut(plan).inputs.clone();
+        for input in inputs {
+            // An input that a foreign transaction has taken for good is no coin of ours any more.
+            if let Some(coin) = self.coins.get_mut(&input) {
+                coin.reserved = None;
+            }
+        }
+    }
+
+    fn insert_address(&mut self, address: &Address) {
+        let before = self.scripts.insert(address.script.clone(), address.path);
+        assert!(before.is_none(), "a script is handed out once");
+        self.addresses.insert(address.path, address.clone());
+    }
+
+    fn chain_mut(&mut self, id: ChainId) -> &mut ChainState {
+        self.chains.get_mut(&id).expect("a chain is defined before its events")
+    }
+    fn wallet_mut(&mut self, id: WalletId) -> &mut Wallet {
+        self.wallets.get_mut(&id).expect("a wallet is registered before its events")
+    }
+    fn coin_mut(&mut self, outpoint: OutPoint) -> &mut Coin {
+        self.coins.get_mut(&outpoint).expect("a coin arrives before its events")
+    }
+    fn withdrawal_mut(&mut self, id: WithdrawalId) -> &mut Withdrawal {
+        self.withdrawals.get_mut(&id).expect("a withdrawal is requested before its events")
+    }
+    fn plan_mut(&mut self, id: PlanId) -> &mut Plan {
+        self.plans.get_mut(&id).expect("a plan is proposed before its events")
+    }
+
+    /// Says the whole state as events that, folded from nothing, give it back byte for byte.
+    pub fn restate(&self, mut say: impl FnMut(Event)) {
+        self.assets.values().for_each(|asset| say(Event::AssetDefined(asset.clone())));
+        self.policies.values().for_each(|policy| say(Event::AssetPolicySet(policy.clone())));
+        self.halts.iter().for_each(|halt| say(Event::Halted(halt.clone())));
+        self.ledger.accounts().iter().for_each(|account| say(Event::RestateAccount(account.clone())));
+        self.ledger.holds().values().for_each(|hold| say(Event::RestateHold(hold.clone())));
+        self.customers.values().for_each(|customer| say(Event::CustomerSet(customer.clone())));
+        for reference in &self.bank_references {
+            say(Event::BankReceiptBooked(crate::event::BankReceiptBooked { reference: reference.clone() }));
+        }
+        for (&session, &sequence) in &self.sessions {
+            say(Event::SessionAdvanced(crate::event::SessionAdvanced { session, sequence }));
+        }
+        self.remembered.values().for_each(|remembered| say(Event::RestateRemembered(remembered.clone())));
+        for chain in self.chains.values() {
+            say(Event::ChainDefined(chain.chain.clone()));
+            chain.blocks.values().for_each(|block| say(Event::BlockConnected(block.clone())));
+            chain.part.iter().for_each(|part| say(Event::BlockPartBooked(part.clone())));
+        }
+        self.wallets.values().for_each(|wallet| say(Event::RestateWallet(wallet.clone())));
+        self.addresses.values().for_each(|address| say(Event::RestateAddress(address.clone())));
+        self.coins.values().for_each(|coin| say(Event::RestateCoin(coin.clone())));
+        self.deposits.values().for_each(|deposit| say(Event::DepositSeen(deposit.clone())));
+        self.withdrawals.values().for_each(|withdrawal| say(Event::RestateWithdrawal(withdrawal.clone())));
+        self.plans.values().for_each(|plan| say(Event::RestatePlan(plan.clone())));
+        self.prices.values().for_each(|price| say(Event::PriceSet(price.clone())));
+        self.quotes.values().for_each(|quote| say(Event::QuoteOffered(quote.clone())));
+        // Last: some of the above move counters, and these are what they shall be.
+        say(Event::RestateCounters(self.counters.clone()));
+    }
+}
