@@ -12,6 +12,7 @@
 pub mod address;
 pub mod derive;
 pub mod descriptor;
+pub mod header;
 pub mod keys;
 pub mod mnemonic;
 pub mod network;
