@@ -1,1 +1,14 @@
-//! All SQL: journal, snapshots, projections, people; SQLite and MariaDB behind one port.
+//! All SQL of Florin: journal, snapshots, search tables, people; SQLite and MariaDB behind one set of types.
+//!
+//! Nothing here decides about money, and nothing here is asynchronous: a handle blocks, and is owned by one thread.
+//!
+//! Faults are [`fault::StoreFault`]. One of them ends the process: after a failed write to the disk nobody can say what the
+//! disk holds, so [`fail_stop::FailStop`] wraps a journal and exits instead of handing such a fault on.
+
+pub mod conformance;
+pub mod fail_stop;
+pub mod fault;
+pub mod memory;
+pub mod sqlite;
+
+mod record;

@@ -1,0 +1,83 @@
+//! Table cells, the same for both databases, and the journal's row in them. What comes out of a table is never trusted.
+
+use crate::fault::StoreFault;
+use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
+use florin_core::journal::{ROW_BYTES_MAX, Row};
+
+/// The largest number that both databases hold: SQLite's integers are signed.
+pub(crate) const NUMBER_MAX: u64 = i64::MAX as u64;
+
+/// One value in a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cell {
+    /// Nothing.
+    Null,
+    /// A whole number, at most [`NUMBER_MAX`].
+    Number(u64),
+    /// Bytes. Text comes back as bytes too, because one of the drivers does not tell them apart.
+    Bytes(Vec<u8>),
+    /// Text that is written.
+    Text(String),
+    /// What no table of ours may hold: a float, a date, a negative number.
+    Foreign,
+}
+
+/// One row of a result, read from left to right.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    table: &'static str,
+    cells: std::vec::IntoIter<Cell>,
+}
+
+impl Cells {
+    pub(crate) fn new(table: &'static str, cells: Vec<Cell>) -> Cells {
+        Cells { table, cells: cells.into_iter() }
+    }
+
+    fn malformed(&self, column: &'static str) -> StoreFault {
+        StoreFault::Malformed { table: self.table, column }
+    }
+
+    pub(crate) fn number(&mut self, column: &'static str) -> Result<u64, StoreFault> {
+        match self.cells.next() {
+            Some(Cell::Number(number)) if number <= NUMBER_MAX => Ok(number),
+            _ => Err(self.malformed(column)),
+        }
+    }
+
+    pub(crate) fn bytes(&mut self, column: &'static str) -> Result<Vec<u8>, StoreFault> {
+        match self.cells.next() {
+            Some(Cell::Bytes(bytes)) => Ok(bytes),
+            _ => Err(self.malformed(column)),
+        }
+    }
+
+    pub(crate) fn fixed<const N: usize>(&mut self, column: &'static str) -> Result<[u8; N], StoreFault> {
+        self.bytes(column)?.try_into().map_err(|_| self.malformed(column))
+    }
+
+    /// A journal row from the columns `seq, epoch, time_ms, previous, hash, payload`. Lengths are checked here; whether the
+    /// hash is right is for whoever folds the row.
+    pub(crate) fn row(mut self) -> Result<Row, StoreFault> {
+        let row = Row {
+            seq: Seq(self.number("seq")?),
+            epoch: Epoch(self.number("epoch")?),
+            time: LedgerTime(self.number("time_ms")?),
+            previous: Digest(self.fixed("previous")?),
+            hash: Digest(self.fixed("hash")?),
+            payload: self.bytes("payload")?,
+        };
+        if row.payload.len() > ROW_BYTES_MAX { Err(self.malformed("payload")) } else { Ok(row) }
+    }
+}
+
+/// Whether a row may stand in a journal at all, whatever stands before it: its hash is its own, it fits, and only the
+/// first row has no predecessor. A row that fails here is a defect of the writer and can never be appended.
+pub(crate) fn is_sound(row: &Row) -> bool {
+    row.payload.len() <= ROW_BYTES_MAX
+        && (1..=NUMBER_MAX).contains(&row.seq.0)
+        && row.epoch.0 <= NUMBER_MAX
+        && row.time.0 <= NUMBER_MAX
+        && (row.seq != Seq(1) || row.previous == Digest::ZERO)
+        && row.hash == row.computed_hash()
+}

@@ -1,0 +1,194 @@
+//! The journal in a SQLite file of its own: one writer, any number of readers. It never acknowledges a row that the disk has
+//! not confirmed, and never touches the file again after the disk has failed once.
+
+use super::{Durability, Schema};
+use crate::fault::StoreFault;
+use crate::record::{Cell, Cells, is_sound};
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{AppendError, Journal, ReadError, Row};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, params};
+use std::path::Path;
+
+/// The file's name within a platform's folder.
+pub const FILE: &str = "journal.sqlite3";
+
+/// Bytes appended before the write-ahead log is copied into the file, ahead of the next append. Copying costs the writer
+/// time, and a long log costs a restart time: 16 MiB take some tens of milliseconds of either.
+const CHECKPOINT_BYTES: u64 = 16 << 20;
+
+/// The log file is cut back to this size when it starts again from its beginning.
+const LOG_BYTES_KEPT: i64 = 64 << 20;
+
+// `hash` stands before `payload`, because what comes after a large value is found only by walking over it.
+const SCHEMA: Schema = Schema {
+    component: "journal",
+    steps: &["CREATE TABLE journal (
+        seq INTEGER PRIMARY KEY CHECK (seq > 0),
+        epoch INTEGER NOT NULL,
+        time_ms INTEGER NOT NULL,
+        previous BLOB NOT NULL,
+        hash BLOB NOT NULL,
+        payload BLOB NOT NULL
+    ) STRICT"],
+    page_bytes: 16_384,
+};
+
+// One statement is one transaction, which takes the write lock before it looks.
+const INSERT: &str = "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6
+    WHERE CASE WHEN ?1 = 1 THEN NOT EXISTS (SELECT 1 FROM journal)
+        ELSE EXISTS (SELECT 1 FROM journal WHERE seq = ?1 - 1 AND hash = ?4)
+            AND NOT EXISTS (SELECT 1 FROM journal WHERE seq = ?1) END";
+const STANDING: &str = "SELECT hash FROM journal WHERE seq = ?1";
+const READ: &str =
+    "SELECT seq, epoch, time_ms, previous, hash, payload FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+const HEAD: &str = "SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Writer,
+    Reader,
+}
+
+/// A handle on a journal in a SQLite file.
+#[derive(Debug)]
+pub struct SqliteJournal {
+    connection: Connection,
+    role: Role,
+    /// Set by the first failure of the storage, and never cleared: see [`StoreFault::Storage`].
+    failed: bool,
+    /// Bytes appended since the log was last copied into the file.
+    appended: u64,
+}
+
+impl SqliteJournal {
+    /// Opens or creates the journal at `path` for appending and reading.
+    ///
+    /// Rows that a crashed process left in the log, perhaps unsynced, are written into the file and synced here, and the
+    /// log begins anew. So every row that this handle shows is durable, and no row of ours follows upon a damaged one.
+    ///
+    /// # Errors
+    /// [`StoreFault::Busy`] while a reader of another process keeps the log in use; any other fault of the file.
+    pub fn open(path: &Path) -> Result<SqliteJournal, StoreFault> {
+        let connection = super::open_writer(path, &SCHEMA, Durability::Full)?;
+        // Checkpoints are ours: one made by a commit's hook hides its own failure.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+        let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy != 0 {
+            return Err(StoreFault::Busy("a reader keeps the journal's log in use".into()));
+        }
+        Ok(SqliteJournal { connection, role: Role::Writer, failed: false, appended: 0 })
+    }
+
+    /// Opens an existing journal for reading, on a connection of its own: it neither waits for the writer nor keeps it
+    /// waiting. Appending through it is always refused as fenced.
+    ///
+    /// # Errors
+    /// Where the file does not exist, was not made by this build's writer, or can't be read.
+    pub fn open_reader(path: &Path) -> Result<SqliteJournal, StoreFault> {
+        let connection = super::open_reader(path, &SCHEMA)?;
+        Ok(SqliteJournal { connection, role: Role::Reader, failed: false, appended: 0 })
+    }
+
+    fn try_append(&mut self, row: &Row) -> Result<Standing, StoreFault> {
+        if self.appended >= CHECKPOINT_BYTES {
+            // Readers may hold a part back; what is left is copied next time.
+            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            self.appended = 0;
+        }
+        let inserted = self.connection.execute(
+            INSERT,
+            params![
+                row.seq.0 as i64,
+                row.epoch.0 as i64,
+                row.time.0 as i64,
+                row.previous.0.as_slice(),
+                row.hash.0.as_slice(),
+                row.payload.as_slice()
+            ],
+        )?;
+        if inserted == 1 {
+            self.appended += row.payload.len() as u64;
+            return Ok(Standing::Ours);
+        }
+        let mut statement = self.connection.prepare(STANDING)?;
+        let mut rows = statement.query([row.seq.0 as i64])?;
+        let ours = match rows.next()? {
+            None => false,
+            Some(standing) => Cells::new("journal", vec![cell(standing.get_ref(0)?)]).fixed("hash")? == row.hash.0,
+        };
+        Ok(if ours { Standing::Ours } else { Standing::NotOurs })
+    }
+
+    fn try_read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, StoreFault> {
+        let Ok(after) = i64::try_from(after.0) else { return Ok(Vec::new()) };
+        let mut statement = self.connection.prepare(READ)?;
+        let mut found = statement.query(params![after, i64::try_from(count_max).unwrap_or(i64::MAX)])?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            rows.push(Cells::new("journal", cells(row, 6)?).row()?);
+        }
+        Ok(rows)
+    }
+
+    fn try_head(&mut self) -> Result<Option<(Seq, Digest)>, StoreFault> {
+        let mut statement = self.connection.prepare(HEAD)?;
+        let mut found = statement.query([])?;
+        let Some(row) = found.next()? else { return Ok(None) };
+        let mut cells = Cells::new("journal", cells(row, 2)?);
+        Ok(Some((Seq(cells.number("seq")?), Digest(cells.fixed("hash")?))))
+    }
+
+    /// Does `work` unless the storage has failed before, and remembers whether it fails now.
+    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, StoreFault>) -> Result<T, StoreFault> {
+        if self.failed {
+            return Err(StoreFault::Storage("the storage failed before; only a new process may use it again".into()));
+        }
+        work(self).inspect_err(|fault| self.failed = fault.is_fatal())
+    }
+}
+
+/// What stands at a row's number after an attempt to write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Ours,
+    NotOurs,
+}
+
+impl Journal for SqliteJournal {
+    fn append(&mut self, row: &Row) -> Result<(), AppendError> {
+        if self.role == Role::Reader || !is_sound(row) {
+            tracing::error!(seq = row.seq.0, role = ?self.role, "a row that can never be appended was to be");
+            return Err(AppendError::Fenced);
+        }
+        match self.guarded(|journal| journal.try_append(row))? {
+            Standing::Ours => Ok(()),
+            Standing::NotOurs => Err(AppendError::Fenced),
+        }
+    }
+
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        Ok(self.guarded(|journal| journal.try_read(after, count_max))?)
+    }
+
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        Ok(self.guarded(|journal| journal.try_head())?)
+    }
+}
+
+/// A value as a [`Cell`].
+pub(crate) fn cell(value: ValueRef<'_>) -> Cell {
+    match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(number) => u64::try_from(number).map_or(Cell::Foreign, Cell::Number),
+        ValueRef::Real(_) => Cell::Foreign,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Cell::Bytes(bytes.to_vec()),
+    }
+}
+
+/// The first `count` values of a result's row.
+pub(crate) fn cells(row: &rusqlite::Row<'_>, count: usize) -> Result<Vec<Cell>, StoreFault> {
+    (0..count).map(|index| Ok(cell(row.get_ref(index)?))).collect()
+}

@@ -1,0 +1,111 @@
+//! Opening SQLite files the one way that makes "durable" true, and their tables' versions. It never opens a file of another
+//! program, or one that a newer build has written.
+
+pub mod journal;
+
+use crate::fault::StoreFault;
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a connection waits for another one's lock. Writers hold it for one batch, so more means that something hangs.
+const BUSY_MS: u64 = 5_000;
+
+/// "FLRN": marks a file as ours, so that no other program's file is taken for an empty one of ours.
+const APPLICATION_ID: i64 = 0x464c_524e;
+
+/// When a commit may be reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// After the disk has said that it is written.
+    Full,
+    /// Before: a power cut may lose it. For what can be made again.
+    Lazy,
+}
+
+/// How a set of tables came to be, step by step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schema {
+    /// Which tables.
+    pub component: &'static str,
+    /// The steps, oldest first; published steps never change.
+    pub steps: &'static [&'static str],
+    /// Bytes of a page of a new file.
+    pub page_bytes: u32,
+}
+
+/// Opens or creates a file for writing.
+pub(crate) fn open_writer(path: &Path, schema: &Schema, durability: Durability) -> Result<Connection, StoreFault> {
+    let mut connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(Duration::from_millis(BUSY_MS))?;
+    // Takes effect only while the file is empty, so it comes before anything that writes.
+    connection.pragma_update(None, "page_size", schema.page_bytes)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(StoreFault::Setting { setting: "journal_mode", found: mode, wanted: "wal" });
+    }
+    let synchronous = match durability {
+        Durability::Full => 2,
+        Durability::Lazy => 1,
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+    harden(&connection)?;
+    migrate(&mut connection, schema)?;
+    Ok(connection)
+}
+
+/// Opens an existing file for reading. The connection may touch the file's locks, never its content.
+pub(crate) fn open_reader(path: &Path, schema: &Schema) -> Result<Connection, StoreFault> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_millis(BUSY_MS))?;
+    connection.pragma_update(None, "query_only", true)?;
+    harden(&connection)?;
+    let version = version(&connection, schema)?;
+    if version as usize != schema.steps.len() {
+        return Err(StoreFault::Setting {
+            setting: "user_version",
+            found: version.to_string(),
+            wanted: "that of this build; start the writer first",
+        });
+    }
+    Ok(connection)
+}
+
+fn harden(connection: &Connection) -> Result<(), StoreFault> {
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(())
+}
+
+fn version(connection: &Connection, schema: &Schema) -> Result<u32, StoreFault> {
+    let id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if (id != APPLICATION_ID && tables > 0) || !(0..=i64::from(u32::MAX)).contains(&version) {
+        return Err(StoreFault::Configuration { what: "a file that is to hold Florin's tables" });
+    }
+    let found = version as u32;
+    let known = schema.steps.len() as u32;
+    if found > known { Err(StoreFault::Newer { component: schema.component, found, known }) } else { Ok(found) }
+}
+
+/// Takes the steps that the file has not seen, all or none.
+fn migrate(connection: &mut Connection, schema: &Schema) -> Result<(), StoreFault> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let done = version(&transaction, schema)? as usize;
+    if done < schema.steps.len() {
+        for step in &schema.steps[done..] {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", schema.steps.len() as i64)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
