@@ -12,7 +12,10 @@
 pub mod address;
 pub mod derive;
 pub mod descriptor;
+mod hash;
 pub mod header;
 pub mod keys;
 pub mod mnemonic;
 pub mod network;
+pub mod scan;
+pub mod watch;

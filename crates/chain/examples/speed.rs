@@ -1,0 +1,151 @@
+//! Measures scanning and address derivation beside their peers in the same run; it must never compare unequal work.
+//!
+//! - Scan: mainnet block 702861 against a million watched scripts, ids and merkle root computed, beside rust-bitcoin
+//!   doing the same with its decoder and a hash map.
+//! - Addresses: the script at successive indices, beside libsecp256k1's bare point tweak (taproot needs two of them).
+//!
+//! Each figure is the best of several rounds, alternating the two sides, so that a busy machine disturbs both alike.
+
+#![allow(clippy::print_stdout, clippy::float_arithmetic)]
+
+use bitcoin::consensus::encode::deserialize;
+use bitcoin::secp256k1::{Parity, PublicKey, Scalar, Secp256k1, SecretKey};
+use bitcoin::{Block, OutPoint, Script, ScriptBuf};
+use florin_chain::bitcoin::descriptor::Descriptor;
+use florin_chain::bitcoin::keys::{AccountSecrets, AddressIndex, Branch, ScriptKind};
+use florin_chain::bitcoin::network::Network;
+use florin_chain::bitcoin::scan::scan_block;
+use florin_chain::bitcoin::watch::{WatchKey, WatchedOutpoints, WatchedScripts};
+use std::collections::{HashMap, HashSet};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// Scripts that are watched.
+const SCRIPTS: u64 = 1_000_000;
+/// Outpoints that are watched.
+const OUTPOINTS: u32 = 100_000;
+/// Times each side runs; the best counts.
+const ROUNDS: usize = 15;
+/// Addresses or tweaks per round.
+const ADDRESSES: u32 = 5_000;
+
+fn main() {
+    scan();
+    addresses();
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let start = Instant::now();
+    let result = work();
+    (start.elapsed(), result)
+}
+
+/// A million scripts of the four kinds' sizes, and a few of the block's own so that something is found.
+fn watched_scripts(block: &Block) -> Vec<ScriptBuf> {
+    let mut scripts: Vec<ScriptBuf> =
+        block.txdata.iter().step_by(50).map(|tx| tx.output[0].script_pubkey.clone()).collect();
+    let mut state = 0x1234_5678_9abc_def0u64;
+    while (scripts.len() as u64) < SCRIPTS {
+        let mut bytes = vec![0u8; [22, 23, 25, 34][scripts.len() % 4]];
+        for chunk in bytes.chunks_mut(8) {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let word = (state ^ state >> 29).to_le_bytes();
+            chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+        scripts.push(ScriptBuf::from_bytes(bytes));
+    }
+    scripts
+}
+
+fn scan() {
+    let bytes = bitcoin_test_data::blocks::mainnet_702861();
+    let block: Block = deserialize(bytes).expect("a real block");
+    let key = WatchKey::new([7; 16]);
+    let (mut ours, mut twin) = (WatchedScripts::new(key), HashMap::new());
+    for (handle, script) in watched_scripts(&block).into_iter().enumerate() {
+        ours.insert(&script, handle as u64);
+        twin.entry(script).or_insert(handle as u64);
+    }
+    let (mut our_outpoints, mut twin_outpoints) = (WatchedOutpoints::new(key), HashSet::new());
+    let spent = block.txdata.iter().skip(1).map(|tx| tx.input[0].previous_output);
+    for outpoint in spent.step_by(50).chain((0..OUTPOINTS).map(|vout| OutPoint { vout, ..OutPoint::null() })) {
+        our_outpoints.insert(outpoint);
+        twin_outpoints.insert(outpoint);
+    }
+    let (mut best_ours, mut best_theirs) = (Duration::MAX, Duration::MAX);
+    for _ in 0..ROUNDS {
+        let (time, scan) = timed(|| scan_block(black_box(bytes), &ours, &our_outpoints).expect("a real block"));
+        best_ours = best_ours.min(time);
+        let (time, found) = timed(|| scan_with_library(black_box(bytes), &twin, &twin_outpoints));
+        best_theirs = best_theirs.min(time);
+        assert_eq!((scan.receipts.len(), scan.spends.len()), found, "both sides find the same");
+    }
+    println!(
+        "scan block 702861, {SCRIPTS} scripts: florin {} us, rust-bitcoin {} us, ratio {:.2} (goal 3.00)",
+        best_ours.as_micros(),
+        best_theirs.as_micros(),
+        best_theirs.as_secs_f64() / best_ours.as_secs_f64()
+    );
+}
+
+fn scan_with_library(bytes: &[u8], scripts: &HashMap<ScriptBuf, u64>, outpoints: &HashSet<OutPoint>) -> (usize, usize) {
+    let block: Block = deserialize(bytes).expect("a real block");
+    let (mut receipts, mut spends) = (Vec::new(), 0);
+    for tx in &block.txdata {
+        spends += tx.input.iter().filter(|input| outpoints.contains(&input.previous_output)).count();
+        for (vout, output) in tx.output.iter().enumerate() {
+            if let Some(handle) = scripts.get::<Script>(&output.script_pubkey) {
+                receipts.push((tx.compute_txid(), vout, output.value, *handle));
+            }
+        }
+    }
+    // This computes every transaction id.
+    assert!(block.check_merkle_root());
+    (receipts.len(), spends)
+}
+
+fn addresses() {
+    let secp = Secp256k1::new();
+    let key = PublicKey::from_secret_key(&secp, &SecretKey::from_slice(&[11; 32]).expect("a key"));
+    for kind in ScriptKind::ALL {
+        let secrets = AccountSecrets::derive(Network::Main, &[5; 32], kind, 0, &[1; 32]).ok().expect("an account");
+        let deriver =
+            Descriptor::of_account(&secrets.public(&[1; 32]), Branch::External).expect("a descriptor").deriver();
+        let tweaks = if kind == ScriptKind::Tr { 2 } else { 1 };
+        let (mut best_ours, mut best_theirs) = (Duration::MAX, Duration::MAX);
+        for _ in 0..ROUNDS {
+            let (time, ()) = timed(|| {
+                for index in 0..ADDRESSES {
+                    let index = AddressIndex::new(index).expect("a small index");
+                    black_box(deriver.script(index).expect("a key"));
+                }
+            });
+            best_ours = best_ours.min(time);
+            let (time, ()) = timed(|| bare_tweaks(&secp, &key, tweaks));
+            best_theirs = best_theirs.min(time);
+        }
+        let rate = |time: Duration| (f64::from(ADDRESSES) / time.as_secs_f64()) as u64;
+        println!(
+            "addresses {}: florin {}/s, {tweaks} bare tweak(s) {}/s, ratio {:.3} (goal 0.900)",
+            kind.name(),
+            rate(best_ours),
+            rate(best_theirs),
+            best_theirs.as_secs_f64() / best_ours.as_secs_f64()
+        );
+    }
+}
+
+/// What any derivation needs at least: the point addition, and for taproot the second one on the lifted key.
+fn bare_tweaks(secp: &Secp256k1<bitcoin::secp256k1::All>, key: &PublicKey, tweaks: u32) {
+    let mut bytes = [0x5a; 32];
+    for index in 0..ADDRESSES {
+        bytes[8..12].copy_from_slice(&index.to_be_bytes());
+        let tweak = Scalar::from_be_bytes(bytes).expect("below the order");
+        let mut point = key.add_exp_tweak(secp, &tweak).expect("a point");
+        for _ in 1..tweaks {
+            let even = PublicKey::from_x_only_public_key(point.x_only_public_key().0, Parity::Even);
+            point = even.add_exp_tweak(secp, &tweak).expect("a point");
+        }
+        black_box(point);
+    }
+}

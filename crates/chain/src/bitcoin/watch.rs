@@ -1,0 +1,367 @@
+//! What a scan looks for: scripts that were issued and outpoints that are ours; it must never match by fingerprint alone.
+//!
+//! Both sets are open-addressing tables of keyed 64-bit fingerprints. A fingerprint only finds the candidate: the bytes
+//! are compared in full. The key is an argument, drawn once per process, so that nobody outside can craft scripts that
+//! collide; the result of a scan does not depend on it.
+
+use bitcoin::hashes::Hash;
+use bitcoin::{OutPoint, Script, Txid};
+
+/// The secret key of the fingerprints: fresh randomness of the caller.
+#[derive(Clone, Copy)]
+pub struct WatchKey([u64; 2]);
+
+impl WatchKey {
+    /// Makes a key of sixteen random bytes.
+    pub fn new(random: [u8; 16]) -> WatchKey {
+        let (first, second) = random.split_at(8);
+        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        WatchKey([word(first), word(second)])
+    }
+
+    /// A keyed fingerprint, never zero, since zero marks an empty slot.
+    #[inline]
+    fn fingerprint(self, bytes: &[u8]) -> u64 {
+        let mut state = self.0[0] ^ (bytes.len() as u64).wrapping_mul(FOLD);
+        let (words, tail) = bytes.as_chunks::<8>();
+        for word in words {
+            state = fold(state ^ u64::from_le_bytes(*word), self.0[1] ^ FOLD);
+        }
+        let mut last = [0u8; 8];
+        last[..tail.len()].copy_from_slice(tail);
+        fold(fold(state ^ u64::from_le_bytes(last), self.0[1] ^ FOLD), self.0[0] | 1).max(1)
+    }
+}
+
+/// Keys never show themselves.
+impl std::fmt::Debug for WatchKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("WatchKey(..)")
+    }
+}
+
+/// The fractional part of the golden ratio in 64 bits: an odd constant with no pattern.
+const FOLD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Multiplies to 128 bits and folds both halves into one.
+#[inline]
+fn fold(left: u64, right: u64) -> u64 {
+    let product = u128::from(left) * u128::from(right);
+    (product >> 64) as u64 ^ product as u64
+}
+
+/// Fewest slots of a table.
+const SLOTS_MIN: usize = 64;
+
+/// Fingerprints and the number each stands for, at most half full, with linear probing.
+#[derive(Clone, Debug)]
+struct Table {
+    fingerprints: Vec<u64>,
+    numbers: Vec<u32>,
+    count: usize,
+}
+
+impl Table {
+    fn new() -> Table {
+        Table { fingerprints: vec![0; SLOTS_MIN], numbers: vec![0; SLOTS_MIN], count: 0 }
+    }
+
+    fn mask(&self) -> usize {
+        self.fingerprints.len() - 1
+    }
+
+    /// The slot of the entry with this fingerprint that `matches` confirms.
+    #[inline]
+    fn find(&self, fingerprint: u64, matches: impl Fn(u32) -> bool) -> Option<usize> {
+        let mut slot = fingerprint as usize & self.mask();
+        while self.fingerprints[slot] != 0 {
+            if self.fingerprints[slot] == fingerprint && matches(self.numbers[slot]) {
+                return Some(slot);
+            }
+            slot = (slot + 1) & self.mask();
+        }
+        None
+    }
+
+    fn insert(&mut self, fingerprint: u64, number: u32) {
+        if 2 * (self.count + 1) > self.fingerprints.len() {
+            let slots = 2 * self.fingerprints.len();
+            let old =
+                std::mem::replace(self, Table { fingerprints: vec![0; slots], numbers: vec![0; slots], count: 0 });
+            for (fingerprint, number) in old.fingerprints.into_iter().zip(old.numbers) {
+                if fingerprint != 0 {
+                    self.place(fingerprint, number);
+                }
+            }
+        }
+        self.place(fingerprint, number);
+    }
+
+    fn place(&mut self, fingerprint: u64, number: u32) {
+        let mut slot = fingerprint as usize & self.mask();
+        while self.fingerprints[slot] != 0 {
+            slot = (slot + 1) & self.mask();
+        }
+        self.fingerprints[slot] = fingerprint;
+        self.numbers[slot] = number;
+        self.count += 1;
+    }
+
+    /// Empties a slot and closes the gap, so that every entry stays reachable from its home.
+    fn remove(&mut self, slot: usize) {
+        let mask = self.mask();
+        let (mut gap, mut next) = (slot, (slot + 1) & mask);
+        while self.fingerprints[next] != 0 {
+            let home = self.fingerprints[next] as usize & mask;
+            if next.wrapping_sub(home) & mask >= next.wrapping_sub(gap) & mask {
+                self.fingerprints[gap] = self.fingerprints[next];
+                self.numbers[gap] = self.numbers[next];
+                gap = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.fingerprints[gap] = 0;
+        self.count -= 1;
+    }
+}
+
+/// The scripts that were ever issued, each with the caller's handle. Scripts are never removed: old addresses are
+/// watched for ever.
+#[derive(Clone, Debug)]
+pub struct WatchedScripts {
+    key: WatchKey,
+    table: Table,
+    bytes: Vec<u8>,
+    entries: Vec<ScriptEntry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ScriptEntry {
+    start: usize,
+    size: usize,
+    handle: u64,
+}
+
+impl WatchedScripts {
+    /// An empty set.
+    pub fn new(key: WatchKey) -> WatchedScripts {
+        WatchedScripts { key, table: Table::new(), bytes: Vec::new(), entries: Vec::new() }
+    }
+
+    /// Watches a script. A script that is watched already keeps its handle, which is returned.
+    ///
+    /// # Panics
+    /// When 2^32 scripts are watched, which would need more than 200 GiB.
+    pub fn insert(&mut self, script: &Script, handle: u64) -> Option<u64> {
+        let bytes = script.as_bytes();
+        let fingerprint = self.key.fingerprint(bytes);
+        if let Some(known) = self.find(fingerprint, bytes) {
+            return Some(known);
+        }
+        let number = u32::try_from(self.entries.len()).expect("fewer than 2^32 scripts fit into memory");
+        self.entries.push(ScriptEntry { start: self.bytes.len(), size: bytes.len(), handle });
+        self.bytes.extend_from_slice(bytes);
+        self.table.insert(fingerprint, number);
+        None
+    }
+
+    /// The handle of a script, `None` when it is not watched.
+    #[inline]
+    pub fn get(&self, script: &[u8]) -> Option<u64> {
+        self.find(self.key.fingerprint(script), script)
+    }
+
+    #[inline]
+    fn find(&self, fingerprint: u64, script: &[u8]) -> Option<u64> {
+        let matches = |number: u32| {
+            let entry = &self.entries[number as usize];
+            self.bytes[entry.start..entry.start + entry.size] == *script
+        };
+        let slot = self.table.find(fingerprint, matches)?;
+        Some(self.entries[self.table.numbers[slot] as usize].handle)
+    }
+
+    /// Number of watched scripts.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no script is watched.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// The unspent outputs whose spending is to be reported.
+#[derive(Clone, Debug)]
+pub struct WatchedOutpoints {
+    key: WatchKey,
+    table: Table,
+    entries: Vec<OutPoint>,
+    free: Vec<u32>,
+}
+
+impl WatchedOutpoints {
+    /// An empty set.
+    pub fn new(key: WatchKey) -> WatchedOutpoints {
+        WatchedOutpoints { key, table: Table::new(), entries: Vec::new(), free: Vec::new() }
+    }
+
+    /// Watches an outpoint; false when it was watched already.
+    ///
+    /// # Panics
+    /// When 2^32 outpoints are watched, which would need more than 200 GiB.
+    pub fn insert(&mut self, outpoint: OutPoint) -> bool {
+        if self.contains(&outpoint) {
+            return false;
+        }
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.entries[number as usize] = outpoint;
+                number
+            }
+            None => {
+                self.entries.push(outpoint);
+                u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 outpoints fit into memory")
+            }
+        };
+        self.table.insert(self.key.fingerprint(&outpoint_bytes(&outpoint)), number);
+        true
+    }
+
+    /// Stops watching an outpoint; false when it was not watched.
+    pub fn remove(&mut self, outpoint: &OutPoint) -> bool {
+        let Some(slot) = self.find(&outpoint_bytes(outpoint)) else { return false };
+        self.free.push(self.table.numbers[slot]);
+        self.table.remove(slot);
+        true
+    }
+
+    /// Whether an outpoint is watched.
+    pub fn contains(&self, outpoint: &OutPoint) -> bool {
+        self.contains_bytes(&outpoint_bytes(outpoint))
+    }
+
+    /// The same for the 36 bytes of an outpoint as they stand in a transaction.
+    #[inline]
+    pub(crate) fn contains_bytes(&self, bytes: &[u8; 36]) -> bool {
+        self.table.count > 0 && self.find(bytes).is_some()
+    }
+
+    #[inline]
+    fn find(&self, bytes: &[u8; 36]) -> Option<usize> {
+        let matches = |number: u32| outpoint_bytes(&self.entries[number as usize]) == *bytes;
+        self.table.find(self.key.fingerprint(bytes), matches)
+    }
+
+    /// Number of watched outpoints.
+    pub fn len(&self) -> usize {
+        self.table.count
+    }
+
+    /// Whether no outpoint is watched.
+    pub fn is_empty(&self) -> bool {
+        self.table.count == 0
+    }
+
+    /// An empty set with the same key.
+    pub(crate) fn empty_like(&self) -> WatchedOutpoints {
+        WatchedOutpoints::new(self.key)
+    }
+}
+
+/// An outpoint as it stands in a transaction: the hash, then the index in little-endian order.
+pub(crate) fn outpoint_bytes(outpoint: &OutPoint) -> [u8; 36] {
+    let mut bytes = [0; 36];
+    bytes[..32].copy_from_slice(outpoint.txid.as_byte_array());
+    bytes[32..].copy_from_slice(&outpoint.vout.to_le_bytes());
+    bytes
+}
+
+/// The reverse of [`outpoint_bytes`].
+pub(crate) fn outpoint_from_bytes(bytes: &[u8; 36]) -> OutPoint {
+    let (hash, index) = bytes.split_at(32);
+    OutPoint {
+        txid: Txid::from_byte_array(hash.try_into().expect("32 bytes")),
+        vout: u32::from_le_bytes(index.try_into().expect("4 bytes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// A small generator for the seeded runs: the state is the seed (xorshift64*).
+    struct Draw(u64);
+
+    impl Draw {
+        fn below(&mut self, limit: u64) -> u64 {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % limit
+        }
+    }
+
+    #[test]
+    fn scripts_are_found_byte_for_byte_like_in_a_map() {
+        for seed in 1..20u64 {
+            println!("seed {seed}");
+            let mut draw = Draw(seed);
+            let mut random = [0; 16];
+            random[0] = seed as u8;
+            let mut ours = WatchedScripts::new(WatchKey::new(random));
+            let mut twin: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+            for handle in 0..500 {
+                let size = draw.below(40) as usize;
+                let script: Vec<u8> = (0..size).map(|_| draw.below(3) as u8).collect();
+                let known = twin.get(&script).copied();
+                assert_eq!(ours.insert(Script::from_bytes(&script), handle), known);
+                twin.entry(script).or_insert(handle);
+            }
+            assert_eq!(ours.len(), twin.len());
+            for (script, handle) in &twin {
+                assert_eq!(ours.get(script), Some(*handle));
+                let mut other = script.clone();
+                other.push(0);
+                assert_eq!(ours.get(&other), twin.get(&other).copied());
+            }
+        }
+    }
+
+    #[test]
+    fn outpoints_come_and_go_like_in_a_set() {
+        for seed in 1..20u64 {
+            println!("seed {seed}");
+            let mut draw = Draw(seed);
+            let mut ours = WatchedOutpoints::new(WatchKey::new([seed as u8; 16]));
+            let mut twin = BTreeSet::new();
+            for _ in 0..3_000 {
+                let outpoint =
+                    OutPoint { txid: Txid::from_byte_array([draw.below(10) as u8; 32]), vout: draw.below(10) as u32 };
+                if draw.below(2) == 0 {
+                    assert_eq!(ours.insert(outpoint), twin.insert(outpoint));
+                } else {
+                    assert_eq!(ours.remove(&outpoint), twin.remove(&outpoint));
+                }
+                assert_eq!(ours.len(), twin.len());
+                assert_eq!(ours.is_empty(), twin.is_empty());
+            }
+            for hash in 0..10 {
+                for vout in 0..10 {
+                    let outpoint = OutPoint { txid: Txid::from_byte_array([hash; 32]), vout };
+                    assert_eq!(ours.contains(&outpoint), twin.contains(&outpoint));
+                    assert_eq!(outpoint_from_bytes(&outpoint_bytes(&outpoint)), outpoint);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_changes_fingerprints_and_stays_hidden() {
+        let (one, two) = (WatchKey::new([1; 16]), WatchKey::new([2; 16]));
+        assert_ne!(one.fingerprint(b"script"), two.fingerprint(b"script"));
+        assert_eq!(format!("{one:?}"), "WatchKey(..)");
+    }
+}
