@@ -11,5 +11,6 @@ pub mod outside;
 pub mod params;
 pub mod policy;
 pub mod reject;
+pub mod rpc;
 pub mod script;
 pub mod tree;

@@ -98,6 +98,12 @@ impl Miner {
         Self { script, tag, extra_nonce: 0 }
     }
 
+    /// A miner inside a node, for the blocks it generates on request.
+    pub(crate) fn for_node(node: &mut Node, script: ScriptBuf) -> Self {
+        let (tag, extra_nonce) = node.next_coinbase();
+        Self { script, tag, extra_nonce }
+    }
+
     /// Where the rewards go.
     pub fn script(&self) -> &ScriptBuf {
         &self.script

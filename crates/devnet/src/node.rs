@@ -48,6 +48,10 @@ pub struct Node {
     pruned_below: u32,
     /// Transactions handed in by a user that no other node has asked for yet.
     unbroadcast: BTreeSet<Txid>,
+    /// What keeps the blocks this node generates apart from those of others.
+    tag: u32,
+    generated: u64,
+    connections: u32,
 }
 
 impl Node {
@@ -63,7 +67,27 @@ impl Node {
             estimate: None,
             pruned_below: 0,
             unbroadcast: BTreeSet::new(),
+            tag: 0,
+            generated: 0,
+            connections: 0,
         }
+    }
+
+    /// Sets what keeps the blocks this node generates apart from those of other nodes, and how many nodes it is connected to.
+    pub fn set_identity(&mut self, tag: u32, connections: u32) {
+        self.tag = tag;
+        self.connections = connections;
+    }
+
+    /// How many nodes it is connected to.
+    pub fn connections(&self) -> u32 {
+        self.connections
+    }
+
+    /// A number for the coinbase of the next block this node generates, used by no other.
+    pub(crate) fn next_coinbase(&mut self) -> (u32, u64) {
+        self.generated += 1;
+        (self.tag, self.generated)
     }
 
     /// The node's clock in seconds since 1970.
