@@ -1,1 +1,7 @@
-//! The binary: demo, serve, signer, approve, wallet, ledger; HTTP, configuration, node clients.
+//! The platform as one program: configuration, stores, nodes, signer and engine put together, the HTTP interface, and the command line.
+//!
+//! This crate decides nothing about money: it carries requests to the engine and answers back.
+
+pub mod config;
+pub mod failure;
+pub mod node;

@@ -1,0 +1,84 @@
+//! How the binary fails: a stable code, a sentence, and where there is one, the way out. Never a secret.
+
+use std::fmt;
+
+/// A failure that ends a command. Printed as a sentence, or as JSON with `--json`.
+#[derive(Debug)]
+pub struct Failure {
+    code: &'static str,
+    text: String,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Failure {
+    /// A failure with a stable code (docs/errors.md) and a sentence.
+    pub fn new(code: &'static str, text: impl Into<String>) -> Failure {
+        Failure { code, text: text.into(), hint: None, source: None }
+    }
+    /// Adds the way out.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into());
+        self
+    }
+    /// Adds what caused it.
+    #[must_use]
+    pub fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Failure {
+        self.source = Some(Box::new(source));
+        self
+    }
+    /// Says where it happened.
+    #[must_use]
+    pub fn within(mut self, place: &str) -> Failure {
+        self.text = format!("{place}: {}", self.text);
+        self
+    }
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+    /// As one JSON object: `code`, `message`, `hint`.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({ "code": self.code, "message": self.sentence(), "hint": self.hint })
+    }
+
+    fn sentence(&self) -> String {
+        let mut text = self.text.clone();
+        let mut source = self.source.as_deref().map(|source| source as &dyn std::error::Error);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "error[{}]: {}", self.code, self.sentence())?;
+        match &self.hint {
+            Some(hint) => write!(out, "\n  {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_code_sentence_causes_and_way_out() {
+        let cause = std::io::Error::other("disk is full");
+        let failure = Failure::new("disk_full", "the journal can't be written").because(cause).hint("free some room");
+        assert_eq!(
+            failure.to_string(),
+            "error[disk_full]: the journal can't be written: disk is full\n  free some room"
+        );
+        assert_eq!(failure.to_json()["code"], "disk_full");
+    }
+}

@@ -1,0 +1,156 @@
+//! JSON-RPC to a Bitcoin node over HTTP: one call, one answer, bounded in time and size. Numbers stay text until a caller asks for whole units: no amount ever passes through a float.
+
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a node may take to answer. A block of 4 MB from a busy node takes seconds; a minute means that it hangs.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The largest answer read: a full block in hexadecimal is 8 MB, and the largest mempool listing is smaller.
+const ANSWER_BYTES_MAX: u64 = 32 << 20;
+
+/// Why a call gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum RpcFault {
+    /// The file with user and password can't be read.
+    #[error("the file with the node's user and password can't be read")]
+    Auth(#[source] std::io::Error),
+    /// No connection, a broken one, or no answer in time.
+    #[error("the node does not answer")]
+    Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The node refused user or password.
+    #[error("the node refuses our user or password")]
+    Forbidden,
+    /// Something answered that is not a node.
+    #[error("the answer is not that of a node: {0}")]
+    Malformed(&'static str),
+    /// The node's own error.
+    #[error("the node says: {message} ({code})")]
+    Node {
+        /// Bitcoin Core's number, such as -5 or -26.
+        code: i64,
+        /// Its text; never shown to customers.
+        message: String,
+    },
+}
+
+/// A node's JSON-RPC.
+#[derive(Debug, Clone)]
+pub struct Rpc {
+    agent: ureq::Agent,
+    url: String,
+    auth_file: PathBuf,
+}
+
+impl Rpc {
+    /// Calls to `url`, with the user and password that `auth_file` holds at each call: bitcoind writes a new cookie at every start.
+    pub fn new(url: String, auth_file: PathBuf) -> Rpc {
+        let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
+        Rpc { agent: config.into(), url, auth_file }
+    }
+
+    /// One call.
+    ///
+    /// # Errors
+    /// Each kind of [`RpcFault`].
+    pub fn call(&self, method: &str, params: Value) -> Result<Value, RpcFault> {
+        let auth = std::fs::read_to_string(&self.auth_file).map_err(RpcFault::Auth)?;
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let mut response = self
+            .agent
+            .post(&self.url)
+            .header("Authorization", format!("Basic {}", base64(auth.trim_end().as_bytes())))
+            .header("Content-Type", "application/json")
+            .send(body)
+            .map_err(|fault| RpcFault::Transport(Box::new(fault)))?;
+        if matches!(response.status().as_u16(), 401 | 403) {
+            return Err(RpcFault::Forbidden);
+        }
+        let bytes = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_vec()
+            .map_err(|fault| RpcFault::Transport(Box::new(fault)))?;
+        open(&bytes)
+    }
+}
+
+/// The result in an answer, or the node's error.
+fn open(bytes: &[u8]) -> Result<Value, RpcFault> {
+    let mut answer: Value = serde_json::from_slice(bytes).map_err(|_| RpcFault::Malformed("not JSON"))?;
+    match answer.get("error") {
+        None | Some(Value::Null) => {}
+        Some(error) => {
+            let code =
+                error.get("code").and_then(Value::as_i64).ok_or(RpcFault::Malformed("an error without a number"))?;
+            let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
+            let message = message.chars().filter(|character| !character.is_control()).take(300).collect();
+            return Err(RpcFault::Node { code, message });
+        }
+    }
+    match answer.get_mut("result") {
+        Some(result) => Ok(result.take()),
+        None => Err(RpcFault::Malformed("neither result nor error")),
+    }
+}
+
+/// A JSON number of whole bitcoin with up to 8 decimals, read as text, in satoshi. `None` for everything else, a sign or an exponent included.
+pub fn satoshi(value: &Value) -> Option<u64> {
+    let Value::Number(number) = value else { return None };
+    let text = number.to_string();
+    // Bitcoin Core prints eight decimals and no exponent; the JSON reader may have normalised neither away.
+    let units = florin_core::amount::Amount::parse(&text, 8).ok()?.units();
+    u64::try_from(units).ok()
+}
+
+/// Base64 with padding (RFC 4648, section 4), for the one header that needs it.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0u32, |group, &byte| group << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        for index in 0..4 {
+            let symbol = ALPHABET[(group >> (18 - 6 * index) & 63) as usize];
+            text.push(if index <= chunk.len() { char::from(symbol) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_gives_the_vectors_of_rfc_4648() {
+        for (plain, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(plain.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn amounts_are_read_as_text_and_never_guessed() {
+        let read = |text: &str| satoshi(&serde_json::from_str(text).expect("JSON"));
+        assert_eq!(read("0.00000001"), Some(1));
+        assert_eq!(read("20999999.97690000"), Some(2_099_999_997_690_000));
+        assert_eq!(read("0.1"), Some(10_000_000));
+        for bad in ["1e-8", "1E8", "-0.1", "0.10000000000000001", "\"0.1\"", "null", "true", "1e400"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn answers_that_are_none_are_refused() {
+        assert!(matches!(open(b"<html>"), Err(RpcFault::Malformed(_))));
+        assert!(matches!(open(b"{}"), Err(RpcFault::Malformed(_))));
+        assert!(matches!(open(br#"{"result":null,"error":{"message":"x"}}"#), Err(RpcFault::Malformed(_))));
+        assert!(
+            matches!(open(br#"{"result":null,"error":{"code":-5,"message":"no\u001b[31m"}}"#), Err(RpcFault::Node { code: -5, message }) if message == "no[31m")
+        );
+        assert_eq!(open(br#"{"result":7,"error":null}"#).expect("a result"), json!(7));
+    }
+}
