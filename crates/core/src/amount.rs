@@ -165,6 +165,11 @@ pub fn multiply_divide(a: u128, b: u128, c: u128) -> Option<(u128, u128)> {
     Some((quotient, remainder))
 }
 
+/// Compares the products `a * b` and `c * d` exactly, in 256 bits.
+pub fn compare_products(a: u128, b: u128, c: u128, d: u128) -> std::cmp::Ordering {
+    multiply_wide(a, b).cmp(&multiply_wide(c, d))
+}
+
 fn multiply_wide(a: u128, b: u128) -> (u128, u128) {
     const HALF: u128 = (1 << 64) - 1;
     let (a_high, a_low, b_high, b_low) = (a >> 64, a & HALF, b >> 64, b & HALF);

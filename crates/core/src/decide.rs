@@ -12,17 +12,23 @@ mod ledger;
 mod plan;
 mod withdrawal;
 
-pub use admin::AdminRefusal;
+pub use admin::{
+    AdminRefusal, CHAIN_NAME_MAX, CONFIRMATIONS_MAX, DEPTH_STEPS_MAX, TICK_CUSTODY_EVENTS, TICK_FORGET_EVENTS, TICK_MS,
+    TICK_QUOTE_EVENTS,
+};
 pub use block::BlockRefusal;
-pub use broker::{AcceptQuoteRefusal, PriceRefusal, QuoteRefusal};
+pub use broker::{
+    ACCEPT_BAND_PERCENT, AcceptQuoteRefusal, PRICE_AGE_MAX_MS, PRICE_BAND, PRICE_UNITS_MAX, PriceRefusal, QUOTE_MS_MAX,
+    QuoteRefusal, SPREAD_BP_MAX,
+};
 pub use deposit::AddressRefusal;
-pub use ledger::{AccountRefusal, BankReceiptRefusal, TransferRefusal};
+pub use ledger::{AccountRefusal, BANK_REFERENCE_MAX, BankReceiptRefusal, TRANSFERS_MAX, TransferRefusal};
 pub use plan::PlanRefusal;
 pub use withdrawal::{ApprovalRefusal, CancelRefusal, WithdrawalRefusal};
 
 use crate::amount::Amount;
-use crate::command::{Command, ID_AHEAD_MS, Origin, Outcome, Request};
-use crate::event::{Event, HoldPosted, HoldReleased, SessionAdvanced, TransfersPosted};
+use crate::command::{Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MAX, Request};
+use crate::event::{Event, Forgotten, HoldPosted, HoldReleased, SessionAdvanced, TransfersPosted};
 use crate::id::{AccountId, AssetId, CommandId, HoldId, LedgerTime};
 use crate::ledger::{Account, Hold, Owner, Transfer, TransferReason};
 use crate::state::State;
@@ -203,6 +209,16 @@ impl Draft<'_> {
         self.emit(Event::HoldPosted(HoldPosted { hold, amount }));
     }
 
+    /// Forgets the smallest remembered id where memory is full.
+    fn make_room_to_remember(&mut self) {
+        if self.state.remembered.len() < REMEMBER_MAX {
+            return;
+        }
+        if let Some((&command, _)) = self.state.remembered.first_key_value() {
+            self.emit(Event::Forgotten(Forgotten { command }));
+        }
+    }
+
     /// Releases a hold.
     pub(crate) fn release(&mut self, hold: HoldId) {
         self.emit(Event::HoldReleased(HoldReleased { hold }));
@@ -210,7 +226,8 @@ impl Draft<'_> {
 }
 
 impl State {
-    /// Decides a request at ledger time `now`, and folds what it decides.
+    /// Decides a request at ledger time `now`, and folds what it decides: its events, and for a request from outside its
+    /// answer, exactly as [`State::apply_entry`] does from the journal. `now` is the ledger time of the row that will hold it.
     ///
     /// # Errors
     /// First the request's origin ([`OriginRefusal`]), then its command's own list. A refusal has changed nothing.
@@ -232,6 +249,10 @@ impl State {
         };
         if let Origin::Session { session, sequence } = request.origin {
             draft.emit(Event::SessionAdvanced(SessionAdvanced { session, sequence }));
+        }
+        if let Origin::Request { id, request } = request.origin {
+            draft.make_room_to_remember();
+            draft.state.remember(id, request, &outcome, now);
         }
         let events = draft.events;
         Ok(Verdict::Decided { events, outcome })

@@ -194,6 +194,20 @@ impl Account {
         }
     }
 
+    /// How much may be debited now: what its rule leaves, and what its sum of debits can still hold.
+    #[inline]
+    pub fn debit_room(&self) -> Amount {
+        let sum = Amount::MAX.saturating_sub(self.debits_posted);
+        if self.rule == BalanceRule::CreditNormal { sum.min(self.available()) } else { sum }
+    }
+
+    /// How much may be credited now: what its rule leaves, and what its sum of credits can still hold.
+    #[inline]
+    pub fn credit_room(&self) -> Amount {
+        let sum = Amount::MAX.saturating_sub(self.credits_posted);
+        if self.rule == BalanceRule::DebitNormal { sum.min(self.available()) } else { sum }
+    }
+
     /// The posted balance on the credit side; zero where debits prevail.
     pub fn credit_balance(&self) -> Amount {
         self.credits_posted.saturating_sub(self.debits_posted)
@@ -230,6 +244,22 @@ impl Ledger {
     /// The owner's account of an asset, if it was opened.
     pub fn account_of(&self, owner: &Owner, asset: AssetId) -> Option<&Account> {
         self.by_owner.get(&(owner.clone(), asset)).and_then(|id| self.account(*id))
+    }
+    /// How much may be debited from the owner's account of an asset; an account not yet opened follows its owner's rule.
+    pub fn debit_room_of(&self, owner: &Owner, asset: AssetId) -> Amount {
+        match (self.account_of(owner, asset), owner.rule()) {
+            (Some(account), _) => account.debit_room(),
+            (None, Some(BalanceRule::CreditNormal)) => Amount::ZERO,
+            (None, _) => Amount::MAX,
+        }
+    }
+    /// How much may be credited to the owner's account of an asset; an account not yet opened follows its owner's rule.
+    pub fn credit_room_of(&self, owner: &Owner, asset: AssetId) -> Amount {
+        match (self.account_of(owner, asset), owner.rule()) {
+            (Some(account), _) => account.credit_room(),
+            (None, Some(BalanceRule::DebitNormal)) => Amount::ZERO,
+            (None, _) => Amount::MAX,
+        }
     }
     /// Every account, in order of id.
     pub fn accounts(&self) -> &[Account] {

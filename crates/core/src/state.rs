@@ -2,11 +2,12 @@
 
 use crate::asset::{Asset, AssetPolicy, Halt, HaltAction};
 use crate::broker::{Pair, Price, Quote};
+use crate::command::Outcome;
 use crate::custody::{Address, Block, Chain, Coin, Deposit, KeyPath, OutPoint, Plan, Wallet, Withdrawal};
 use crate::event::{BlockPartBooked, Counters, Customer, Event, Remembered};
 use crate::id::{
-    AssetId, ChainId, CommandId, CustomerId, Epoch, Height, HoldId, LedgerTime, PlanId, QuoteId, Seq, SessionId,
-    WalletId, WithdrawalId,
+    AssetId, ChainId, CommandId, CustomerId, Digest, Epoch, Height, HoldId, LedgerTime, PlanId, QuoteId, Seq,
+    SessionId, WalletId, WithdrawalId,
 };
 use crate::journal::{Batch, Entry, Row};
 use crate::ledger::Ledger;
@@ -58,6 +59,7 @@ pub struct State {
     pub(crate) prices: BTreeMap<Pair, Price>,
     pub(crate) quotes: BTreeMap<QuoteId, Quote>,
     pub(crate) quote_of: BTreeMap<CustomerId, QuoteId>,
+    pub(crate) quote_expiries: BTreeSet<(LedgerTime, QuoteId)>,
 }
 
 impl Default for State {
@@ -94,6 +96,7 @@ impl Default for State {
             prices: BTreeMap::new(),
             quotes: BTreeMap::new(),
             quote_of: BTreeMap::new(),
+            quote_expiries: BTreeSet::new(),
         }
     }
 }
@@ -182,9 +185,13 @@ impl State {
             self.apply(event);
         }
         if let (Some(command), Some(request), Some(outcome)) = (entry.command, entry.request, &entry.outcome) {
-            let at = self.counters.time;
-            self.remembered.insert(command, Remembered { command, request, outcome: outcome.clone(), at });
+            self.remember(command, request, outcome, self.counters.time);
         }
+    }
+
+    /// Remembers a command's answer, so that its repetition gets the same.
+    pub(crate) fn remember(&mut self, command: CommandId, request: Digest, outcome: &Outcome, at: LedgerTime) {
+        self.remembered.insert(command, Remembered { command, request, outcome: outcome.clone(), at });
     }
 
     /// Folds one event. Total: every event that `decide` emits applies, and it reads no clock and no rule.
@@ -463,11 +470,13 @@ impl State {
             Event::QuoteOffered(quote) => {
                 let before = self.quote_of.insert(quote.customer, quote.id);
                 assert!(before.is_none(), "a customer has one live quote");
+                self.quote_expiries.insert((quote.expiry, quote.id));
                 self.quotes.insert(quote.id, quote.clone());
             }
             Event::QuoteEnded(ended) => {
                 let quote = self.quotes.remove(&ended.quote).expect("a quote that ends was there");
                 self.quote_of.remove(&quote.customer);
+                self.quote_expiries.remove(&(quote.expiry, quote.id));
             }
             _ => unreachable!("dispatched by apply"),
         }
