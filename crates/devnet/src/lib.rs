@@ -3,9 +3,12 @@
 
 pub mod checks;
 pub mod coins;
+pub mod fault;
 pub mod fees;
+pub mod http;
 pub mod mempool;
 pub mod miner;
+pub mod network;
 pub mod node;
 pub mod outside;
 pub mod params;

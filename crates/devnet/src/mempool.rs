@@ -85,6 +85,19 @@ impl Mempool {
         self.entries.len()
     }
 
+    /// Transactions that entered after an order, parents first.
+    pub fn since(&self, order: u64) -> Vec<Txid> {
+        let mut new: Vec<(u64, Txid)> = self.entries.iter().map(|(txid, entry)| (entry.order, *txid)).collect();
+        new.retain(|(at, _)| *at > order);
+        new.sort_unstable();
+        new.into_iter().map(|(_, txid)| txid).collect()
+    }
+
+    /// The order of the last entry.
+    pub fn last_order(&self) -> u64 {
+        self.orders
+    }
+
     /// The waiting transaction that spends an outpoint.
     pub fn spender(&self, outpoint: &OutPoint) -> Option<&Txid> {
         self.spends.get(outpoint)

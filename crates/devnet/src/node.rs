@@ -177,6 +177,19 @@ impl Node {
         if entry.height < self.pruned_below { None } else { entry.block.clone() }
     }
 
+    /// The first block before this one whose bytes are missing, where that keeps this one from being followed.
+    pub fn first_missing(&self, hash: &BlockHash) -> Option<BlockHash> {
+        let mut at = *hash;
+        let mut missing = None;
+        while let Some(entry) = self.tree.get(&at).filter(|entry| !entry.is_linked) {
+            if entry.block.is_none() {
+                missing = Some(at);
+            }
+            at = entry.header.prev_blockhash;
+        }
+        missing.filter(|missing| missing != hash)
+    }
+
     /// Judges the bytes of a block, stores it, and follows it where its branch has the most work.
     ///
     /// # Errors
