@@ -1,1 +1,21 @@
-//! The writer, the read model, the watchers and the workers, and the ports they speak through.
+//! The engine: the single writer, the read model, the watchers and workers, and the ports through which they meet the world.
+//!
+//! Every part is a plain struct with synchronous steps over synchronous [`ports`]: the simulator drives them one by one on
+//! one thread, and [`runtime`] puts the same structs on threads. Nothing here knows SQL, HTTP or a private key, and
+//! nothing here decides about money: that is the core's alone.
+//!
+//! | question | module |
+//! |---|---|
+//! | who decides, and when may anyone be told | [`writer`], [`lanes`] |
+//! | where does a process start | [`load`] |
+//! | what does everyone else see | [`read_model`], [`snapshotter`] |
+//! | what do the chains say | [`follower`] |
+//! | what does the platform do by itself | [`workers`] |
+//! | is the journal right | [`audit`] |
+
+pub mod lanes;
+pub mod load;
+pub mod ports;
+pub mod read_model;
+pub mod scripts;
+pub mod writer;

@@ -1,0 +1,173 @@
+//! Where a process starts: the newest snapshot and the rows after it, folded. It never repairs: a row that does not fit stops it.
+
+use crate::ports::Snapshots;
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{Batch, Journal, ReadError, Row, RowError};
+use florin_core::snapshot;
+use florin_core::state::State;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Rows read at once. At most a megabyte each, most of them far smaller: a bound on memory that still hides the store's latency.
+pub const READ_ROWS_MAX: usize = 64;
+
+/// A row's number and hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number.
+    pub seq: Seq,
+    /// The hash.
+    pub hash: Digest,
+}
+
+impl Place {
+    /// The place before the first row.
+    pub const START: Place = Place { seq: Seq::START, hash: Digest::ZERO };
+}
+
+/// A state and the durable row up to which it is folded.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The state.
+    pub state: State,
+    /// The row.
+    pub place: Place,
+}
+
+impl Loaded {
+    /// The state of an empty journal.
+    pub fn empty() -> Loaded {
+        Loaded { state: State::default(), place: Place::START }
+    }
+}
+
+/// Why rows can't be folded. Whatever it is, whoever meets it stops.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// The row is damaged, or not the next one.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// The row is sound and says something that can't follow from what came before.
+    #[error("row {seq} contradicts what came before it: {what}")]
+    Contradiction {
+        /// The row.
+        seq: Seq,
+        /// The assertion that failed.
+        what: String,
+    },
+}
+
+impl FoldError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            FoldError::Row(error) => error.code(),
+            FoldError::Contradiction { .. } => "journal_contradiction",
+        }
+    }
+
+    /// The row that is wrong.
+    pub fn seq(&self) -> Seq {
+        match self {
+            FoldError::Row(RowError::Gap { expected, .. }) => *expected,
+            FoldError::Row(
+                RowError::BrokenLink { seq }
+                | RowError::WrongHash { seq }
+                | RowError::TooLarge { seq }
+                | RowError::Payload { seq, .. },
+            )
+            | FoldError::Contradiction { seq, .. } => *seq,
+        }
+    }
+}
+
+/// Why no state could be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The journal does not answer.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The journal holds a row that is wrong.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+}
+
+impl LoadError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            LoadError::Read(_) => "journal_unreadable_now",
+            LoadError::Fold(error) => error.code(),
+        }
+    }
+}
+
+/// Says what a caught panic said.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+}
+
+/// Folds a row whose place and hash were checked. After an error the state is good for nothing.
+pub(crate) fn fold(state: &mut State, row: &Row, batch: &Batch) -> Result<(), FoldError> {
+    catch_unwind(AssertUnwindSafe(|| state.apply_row(row, batch)))
+        .map_err(|payload| FoldError::Contradiction { seq: row.seq, what: panic_text(&*payload) })
+}
+
+/// Loads the newest snapshot that can be used and folds all rows after it.
+///
+/// A snapshot only saves time, so one that is damaged, or not of this journal, is left aside with a warning.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> Result<Loaded, LoadError> {
+    let start = newest_snapshot(journal, snapshots)?.unwrap_or_else(Loaded::empty);
+    catch_up(journal, start)
+}
+
+/// Folds all rows after a loaded state.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn catch_up(journal: &mut dyn Journal, mut loaded: Loaded) -> Result<Loaded, LoadError> {
+    loop {
+        let rows = journal.read(loaded.place.seq, READ_ROWS_MAX)?;
+        if rows.is_empty() {
+            return Ok(loaded);
+        }
+        for row in &rows {
+            let batch = row.open(loaded.place.seq, loaded.place.hash).map_err(FoldError::Row)?;
+            fold(&mut loaded.state, row, &batch)?;
+            loaded.place = Place { seq: row.seq, hash: row.hash };
+        }
+    }
+}
+
+fn newest_snapshot(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> Result<Option<Loaded>, ReadError> {
+    let (header, chunks) = match snapshots.newest() {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        Err(fault) => {
+            tracing::warn!(%fault, "no snapshot could be read; the journal is folded from its start");
+            return Ok(None);
+        }
+    };
+    let stands = journal.read(Seq(header.seq.0.saturating_sub(1)), 1)?;
+    if stands.first().is_none_or(|row| row.seq != header.seq || row.hash != header.row_hash) {
+        tracing::warn!(seq = header.seq.0, "the snapshot is not of this journal; it is left aside");
+        return Ok(None);
+    }
+    let read = catch_unwind(AssertUnwindSafe(|| snapshot::read(&header, &chunks)));
+    match read {
+        Ok(Ok(state)) if state.counters().seq == header.seq => {
+            Ok(Some(Loaded { state, place: Place { seq: header.seq, hash: header.row_hash } }))
+        }
+        Ok(Ok(_)) | Err(_) => {
+            tracing::warn!(seq = header.seq.0, "the snapshot contradicts itself; it is left aside");
+            Ok(None)
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(seq = header.seq.0, code = error.code(), %error, "the snapshot is damaged; it is left aside");
+            Ok(None)
+        }
+    }
+}

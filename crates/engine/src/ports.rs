@@ -1,0 +1,266 @@
+//! The ports: what the engine asks of clocks, nodes, signers, price sources and stores, in the core's own types. Nothing
+//! here performs any of it. The journal's port is [`florin_core::journal::Journal`].
+//!
+//! What comes in through a port is never trusted: nodes lie and lag, signers refuse, stores lose connections.
+
+use florin_core::broker::Price;
+use florin_core::custody::{Approval, Intent};
+use florin_core::id::{BlockHash, Digest, Epoch, Height, LedgerTime, PlanId, Seq, TxId, WalletId};
+use florin_core::journal::SnapshotHeader;
+use florin_core::wire::Bytes;
+
+/// What went wrong below a port, for people; the engine never decides by it.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// The time, as the machine knows it.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since 1970. It may jump, also backwards.
+    fn now_ms(&self) -> u64;
+}
+
+/// Why a node gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeFault {
+    /// The node could not be reached, or the connection broke.
+    #[error("the node can't be reached")]
+    Transport(#[source] Cause),
+    /// The node did not answer in time. What it was asked to do may have been done.
+    #[error("the node did not answer in time")]
+    Timeout,
+    /// The node answered something that is not an answer.
+    #[error("the node's answer can't be read: {what}")]
+    Malformed {
+        /// What was wrong with it.
+        what: String,
+    },
+    /// The node said no, with its own code and words.
+    #[error("the node refused ({code}): {reason}")]
+    Refused {
+        /// The node's own number.
+        code: i64,
+        /// The node's own words.
+        reason: String,
+    },
+}
+
+impl NodeFault {
+    /// The stable code of this fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            NodeFault::Transport(_) => "node_unreachable",
+            NodeFault::Timeout => "node_timeout",
+            NodeFault::Malformed { .. } => "node_answer_malformed",
+            NodeFault::Refused { .. } => "node_refused",
+        }
+    }
+}
+
+/// What a node says of itself and its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// The network's name in the node's own words, such as `regtest`.
+    pub network: String,
+    /// The hash of block 0: names the network beyond doubt.
+    pub genesis: BlockHash,
+    /// The height of its active chain's last block.
+    pub height: Height,
+    /// That block's hash.
+    pub tip: BlockHash,
+    /// The lowest block whose bytes it still has, where it prunes.
+    pub pruned_below: Option<Height>,
+    /// Whether it still fetches the chain and knows that its tip is old.
+    pub is_syncing: bool,
+}
+
+/// What became of a transaction handed to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendResult {
+    /// The node took it in.
+    Sent,
+    /// The node has it already, in its mempool or its chain.
+    AlreadyKnown,
+    /// The node does not want it.
+    Rejected {
+        /// The node's own words, such as `bad-txns-inputs-missingorspent`.
+        reason: String,
+    },
+}
+
+/// What a node thinks of a transaction without taking it in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TestAccept {
+    /// It would take it in.
+    Accepted,
+    /// It would not.
+    Rejected {
+        /// The node's own words.
+        reason: String,
+    },
+}
+
+/// A blockchain node. `None` says "I do not have it", which is not a fault: it lags, prunes, or never saw it.
+pub trait Node: Send {
+    /// What the node says of itself.
+    ///
+    /// # Errors
+    /// Any [`NodeFault`], here and below.
+    fn info(&mut self) -> Result<NodeInfo, NodeFault>;
+    /// The hash of the active chain's block at a height.
+    fn block_hash(&mut self, height: Height) -> Result<Option<BlockHash>, NodeFault>;
+    /// The 80 bytes of a block's header.
+    fn header(&mut self, hash: BlockHash) -> Result<Option<Vec<u8>>, NodeFault>;
+    /// The bytes of a block.
+    fn block(&mut self, hash: BlockHash) -> Result<Option<Vec<u8>>, NodeFault>;
+    /// The ids of all transactions that wait.
+    fn mempool(&mut self) -> Result<Vec<TxId>, NodeFault>;
+    /// The bytes of a transaction: of one that waits, or, given its block, of one that is in it.
+    fn transaction(&mut self, txid: TxId, block: Option<BlockHash>) -> Result<Option<Vec<u8>>, NodeFault>;
+    /// Hands a signed transaction to the network.
+    fn send(&mut self, transaction: &[u8]) -> Result<SendResult, NodeFault>;
+    /// Asks whether the node would take a transaction in.
+    fn test_accept(&mut self, transaction: &[u8]) -> Result<TestAccept, NodeFault>;
+    /// The fee rate in satoshi for 1,000 virtual bytes with which a transaction gets into one of the next `blocks` blocks;
+    /// `None` where the node has seen too little to say.
+    fn fee_estimate(&mut self, blocks: u16) -> Result<Option<u64>, NodeFault>;
+}
+
+/// Where the journal stands as the asker knows it. The signer keeps the highest and refuses lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fence {
+    /// The journal's id.
+    pub platform: [u8; 16],
+    /// The epoch in force.
+    pub epoch: Epoch,
+    /// The last durable row known to the asker.
+    pub seq: Seq,
+    /// That row's hash.
+    pub head: Digest,
+    /// Its ledger time.
+    pub time: LedgerTime,
+}
+
+/// An intent with what operators said to it, and the output that fulfils it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntentToSign {
+    /// What is to be allowed.
+    pub intent: Intent,
+    /// Operators' signatures over it.
+    pub approvals: Vec<Approval>,
+    /// The output that pays it.
+    pub vout: u32,
+}
+
+/// What the signer is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignRequest {
+    /// Where the journal stands.
+    pub fence: Fence,
+    /// The plan.
+    pub plan: PlanId,
+    /// Its version, from 0.
+    pub version: u32,
+    /// The wallet that pays.
+    pub wallet: WalletId,
+    /// Every output that is not change, with its intent.
+    pub intents: Vec<IntentToSign>,
+    /// The transaction to sign, as a PSBT (BIP-174) with key origins and full previous transactions.
+    pub psbt: Vec<u8>,
+}
+
+/// What the signer says to a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignerAnswer {
+    /// Signed, now or earlier: for one plan and version always the same bytes.
+    Signed {
+        /// The signed transaction.
+        signed: Bytes,
+        /// Its id.
+        txid: TxId,
+    },
+    /// Durably given up, unsigned: this plan is never signed.
+    Voided,
+    /// Neither, for a reason with a stable code. The plan may be asked for again.
+    Refused {
+        /// The signer's own code, such as `cap_exceeded`.
+        code: String,
+    },
+}
+
+/// What the signer says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerStatus {
+    /// The highest epoch it was shown.
+    pub epoch: Epoch,
+    /// The highest row it was shown.
+    pub seq: Seq,
+    /// Whether its keys can be used now.
+    pub is_unlocked: bool,
+}
+
+/// Why the signer gave no answer. Whatever it was asked to do may have been done: asking again is safe by its contract.
+#[derive(Debug, thiserror::Error)]
+pub enum SignerFault {
+    /// The signer could not be reached, or the connection broke.
+    #[error("the signer can't be reached")]
+    Transport(#[source] Cause),
+    /// The signer did not answer in time.
+    #[error("the signer did not answer in time")]
+    Timeout,
+    /// The signer answered something that is not an answer.
+    #[error("the signer's answer can't be read")]
+    Malformed(#[source] Cause),
+}
+
+impl SignerFault {
+    /// The stable code of this fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            SignerFault::Transport(_) => "signer_unreachable",
+            SignerFault::Timeout => "signer_timeout",
+            SignerFault::Malformed(_) => "signer_answer_malformed",
+        }
+    }
+}
+
+/// The signer: another process that decodes and judges everything itself.
+pub trait Signer: Send {
+    /// Asks for a plan's signature.
+    ///
+    /// # Errors
+    /// Any [`SignerFault`], here and below.
+    fn sign_plan(&mut self, request: &SignRequest) -> Result<SignerAnswer, SignerFault>;
+    /// Asks the signer to give up on a plan for ever. [`SignerAnswer::Signed`] says that it is too late.
+    fn void_plan(&mut self, fence: &Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault>;
+    /// What the signer says of itself.
+    fn status(&mut self) -> Result<SignerStatus, SignerFault>;
+}
+
+/// Why there are no prices.
+#[derive(Debug, thiserror::Error)]
+#[error("the source of prices does not answer")]
+pub struct PriceFault(#[source] pub Cause);
+
+/// A source of prices.
+pub trait Prices: Send {
+    /// The newest price of every pair it knows.
+    ///
+    /// # Errors
+    /// [`PriceFault`].
+    fn newest(&mut self) -> Result<Vec<Price>, PriceFault>;
+}
+
+/// Why snapshots can't be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("the store of snapshots does not answer")]
+pub struct SnapshotFault(#[source] pub Cause);
+
+/// Where snapshots are kept. They only save time: whoever finds none, or a bad one, reads the journal from its start.
+pub trait Snapshots: Send {
+    /// The snapshot with the highest sequence number, as it was put.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`], here and below.
+    fn newest(&mut self) -> Result<Option<(SnapshotHeader, Vec<Bytes>)>, SnapshotFault>;
+    /// Keeps a snapshot. Until all of it is durable, [`Snapshots::newest`] gives the one before.
+    fn put(&mut self, header: &SnapshotHeader, chunks: &[Bytes]) -> Result<(), SnapshotFault>;
+}

@@ -1,0 +1,180 @@
+//! What everyone but the writer sees: durable rows, folded. It never shows what is not durable, and never decides.
+
+use crate::load::{FoldError, LoadError, Loaded, Place, READ_ROWS_MAX, fold};
+use crate::writer::{Reply, Sealed};
+use florin_core::event::Event;
+use florin_core::id::{LedgerTime, Seq};
+use florin_core::journal::{Batch, Journal, Row};
+use florin_core::state::State;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Rows kept for those who read events as they come; whoever is further behind reads the journal.
+pub const FEED_ROWS_MAX: usize = 4_096;
+/// Encoded bytes of the rows kept; in memory they take two to four times as much.
+pub const FEED_BYTES_MAX: usize = 32 << 20;
+
+/// One row as its readers follow it.
+#[derive(Debug, Clone)]
+pub struct FeedRow {
+    /// The row.
+    pub seq: Seq,
+    /// Its ledger time.
+    pub time: LedgerTime,
+    /// Its commands with their events, in order.
+    pub batch: Arc<Batch>,
+    /// Its size as it was encoded.
+    bytes: usize,
+}
+
+impl FeedRow {
+    fn new(row: &Row, batch: Arc<Batch>) -> FeedRow {
+        FeedRow { seq: row.seq, time: row.time, batch, bytes: row.payload.len() }
+    }
+
+    /// Its events, in order.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.batch.entries.iter().flat_map(|entry| &entry.events)
+    }
+}
+
+/// The fold of all durable rows, and the newest of them.
+#[derive(Debug)]
+pub struct ReadModel {
+    state: State,
+    place: Place,
+    feed: VecDeque<FeedRow>,
+    feed_bytes: usize,
+}
+
+impl ReadModel {
+    /// Starts from a loaded state.
+    pub fn new(loaded: Loaded) -> ReadModel {
+        ReadModel { state: loaded.state, place: loaded.place, feed: VecDeque::new(), feed_bytes: 0 }
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+    /// The last row folded.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+    /// The last row's number.
+    pub fn at(&self) -> Seq {
+        self.place.seq
+    }
+    /// A copy, from which a writer may start or recover.
+    pub fn loaded(&self) -> Loaded {
+        Loaded { state: self.state.clone(), place: self.place }
+    }
+
+    /// Folds a durable row of the writer in this process.
+    ///
+    /// # Errors
+    /// [`FoldError`]; then this process must end, because nothing that it shows can be believed.
+    pub fn fold(&mut self, sealed: &Sealed) -> Result<(), FoldError> {
+        if sealed.row.seq <= self.place.seq {
+            // Read from the journal already, as a follower.
+            return Ok(());
+        }
+        // The batch was encoded into this row by this process; its bytes need not be read again, only its place.
+        if sealed.row.seq != self.place.seq.next() || sealed.row.previous != self.place.hash {
+            sealed.row.open(self.place.seq, self.place.hash)?;
+        }
+        self.fold_checked(&sealed.row, Arc::clone(&sealed.batch))
+    }
+
+    /// Folds a row as it was read.
+    ///
+    /// # Errors
+    /// As [`ReadModel::fold`].
+    pub fn fold_row(&mut self, row: &Row) -> Result<(), FoldError> {
+        let batch = row.open(self.place.seq, self.place.hash)?;
+        self.fold_checked(row, Arc::new(batch))
+    }
+
+    /// Folds rows that others appended, at most [`READ_ROWS_MAX`]; says how many there were.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn follow(&mut self, journal: &mut dyn Journal) -> Result<usize, LoadError> {
+        let rows = journal.read(self.place.seq, READ_ROWS_MAX)?;
+        for row in &rows {
+            self.fold_row(row)?;
+        }
+        Ok(rows.len())
+    }
+
+    fn fold_checked(&mut self, row: &Row, batch: Arc<Batch>) -> Result<(), FoldError> {
+        fold(&mut self.state, row, &batch)?;
+        self.place = Place { seq: row.seq, hash: row.hash };
+        let feed_row = FeedRow::new(row, batch);
+        self.feed_bytes += feed_row.bytes;
+        self.feed.push_back(feed_row);
+        while self.feed.len() > FEED_ROWS_MAX || self.feed_bytes > FEED_BYTES_MAX {
+            let Some(oldest) = self.feed.pop_front() else { break };
+            self.feed_bytes -= oldest.bytes;
+        }
+        Ok(())
+    }
+
+    /// Up to `count_max` rows after `after`; `None` where some of them are older than what is kept: then
+    /// [`feed_from_journal`] has them.
+    pub fn events_since(&self, after: Seq, count_max: usize) -> Option<Vec<FeedRow>> {
+        if after >= self.place.seq {
+            return Some(Vec::new());
+        }
+        let first = self.feed.front()?.seq;
+        if after.next() < first {
+            return None;
+        }
+        let skip = usize::try_from(after.next().0 - first.0).ok()?;
+        Some(self.feed.iter().skip(skip).take(count_max).cloned().collect())
+    }
+}
+
+/// Up to `count_max` rows after `after`, from the journal. The journal's links are checked from one row to the next; that
+/// the first follows `after` is known by its number alone.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn feed_from_journal(journal: &mut dyn Journal, after: Seq, count_max: usize) -> Result<Vec<FeedRow>, LoadError> {
+    let rows = journal.read(after, count_max)?;
+    let mut seq = after;
+    let mut feed = Vec::with_capacity(rows.len());
+    let mut previous = rows.first().map_or(Place::START.hash, |row| row.previous);
+    for row in &rows {
+        let batch = row.open(seq, previous).map_err(FoldError::Row)?;
+        (seq, previous) = (row.seq, row.hash);
+        feed.push(FeedRow::new(row, Arc::new(batch)));
+    }
+    Ok(feed)
+}
+
+/// Durable answers that wait until the read model has folded their rows, so that whoever is answered sees the effect.
+#[derive(Debug, Default)]
+pub struct Gate {
+    // In order of their rows: the writer gives them so, and a reply's row is never below one that was given before, except
+    // where a writer was fenced; those rest on a row that is folded already.
+    waiting: VecDeque<Reply>,
+}
+
+impl Gate {
+    /// Takes answers as [`crate::writer::Writer::take_replies`] gives them.
+    pub fn push(&mut self, replies: impl IntoIterator<Item = Reply>) {
+        self.waiting.extend(replies);
+    }
+
+    /// The answers that may be given once everything up to `at` is folded.
+    pub fn open(&mut self, at: Seq) -> Vec<Reply> {
+        let count = self.waiting.iter().take_while(|reply| reply.after <= at).count();
+        self.waiting.drain(..count).collect()
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+}

@@ -1,0 +1,440 @@
+//! The writer against a journal that fails in every way that a journal may fail.
+
+mod common;
+
+use common::*;
+use florin_core::command::Outcome;
+use florin_core::decide::{OriginRefusal, Refusal};
+use florin_core::event::Event;
+use florin_core::id::Seq;
+use florin_core::journal::{Batch, Journal, ROW_BYTES_MAX};
+use florin_core::snapshot;
+use florin_core::wire::Message;
+use florin_engine::lanes::{Ask, Lane, REST_LANE_MAX};
+use florin_engine::load::{Loaded, load};
+use florin_engine::read_model::{Gate, ReadModel};
+use florin_engine::writer::{Answer, Appended, RecoverError, Reply, Role, SubmitRefusal, Ticket, Writer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+fn loaded(rows: &Rows) -> Loaded {
+    load(&mut rows.clone(), &mut Kept::default()).expect("the journal is sound")
+}
+
+/// A writer that leads an empty journal, whose epoch is row 1.
+fn leading(rows: &Rows) -> Writer {
+    let mut writer = writer("a");
+    writer.take_lead(loaded(rows), 1_000);
+    pump(&mut writer, rows);
+    assert_eq!(writer.role(), Role::Leading);
+    writer
+}
+
+fn pump(writer: &mut Writer, rows: &Rows) {
+    writer.decide_waiting(1_000);
+    while let Some(sealed) = writer.next_row() {
+        writer.appended(rows.append_with(&sealed.row, Fault::None));
+        writer.decide_waiting(1_000);
+    }
+}
+
+fn done(ticket: u64, after: u64) -> Reply {
+    Reply { ticket: Ticket(ticket), after: Seq(after), answer: Answer::Done(Outcome::Done(true)) }
+}
+
+fn already_open() -> Answer {
+    Answer::Refused(Refusal::Origin(OriginRefusal::SequenceDone))
+}
+
+#[test]
+fn nothing_is_answered_before_the_epoch_is_durable() {
+    let rows = Rows::default();
+    let mut writer = writer("a");
+    assert_eq!(writer.submit(Ticket(1), open(1, customer(1))), Err(SubmitRefusal::NotLeading));
+    writer.take_lead(Loaded::empty(), 5);
+    writer.submit(Ticket(1), open(1, customer(1))).unwrap();
+    assert_eq!(writer.decide_waiting(5), 0);
+    let first = writer.next_row().unwrap();
+    assert!(matches!(first.batch.entries[0].events[..], [Event::EpochStarted(_)]));
+    writer.appended(rows.append_with(&first.row, Fault::UnknownLost));
+    assert_eq!((writer.decide_waiting(6), writer.role()), (0, Role::Taking));
+    let again = writer.next_row().unwrap();
+    assert_eq!(again.row, first.row, "an unknown row is sent again byte for byte");
+    writer.appended(rows.append_with(&again.row, Fault::None));
+    assert_eq!((writer.decide_waiting(6), writer.role()), (1, Role::Leading));
+}
+
+#[test]
+fn a_refusal_waits_for_the_rows_it_was_decided_on() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    writer.submit(Ticket(1), open(1, customer(1))).unwrap();
+    writer.decide_waiting(1_000);
+    let sealed = writer.next_row().unwrap();
+    writer.submit(Ticket(2), open(2, customer(1))).unwrap();
+    writer.submit(Ticket(3), open(1, customer(1))).unwrap();
+    assert_eq!(writer.decide_waiting(1_000), 2);
+    assert_eq!(writer.take_replies(), []);
+    assert!(writer.next_row().is_none(), "neither a refusal nor a repetition makes a row");
+    writer.appended(rows.append_with(&sealed.row, Fault::None));
+    let reply = |ticket, answer| Reply { ticket: Ticket(ticket), after: Seq(2), answer };
+    let expected = [done(1, 2), reply(2, already_open()), reply(3, Answer::Repeated(Outcome::Done(true)))];
+    assert_eq!(writer.take_replies(), expected);
+    writer.submit(Ticket(4), open(4, customer(1))).unwrap();
+    writer.decide_waiting(1_000);
+    assert_eq!(writer.take_replies(), [reply(4, already_open())], "its reasons are durable already");
+    assert!(writer.is_idle());
+}
+
+#[test]
+fn a_refusal_on_reasons_that_were_lost_is_not_given() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    writer.submit(Ticket(1), open(1, customer(1))).unwrap();
+    writer.decide_waiting(1_000);
+    let sealed = writer.next_row().unwrap();
+    writer.submit(Ticket(2), open(2, customer(1))).unwrap();
+    writer.decide_waiting(1_000);
+    writer.submit(Ticket(3), open(3, customer(3))).unwrap();
+    leading(&rows);
+    assert!(writer.appended(rows.append_with(&sealed.row, Fault::None)).is_none());
+    let answers: BTreeMap<_, _> =
+        writer.take_replies().into_iter().map(|reply| (reply.ticket.0, reply.answer)).collect();
+    assert_eq!(answers, (1..=3).map(|ticket| (ticket, Answer::NotCommitted)).collect());
+    assert_eq!(writer.role(), Role::Following);
+    assert_eq!(writer.submit(Ticket(4), open(4, customer(4))), Err(SubmitRefusal::NotLeading));
+}
+
+#[test]
+fn one_row_is_in_flight_while_the_next_is_gathered() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    writer.submit(Ticket(1), open(1, customer(1))).unwrap();
+    writer.decide_waiting(1_000);
+    let first = writer.next_row().unwrap();
+    for number in 2..=9 {
+        writer.submit(Ticket(number), open(number, customer(number))).unwrap();
+    }
+    assert_eq!(writer.decide_waiting(1_001), 8);
+    assert!(writer.next_row().is_none());
+    writer.appended(rows.append_with(&first.row, Fault::None));
+    let second = writer.next_row().unwrap();
+    assert_eq!(second.batch.entries.len(), 8);
+    assert_eq!(Batch::decode(&second.row.payload).as_ref(), Ok(&*second.batch), "the payload says what the batch says");
+    assert_eq!(second.row.payload, second.batch.encode(), "gathering gives the batch's one encoding");
+}
+
+#[test]
+fn a_batch_that_grew_old_takes_no_more_commands() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    for (number, clock_ms, decided) in [(1, 1_000, 1), (2, 1_500, 1), (3, 2_500, 1), (4, 2_501, 0)] {
+        writer.submit(Ticket(number), open(number, customer(number))).unwrap();
+        assert_eq!(writer.decide_waiting(clock_ms), decided, "{number}");
+        writer.next_row();
+    }
+    assert_eq!(writer.waiting(Lane::Rest), 1);
+}
+
+#[test]
+fn ledger_time_never_runs_backwards() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    for (number, clock_ms) in [(1, 5_000), (2, 10), (3, 4_999), (4, 5_001)] {
+        writer.submit(Ticket(number), open(number, customer(number))).unwrap();
+        writer.decide_waiting(clock_ms);
+        let sealed = writer.next_row().unwrap();
+        writer.appended(rows.append_with(&sealed.row, Fault::None));
+    }
+    let times: Vec<u64> = rows.all().iter().map(|row| row.time.0).collect();
+    assert_eq!(times, [1_000, 5_000, 5_000, 5_000, 5_001]);
+}
+
+#[test]
+fn rows_stay_within_their_size_and_lose_no_command() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    for number in 0..40 {
+        writer.submit(Ticket(number), receipt(number, format!("{number:050000}{number:050000}"))).unwrap();
+    }
+    pump(&mut writer, &rows);
+    let rows = rows.all();
+    assert_eq!(rows.len(), 5, "ten receipts of 100,000 bytes fit a row");
+    assert!(rows.iter().all(|row| row.payload.len() <= ROW_BYTES_MAX));
+    assert_eq!(writer.take_replies().len(), 40);
+    assert!(writer.is_idle());
+}
+
+#[test]
+fn a_full_lane_refuses_and_others_go_first() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    for number in 0..REST_LANE_MAX as u64 {
+        writer.submit(Ticket(number), open(number, customer(number))).unwrap();
+    }
+    let full = writer.submit(Ticket(0), open(0, customer(0)));
+    assert_eq!(full, Err(SubmitRefusal::Full(Lane::Rest)));
+    assert_eq!(full.unwrap_err().code(), "queue_full");
+    writer.submit(Ticket(77_777), receipt(77_777, "operator".to_owned())).unwrap();
+    writer.decide_waiting(1_000);
+    let sealed = writer.next_row().unwrap();
+    writer.appended(rows.append_with(&sealed.row, Fault::None));
+    assert_eq!(writer.take_replies()[0].ticket, Ticket(77_777));
+}
+
+#[test]
+fn a_command_without_effect_needs_no_row() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    writer.submit(Ticket(1), Ask::internal(florin_core::command::Command::Tick)).unwrap();
+    pump(&mut writer, &rows);
+    assert_eq!(rows.all().len(), 1);
+    assert_eq!(writer.take_replies()[0].answer, Answer::Done(Outcome::Done(false)));
+}
+
+#[test]
+fn a_panicking_command_is_quarantined_and_costs_nobody_else() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    writer.submit(Ticket(1), open(1, customer(1))).unwrap();
+    writer.decide_waiting(1_000);
+    let flight = writer.next_row().unwrap();
+    writer.submit(Ticket(2), open(2, customer(2))).unwrap();
+    writer.submit(Ticket(3), open(3, POISONED)).unwrap();
+    writer.submit(Ticket(4), open(4, customer(4))).unwrap();
+    writer.decide_waiting(1_000);
+    assert_eq!((writer.role(), writer.waiting(Lane::Rest)), (Role::Poisoned, 1));
+
+    // The row in flight becomes durable meanwhile, or not: the state given back may know it or not.
+    writer.appended(rows.append_with(&flight.row, Fault::UnknownWritten));
+    assert_eq!(writer.recover(Loaded::empty()), Err(RecoverError::Behind));
+    writer.recover(loaded(&rows)).unwrap();
+    pump(&mut writer, &rows);
+    let answers: BTreeMap<_, _> =
+        writer.take_replies().into_iter().map(|reply| (reply.ticket.0, reply.answer)).collect();
+    let ok = || Answer::Done(Outcome::Done(true));
+    assert_eq!(answers, BTreeMap::from([(1, ok()), (2, ok()), (3, Answer::Quarantined), (4, ok())]));
+
+    writer.submit(Ticket(5), open(3, POISONED)).unwrap();
+    pump(&mut writer, &rows);
+    assert_eq!(writer.take_replies()[0].answer, Answer::Quarantined);
+    assert_eq!(writer.role(), Role::Leading, "the second time it does not even reach the rules");
+    assert_eq!(writer.quarantined().count(), 1);
+    let state = loaded(&rows).state;
+    assert!(!state.customers().contains_key(&POISONED));
+    assert_eq!(state.customers().len(), 3);
+}
+
+#[test]
+fn a_command_that_outgrows_a_row_is_quarantined() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    writer.submit(Ticket(1), receipt(1, "small".to_owned())).unwrap();
+    writer.submit(Ticket(2), receipt(2, GIANT.to_owned())).unwrap();
+    writer.decide_waiting(1_000);
+    assert_eq!(writer.role(), Role::Poisoned);
+    writer.recover(loaded(&rows)).unwrap();
+    pump(&mut writer, &rows);
+    let answers: Vec<_> = writer.take_replies().into_iter().map(|reply| reply.answer).collect();
+    assert_eq!(answers, [Answer::Done(Outcome::Done(true)), Answer::Quarantined]);
+    assert_eq!(writer.recover(loaded(&rows)), Err(RecoverError::NotPoisoned));
+}
+
+#[test]
+fn a_poisoned_writer_refuses_the_state_of_anothers_rows() {
+    let rows = Rows::default();
+    let mut writer = leading(&rows);
+    writer.submit(Ticket(1), open(3, POISONED)).unwrap();
+    writer.decide_waiting(1_000);
+    leading(&rows);
+    assert_eq!(writer.recover(loaded(&rows)), Err(RecoverError::Diverged));
+}
+
+/// One process: a writer, its reader, and who waits for what.
+struct Process {
+    writer: Writer,
+    reader: ReadModel,
+    gate: Gate,
+    in_flight: Option<Arc<florin_engine::writer::Sealed>>,
+}
+
+/// What an outside observer knows.
+#[derive(Default)]
+struct Observed {
+    sent: BTreeMap<u64, (u64, u64)>,
+    acknowledged: BTreeSet<u64>,
+    not_committed: BTreeSet<u64>,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Process {
+    fn start(rows: &Rows) -> Process {
+        let reader = ReadModel::new(loaded(rows));
+        Process { writer: writer("n"), reader, gate: Gate::default(), in_flight: None }
+    }
+
+    fn step(&mut self, rows: &Rows, random: &mut Random, seen: &mut Observed, clock_ms: u64, ticket: &mut u64) {
+        self.reader.follow(&mut rows.clone()).expect("the journal is sound");
+        match self.writer.role() {
+            Role::Following if random.chance(20) => self.writer.take_lead(loaded(rows), clock_ms),
+            Role::Poisoned if random.chance(50) => drop(self.writer.recover(loaded(rows))),
+            _ => {}
+        }
+        if random.chance(70) {
+            *ticket += 1;
+            // Ids and customers are few, so that repetitions, mismatches and refusals are many.
+            let known = seen.sent.get(&random.below(*ticket)).copied();
+            let (id, whose) = match known {
+                Some(again) if random.chance(20) => again,
+                _ => (random.below(300), random.below(60)),
+            };
+            let whose_id = if whose == 0 { POISONED } else { customer(whose) };
+            if self.writer.submit(Ticket(*ticket), open(id, whose_id)).is_ok() {
+                seen.sent.insert(*ticket, (id, whose));
+            }
+        }
+        if random.chance(60) {
+            self.writer.decide_waiting(clock_ms);
+        }
+        if self.in_flight.is_none() {
+            self.in_flight = self.writer.next_row();
+        } else if random.chance(60) {
+            let fault = match random.below(4) {
+                0 => Fault::UnknownWritten,
+                1 => Fault::UnknownLost,
+                _ => Fault::None,
+            };
+            let sealed = self.in_flight.take().expect("it was there");
+            let fate = rows.append_with(&sealed.row, fault);
+            *seen
+                .counts
+                .entry(match fate {
+                    Appended::Durable => "durable",
+                    Appended::Fenced => "fenced",
+                    Appended::Unknown => "unknown",
+                })
+                .or_default() += 1;
+            if let Some(durable) = self.writer.appended(fate) {
+                self.reader.fold(&durable).expect("it follows");
+            }
+        }
+        self.gate.push(self.writer.take_replies());
+        for reply in self.gate.open(self.reader.at()) {
+            self.judge(&reply, rows, seen);
+        }
+    }
+
+    /// Holds what an asker is told against the journal as it is at that moment.
+    fn judge(&self, reply: &Reply, rows: &Rows, seen: &mut Observed) {
+        let (id, whose) = seen.sent[&reply.ticket.0];
+        let durable = entries_of(rows, id);
+        let mut count = |what| *seen.counts.entry(what).or_default() += 1;
+        match &reply.answer {
+            Answer::Done(_) => {
+                count("done");
+                assert_eq!(durable, 1, "what is acknowledged is in the journal, once");
+                assert!(self.reader.state().customers().contains_key(&customer(whose)), "one reads one's own writes");
+                seen.acknowledged.insert(id);
+            }
+            Answer::Repeated(_) => {
+                count("repeated");
+                assert_eq!(durable, 1, "what is repeated was done");
+                seen.acknowledged.insert(id);
+            }
+            Answer::Refused(Refusal::Origin(OriginRefusal::SequenceDone)) => {
+                count("refused");
+                let open = loaded(rows).state.customers().contains_key(&customer(whose));
+                assert!(open, "a refusal's reason is durable");
+            }
+            Answer::Refused(_) => {
+                count("mismatch");
+                assert_eq!(durable, 1, "a mismatch names a command that is durable");
+            }
+            Answer::NotCommitted => {
+                count("not_committed");
+                seen.not_committed.insert(reply.ticket.0);
+            }
+            Answer::Quarantined => count("quarantined"),
+            Answer::NoScript(_) => unreachable!("no address was asked for"),
+        }
+    }
+}
+
+fn entries_of(rows: &Rows, id: u64) -> usize {
+    let entries = rows.all().into_iter().flat_map(|row| Batch::decode(&row.payload).unwrap().entries);
+    entries.filter(|entry| entry.command == Some(command_id(id))).count()
+}
+
+fn run(seed: u64, counts: &mut BTreeMap<&'static str, u64>) {
+    let mut random = Random::new(seed);
+    let rows = Rows::default();
+    let mut seen = Observed::default();
+    let mut processes = [Process::start(&rows), Process::start(&rows)];
+    let (mut clock_ms, mut ticket) = (1_000, 0);
+    for _ in 0..400 {
+        clock_ms += random.below(20);
+        let which = random.below(2) as usize;
+        if random.chance(2) {
+            // The process dies, whatever it was about to do; its in-flight row may still arrive.
+            if let Some(sealed) = processes[which].in_flight.take()
+                && random.chance(50)
+            {
+                rows.append_with(&sealed.row, Fault::UnknownWritten);
+            }
+            processes[which] = Process::start(&rows);
+            *seen.counts.entry("crashed").or_default() += 1;
+        }
+        processes[which].step(&rows, &mut random, &mut seen, clock_ms, &mut ticket);
+    }
+    for id in &seen.acknowledged {
+        assert_eq!(entries_of(&rows, *id), 1, "nothing acknowledged is lost or done twice");
+    }
+    for id in 0..300 {
+        assert!(entries_of(&rows, id) <= 1, "no command is executed twice");
+    }
+    let whole = loaded(&rows);
+    assert!(!whole.state.customers().contains_key(&POISONED), "poison never becomes durable");
+    for process in &mut processes {
+        while process.reader.follow(&mut rows.clone()).unwrap() > 0 {}
+        assert_eq!(snapshot::hash(process.reader.state()), snapshot::hash(&whole.state));
+    }
+    seen.counts.into_iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
+}
+
+#[test]
+fn two_writers_with_faults_and_crashes_lose_nothing_and_repeat_nothing() {
+    let mut counts = BTreeMap::new();
+    for seed in 0..60 {
+        println!("seed {seed}");
+        run(seed, &mut counts);
+    }
+    println!("{counts:?}");
+    let happened = ["durable", "fenced", "unknown", "done", "repeated", "refused", "mismatch", "not_committed"];
+    for what in happened.into_iter().chain(["quarantined", "crashed"]) {
+        assert!(counts.get(what).is_some_and(|count| *count >= 20), "{what} hardly ever happened: {counts:?}");
+    }
+}
+
+#[test]
+fn an_append_of_unknown_fate_settles_in_every_order() {
+    // Every order of four fates for each of two rows, with the process alive throughout.
+    for orders in 0..3u32.pow(6) {
+        let rows = Rows::default();
+        let mut writer = writer("a");
+        writer.take_lead(Loaded::empty(), 1);
+        writer.submit(Ticket(1), open(1, customer(1))).unwrap();
+        let mut rest = orders;
+        for _ in 0..6 {
+            let fault = [Fault::None, Fault::UnknownWritten, Fault::UnknownLost][(rest % 3) as usize];
+            rest /= 3;
+            writer.decide_waiting(1);
+            if let Some(sealed) = writer.next_row() {
+                writer.appended(rows.append_with(&sealed.row, fault));
+            }
+        }
+        pump(&mut writer, &rows);
+        assert_eq!(writer.take_replies(), [done(1, 2)], "{orders}");
+        assert_eq!(rows.clone().head().unwrap().unwrap().0, Seq(2), "{orders}");
+        assert_eq!(writer.attempts(), 0);
+    }
+}
