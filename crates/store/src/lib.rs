@@ -8,7 +8,9 @@
 pub mod conformance;
 pub mod fail_stop;
 pub mod fault;
+pub mod maria;
 pub mod memory;
 pub mod sqlite;
 
+mod database;
 mod record;

@@ -1,12 +1,12 @@
 //! The journal in a SQLite file of its own: one writer, any number of readers. It never acknowledges a row that the disk has
 //! not confirmed, and never touches the file again after the disk has failed once.
 
-use super::{Durability, Schema};
+use super::{Durability, cell, cells};
+use crate::database::Schema;
 use crate::fault::StoreFault;
-use crate::record::{Cell, Cells, is_sound};
+use crate::record::{Cells, is_sound};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, ReadError, Row};
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use std::path::Path;
 
@@ -24,13 +24,13 @@ const LOG_BYTES_KEPT: i64 = 64 << 20;
 const SCHEMA: Schema = Schema {
     component: "journal",
     steps: &["CREATE TABLE journal (
-        seq INTEGER PRIMARY KEY CHECK (seq > 0),
-        epoch INTEGER NOT NULL,
-        time_ms INTEGER NOT NULL,
-        previous BLOB NOT NULL,
-        hash BLOB NOT NULL,
-        payload BLOB NOT NULL
-    ) STRICT"],
+        seq NUMBER PRIMARY KEY CHECK (seq > 0),
+        epoch NUMBER NOT NULL,
+        time_ms NUMBER NOT NULL,
+        previous BYTES32 NOT NULL,
+        hash BYTES32 NOT NULL,
+        payload PAYLOAD NOT NULL
+    ) TABLE_END"],
     page_bytes: 16_384,
 };
 
@@ -176,19 +176,4 @@ impl Journal for SqliteJournal {
     fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
         Ok(self.guarded(|journal| journal.try_head())?)
     }
-}
-
-/// A value as a [`Cell`].
-pub(crate) fn cell(value: ValueRef<'_>) -> Cell {
-    match value {
-        ValueRef::Null => Cell::Null,
-        ValueRef::Integer(number) => u64::try_from(number).map_or(Cell::Foreign, Cell::Number),
-        ValueRef::Real(_) => Cell::Foreign,
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Cell::Bytes(bytes.to_vec()),
-    }
-}
-
-/// The first `count` values of a result's row.
-pub(crate) fn cells(row: &rusqlite::Row<'_>, count: usize) -> Result<Vec<Cell>, StoreFault> {
-    (0..count).map(|index| Ok(cell(row.get_ref(index)?))).collect()
 }

@@ -3,7 +3,10 @@
 
 pub mod journal;
 
+use crate::database::{Dialect, Schema};
 use crate::fault::StoreFault;
+use crate::record::Cell;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
@@ -21,17 +24,6 @@ pub(crate) enum Durability {
     Full,
     /// Before: a power cut may lose it. For what can be made again.
     Lazy,
-}
-
-/// How a set of tables came to be, step by step.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Schema {
-    /// Which tables.
-    pub component: &'static str,
-    /// The steps, oldest first; published steps never change.
-    pub steps: &'static [&'static str],
-    /// Bytes of a page of a new file.
-    pub page_bytes: u32,
 }
 
 /// Opens or creates a file for writing.
@@ -101,11 +93,41 @@ fn migrate(connection: &mut Connection, schema: &Schema) -> Result<(), StoreFaul
     let done = version(&transaction, schema)? as usize;
     if done < schema.steps.len() {
         for step in &schema.steps[done..] {
-            transaction.execute_batch(step)?;
+            for statement in Dialect::Sqlite.statements(step) {
+                transaction.execute_batch(&statement)?;
+            }
         }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", schema.steps.len() as i64)?;
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// A [`Cell`] as a value to bind.
+pub(crate) fn to_sql(cell: &Cell) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(match cell {
+        // No cell of ours is foreign; a column that must not be null refuses it.
+        Cell::Null | Cell::Foreign => ValueRef::Null,
+        // Numbers come from types or checks that keep them within 63 bits; a greater one shows as negative and is refused
+        // when it is read.
+        Cell::Number(number) => ValueRef::Integer(*number as i64),
+        Cell::Bytes(bytes) => ValueRef::Blob(bytes),
+        Cell::Text(text) => ValueRef::Text(text.as_bytes()),
+    })
+}
+
+/// A value as a [`Cell`].
+pub(crate) fn cell(value: ValueRef<'_>) -> Cell {
+    match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(number) => u64::try_from(number).map_or(Cell::Foreign, Cell::Number),
+        ValueRef::Real(_) => Cell::Foreign,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Cell::Bytes(bytes.to_vec()),
+    }
+}
+
+/// The first `count` values of a result's row.
+pub(crate) fn cells(row: &rusqlite::Row<'_>, count: usize) -> Result<Vec<Cell>, StoreFault> {
+    (0..count).map(|index| Ok(cell(row.get_ref(index)?))).collect()
 }

@@ -1,0 +1,143 @@
+//! The journal on a MariaDB server. It never acknowledges a row without the server's word, and reads back whatever is unclear.
+
+use super::{MariaConnection, MariaServer};
+use crate::database::{Schema, is_conflict};
+use crate::fault::StoreFault;
+use crate::record::{Cell, NUMBER_MAX, is_sound};
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{AppendError, Journal, ReadError, Row};
+use std::time::Duration;
+
+/// Appends that lost against another transaction are tried again this often; a deadlock resolves at the first repetition.
+const RETRIES_MAX: u32 = 5;
+
+/// The pause before the first repetition; it doubles each time, 31 ms in all.
+const RETRY_PAUSE_MS: u64 = 1;
+
+pub(crate) const SCHEMA: Schema = Schema {
+    component: "journal",
+    steps: &["CREATE TABLE IF NOT EXISTS journal (
+        seq NUMBER NOT NULL PRIMARY KEY,
+        epoch NUMBER NOT NULL,
+        time_ms NUMBER NOT NULL,
+        previous BYTES32 NOT NULL,
+        hash BYTES32 NOT NULL,
+        payload PAYLOAD NOT NULL
+    ) TABLE_END"],
+    page_bytes: 0,
+};
+
+// One statement is one transaction and one round trip. Of two writers that both see the predecessor, the primary key lets
+// one in.
+const INSERT_AFTER: &str = "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload)
+    SELECT ?, ?, ?, ?, ?, ? FROM DUAL WHERE EXISTS (SELECT 1 FROM journal WHERE seq = ? AND hash = ?)";
+const INSERT_FIRST: &str = "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload)
+    SELECT ?, ?, ?, ?, ?, ? FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM journal)";
+const STANDING: &str = "SELECT hash FROM journal WHERE seq = ?";
+const READ: &str =
+    "SELECT seq, epoch, time_ms, previous, hash, payload FROM journal WHERE seq > ? ORDER BY seq LIMIT ?";
+const HEAD: &str = "SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Writer,
+    Reader,
+}
+
+/// A handle on a journal on a MariaDB server, with a connection of its own.
+#[derive(Debug)]
+pub struct MariaJournal {
+    connection: MariaConnection,
+    role: Role,
+}
+
+impl MariaJournal {
+    /// Connects for appending and reading; makes database and table where they are missing.
+    ///
+    /// # Errors
+    /// Where the server can't be reached, is set up so that it could lose what it acknowledged, or holds newer tables.
+    pub fn open(server: &MariaServer) -> Result<MariaJournal, StoreFault> {
+        Ok(MariaJournal { connection: server.connect("journal", &SCHEMA)?, role: Role::Writer })
+    }
+
+    /// Connects for reading. Appending through it is always refused as fenced.
+    ///
+    /// # Errors
+    /// As [`MariaJournal::open`].
+    pub fn open_reader(server: &MariaServer) -> Result<MariaJournal, StoreFault> {
+        Ok(MariaJournal { connection: server.connect("journal", &SCHEMA)?, role: Role::Reader })
+    }
+
+    fn insert(&mut self, row: &Row) -> Result<bool, StoreFault> {
+        let mut values = vec![
+            Cell::Number(row.seq.0),
+            Cell::Number(row.epoch.0),
+            Cell::Number(row.time.0),
+            Cell::Bytes(row.previous.0.to_vec()),
+            Cell::Bytes(row.hash.0.to_vec()),
+            Cell::Bytes(row.payload.clone()),
+        ];
+        let sql = if row.seq == Seq(1) {
+            INSERT_FIRST
+        } else {
+            values.extend([Cell::Number(row.seq.0 - 1), Cell::Bytes(row.previous.0.to_vec())]);
+            INSERT_AFTER
+        };
+        Ok(self.connection.insert_new(sql, values)? == Some(1))
+    }
+
+    /// Whether this row stands at its number, once it is clear.
+    fn try_append(&mut self, row: &Row) -> Result<bool, StoreFault> {
+        let mut retries = 0;
+        loop {
+            match self.insert(row) {
+                Ok(true) => return Ok(true),
+                Ok(false) => break,
+                Err(fault) if is_conflict(&fault) && retries < RETRIES_MAX => {
+                    std::thread::sleep(Duration::from_millis(RETRY_PAUSE_MS << retries));
+                    retries += 1;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        let standing = self.connection.query("journal", STANDING, vec![Cell::Number(row.seq.0)])?;
+        match standing.into_iter().next() {
+            None => Ok(false),
+            Some(mut cells) => Ok(cells.fixed("hash")? == row.hash.0),
+        }
+    }
+
+    fn try_read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, StoreFault> {
+        if after.0 > NUMBER_MAX {
+            return Ok(Vec::new());
+        }
+        let limit = u64::try_from(count_max).unwrap_or(NUMBER_MAX).min(NUMBER_MAX);
+        let rows = self.connection.query("journal", READ, vec![Cell::Number(after.0), Cell::Number(limit)])?;
+        rows.into_iter().map(|cells| cells.row()).collect()
+    }
+
+    fn try_head(&mut self) -> Result<Option<(Seq, Digest)>, StoreFault> {
+        let Some(mut cells) = self.connection.query("journal", HEAD, Vec::new())?.into_iter().next() else {
+            return Ok(None);
+        };
+        Ok(Some((Seq(cells.number("seq")?), Digest(cells.fixed("hash")?))))
+    }
+}
+
+impl Journal for MariaJournal {
+    fn append(&mut self, row: &Row) -> Result<(), AppendError> {
+        if self.role == Role::Reader || !is_sound(row) {
+            tracing::error!(seq = row.seq.0, role = ?self.role, "a row that can never be appended was to be");
+            return Err(AppendError::Fenced);
+        }
+        if self.try_append(row)? { Ok(()) } else { Err(AppendError::Fenced) }
+    }
+
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        Ok(self.try_read(after, count_max)?)
+    }
+
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        Ok(self.try_head()?)
+    }
+}

@@ -1,0 +1,171 @@
+//! The conformance suite on MariaDB, and what is MariaDB's alone: lost connections, locks, settings, damaged tables.
+
+mod common;
+
+use common::Maria;
+use florin_core::id::Seq;
+use florin_core::journal::{AppendError, Journal};
+use florin_store::conformance::{Fixture, fill, row_after};
+use florin_store::fault::StoreFault;
+use florin_store::maria::MariaServer;
+use florin_store::maria::journal::MariaJournal;
+use mysql::prelude::Queryable;
+
+impl Fixture for Maria {
+    fn open(&self) -> Box<dyn Journal> {
+        Box::new(MariaJournal::open(&self.server).expect("the journal opens"))
+    }
+    fn open_reader(&self) -> Box<dyn Journal> {
+        Box::new(MariaJournal::open_reader(&self.server).expect("the journal opens for reading"))
+    }
+}
+
+florin_store::journal_conformance!(Maria::fresh);
+
+/// The server's ids of all connections that use a journal's database.
+fn connections(foreign: &mut mysql::Conn, prefix: &str) -> Vec<u64> {
+    let own = u64::from(foreign.connection_id());
+    let sql = format!("SELECT id FROM information_schema.processlist WHERE db = '{prefix}_journal' AND id <> {own}");
+    foreign.query(sql).expect("the server answers")
+}
+
+#[test]
+fn a_connection_killed_between_appends_is_made_again() {
+    let store = Maria::fresh();
+    let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
+    let mut rows = fill(&mut journal, 2);
+    let mut foreign = store.foreign("journal");
+    for id in connections(&mut foreign, &store.prefix) {
+        foreign.query_drop(format!("KILL {id}")).expect("the connection is killed");
+    }
+    let row = row_after(Some((rows[1].seq, rows[1].hash)), 1, vec![1]);
+    let error = journal.append(&row).expect_err("the connection is gone");
+    let fault = StoreFault::of_append(&error);
+    assert!(matches!(fault, Some(fault @ StoreFault::Connection(_)) if !fault.is_fatal()), "{fault:?}");
+    journal.append(&row).expect("a repetition settles it");
+    rows.push(row);
+    assert_eq!(journal.read(Seq(0), 9).expect("the journal answers"), rows);
+}
+
+#[test]
+fn a_connection_killed_while_it_waits_leaves_the_fate_unknown_until_a_repetition() {
+    let store = Maria::fresh();
+    let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
+    let rows = fill(&mut journal, 1);
+    let row = row_after(Some((rows[0].seq, rows[0].hash)), 1, vec![1]);
+    let mut foreign = store.foreign("journal");
+    // The table's lock makes the append wait at the server.
+    foreign.query_drop("LOCK TABLES journal WRITE").expect("the lock is taken");
+    std::thread::scope(|scope| {
+        let append = scope.spawn(|| journal.append(&row));
+        let mut killer = store.foreign("journal");
+        let waiting = format!(
+            "SELECT id FROM information_schema.processlist WHERE db = '{}_journal' AND state LIKE 'Waiting for%'",
+            store.prefix
+        );
+        let id: u64 = loop {
+            if let Some(id) = killer.query_first(&waiting).expect("the server answers") {
+                break id;
+            }
+            std::thread::yield_now();
+        };
+        killer.query_drop(format!("KILL {id}")).expect("the connection is killed");
+        let error = append.join().expect("the append ends").expect_err("the connection is gone");
+        assert_eq!(StoreFault::of_append(&error).map(StoreFault::code), Some("store_connection_lost"));
+    });
+    foreign.query_drop("UNLOCK TABLES").expect("the lock is given back");
+    journal.append(&row).expect("a repetition settles it");
+    assert_eq!(journal.read(Seq(1), 9).expect("the journal answers"), [row]);
+}
+
+#[test]
+fn a_row_that_another_transaction_is_writing_is_waited_for() {
+    let store = Maria::fresh();
+    let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
+    let row = row_after(None, 1, vec![1]);
+    let other = row_after(None, 2, vec![2]);
+    let mut foreign = store.foreign("journal");
+    let insert = "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload) VALUES (?, ?, ?, ?, ?, ?)";
+    let values = (1, 2, other.time.0, other.previous.0.to_vec(), other.hash.0.to_vec(), other.payload.clone());
+    foreign.query_drop("START TRANSACTION").expect("the server answers");
+    foreign.exec_drop(insert, values).expect("the other row is inserted");
+    std::thread::scope(|scope| {
+        let append = scope.spawn(|| journal.append(&row));
+        foreign.query_drop("COMMIT").expect("the other row is committed");
+        assert!(matches!(append.join().expect("the append ends"), Err(AppendError::Fenced)));
+    });
+    assert_eq!(journal.read(Seq(0), 9).expect("the journal answers"), [other]);
+}
+
+#[test]
+fn a_lock_held_for_too_long_leaves_the_fate_unknown() {
+    let store = Maria::fresh();
+    let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
+    let row = row_after(None, 1, vec![1]);
+    let mut foreign = store.foreign("journal");
+    foreign.query_drop("START TRANSACTION").expect("the server answers");
+    foreign
+        .query_drop(format!("INSERT INTO journal VALUES (1, 1, 1, '{0}', '{0}', '')", "0".repeat(32)))
+        .expect("another row is inserted");
+    let error = journal.append(&row).expect_err("the number is locked");
+    assert_eq!(StoreFault::of_append(&error).map(StoreFault::code), Some("store_conflict"));
+    foreign.query_drop("ROLLBACK").expect("the other row is taken back");
+    journal.append(&row).expect("a repetition settles it");
+}
+
+#[test]
+fn a_damaged_table_gives_a_typed_error() {
+    let damages = [
+        (
+            "ALTER TABLE journal MODIFY hash VARBINARY(64) NOT NULL",
+            "UPDATE journal SET hash = 'x' WHERE seq = 2",
+            "hash",
+        ),
+        ("ALTER TABLE journal MODIFY epoch BIGINT NOT NULL", "UPDATE journal SET epoch = -1 WHERE seq = 2", "epoch"),
+        ("SET @x = 1", "UPDATE journal SET time_ms = 9223372036854775808 WHERE seq = 2", "time_ms"),
+        ("SET @x = 1", "UPDATE journal SET payload = REPEAT('x', 1048577) WHERE seq = 2", "payload"),
+        (
+            "ALTER TABLE journal MODIFY previous VARBINARY(64) NULL",
+            "UPDATE journal SET previous = NULL WHERE seq = 2",
+            "previous",
+        ),
+    ];
+    for (preparation, damage, column) in damages {
+        let store = Maria::fresh();
+        let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
+        let rows = fill(&mut journal, 2);
+        let mut foreign = store.foreign("journal");
+        foreign.query_drop(preparation).expect("the damage is prepared");
+        foreign.query_drop(damage).expect("the damage is done");
+        let error = journal.read(Seq(0), 10).expect_err("a damaged row is not handed out");
+        match StoreFault::of_read(&error) {
+            Some(StoreFault::Malformed { table: "journal", column: named }) => assert_eq!(*named, column),
+            other => panic!("{damage}: {other:?}"),
+        }
+        assert_eq!(journal.read(Seq(0), 1).expect("the row before is whole"), rows[..1]);
+    }
+}
+
+#[test]
+fn newer_tables_and_bad_names_are_refused() {
+    let store = Maria::fresh();
+    drop(MariaJournal::open(&store.server).expect("the journal opens"));
+    store.foreign("journal").query_drop("UPDATE florin_schema SET version = 9").expect("a newer build's tables");
+    let fault = MariaJournal::open(&store.server).expect_err("a newer build's tables");
+    assert!(matches!(fault, StoreFault::Newer { component: "journal", found: 9, known: 1 }), "{fault:?}");
+
+    for prefix in ["", "Florin", "a-b", "a`b", "a b", &"a".repeat(33)] {
+        let fault = MariaServer::new("mysql://127.0.0.1", prefix).expect_err("a bad prefix");
+        assert_eq!(fault.code(), "store_configuration", "{prefix}");
+    }
+    let fault = MariaServer::new("postgres://florin:secret@127.0.0.1", "florin").expect_err("another database");
+    assert!(!format!("{fault:?} {fault}").contains("secret"), "{fault:?}");
+    assert!(!format!("{:?}", MariaJournal::open(&Maria::fresh().server).expect("the journal opens")).contains("pass"));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_a_lost_connection() {
+    let server = MariaServer::new("mysql://florin:florin@127.0.0.1:1", "florin_none").expect("the address is one");
+    let fault = MariaJournal::open(&server).expect_err("nobody listens there");
+    assert_eq!(fault.code(), "store_connection_lost");
+}
