@@ -8,50 +8,20 @@ use sha2::block_api::compress256;
 /// Bytes of a SHA-256 block.
 const BLOCK_SIZE: usize = 64;
 
-/// SHA-256 of the concatenation of up to three pieces, of which the middle one may be long.
-struct Pieces {
-    state: [u32; 8],
-    buffer: [u8; BLOCK_SIZE],
-    filled: usize,
-    total: u64,
-}
-
-impl Pieces {
-    fn new() -> Pieces {
-        Pieces { state: SHA256_START, buffer: [0; BLOCK_SIZE], filled: 0, total: 0 }
-    }
-
-    fn add(&mut self, mut bytes: &[u8]) {
-        self.total += bytes.len() as u64;
-        if self.filled > 0 {
-            let (head, rest) = bytes.split_at(bytes.len().min(BLOCK_SIZE - self.filled));
-            self.buffer[self.filled..self.filled + head.len()].copy_from_slice(head);
-            self.filled += head.len();
-            bytes = rest;
-            if self.filled < BLOCK_SIZE {
-                return;
-            }
-            compress256(&mut self.state, &[self.buffer]);
-            self.filled = 0;
-        }
-        let (blocks, tail) = bytes.as_chunks::<BLOCK_SIZE>();
-        if !blocks.is_empty() {
-            compress256(&mut self.state, blocks);
-        }
-        self.buffer[..tail.len()].copy_from_slice(tail);
-        self.filled = tail.len();
-    }
-
-    fn finish(mut self) -> [u8; 32] {
-        let bits = self.total * 8;
-        let mut last = [[0u8; BLOCK_SIZE]; 2];
-        last[0][..self.filled].copy_from_slice(&self.buffer[..self.filled]);
-        last[0][self.filled] = 0x80;
-        let count = if self.filled < 56 { 1 } else { 2 };
-        last[count - 1][56..].copy_from_slice(&bits.to_be_bytes());
-        compress256(&mut self.state, &last[..count]);
-        digest_bytes(&self.state)
-    }
+/// The end of a message: fewer than 64 bytes, four more, and the padding for a message of `total` bytes.
+#[inline]
+fn finish(mut state: [u32; 8], tail: &[u8], last: &[u8; 4], total: usize) -> [u8; 32] {
+    let mut blocks = [[0u8; BLOCK_SIZE]; 2];
+    let bytes = blocks.as_flattened_mut();
+    let size = tail.len() + last.len();
+    bytes[..tail.len()].copy_from_slice(tail);
+    bytes[tail.len()..size].copy_from_slice(last);
+    bytes[size] = 0x80;
+    // The length takes the last eight bytes of a block.
+    let count = if size < BLOCK_SIZE - 8 { 1 } else { 2 };
+    blocks[count - 1][BLOCK_SIZE - 8..].copy_from_slice(&(8 * total as u64).to_be_bytes());
+    compress256(&mut state, &blocks[..count]);
+    digest_bytes(&state)
 }
 
 /// SHA-256 of a digest: one compression.
@@ -65,13 +35,32 @@ fn hash_digest(digest: &[u8; 32]) -> [u8; 32] {
     digest_bytes(&state)
 }
 
-/// Double SHA-256 of the concatenation of these pieces.
-pub(crate) fn double_sha256(pieces: &[&[u8]]) -> [u8; 32] {
-    let mut hash = Pieces::new();
-    for piece in pieces {
-        hash.add(piece);
-    }
-    hash_digest(&hash.finish())
+/// Double SHA-256 of `body` and then `last`: a transaction without witnesses.
+#[inline]
+pub(crate) fn double_sha256(body: &[u8], last: &[u8; 4]) -> [u8; 32] {
+    let (blocks, tail) = body.as_chunks::<BLOCK_SIZE>();
+    let mut state = SHA256_START;
+    compress256(&mut state, blocks);
+    hash_digest(&finish(state, tail, last, body.len() + 4))
+}
+
+/// Double SHA-256 of `first`, `body` and `last`: a transaction whose witnesses and marker are left out.
+#[inline]
+pub(crate) fn double_sha256_around(first: &[u8; 4], body: &[u8], last: &[u8; 4]) -> [u8; 32] {
+    let Some((head, rest)) = body.split_first_chunk::<{ BLOCK_SIZE - 4 }>() else {
+        let mut whole = [0u8; BLOCK_SIZE];
+        whole[..4].copy_from_slice(first);
+        whole[4..4 + body.len()].copy_from_slice(body);
+        return double_sha256(&whole[..4 + body.len()], last);
+    };
+    let mut block = [0u8; BLOCK_SIZE];
+    block[..4].copy_from_slice(first);
+    block[4..].copy_from_slice(head);
+    let mut state = SHA256_START;
+    compress256(&mut state, &[block]);
+    let (blocks, tail) = rest.as_chunks::<BLOCK_SIZE>();
+    compress256(&mut state, blocks);
+    hash_digest(&finish(state, tail, last, body.len() + 8))
 }
 
 /// Double SHA-256 of exactly 64 bytes: an inner node of a merkle tree.
@@ -92,16 +81,15 @@ mod tests {
     use bitcoin::hashes::{Hash, sha256d};
 
     #[test]
-    fn pieces_of_every_length_hash_like_the_library() {
+    fn messages_of_every_length_hash_like_the_library() {
         let bytes: Vec<u8> = (0..400u32).map(|number| (number * 31 >> 3) as u8).collect();
-        for length in 0..bytes.len() {
-            let expected = sha256d::Hash::hash(&bytes[..length]).to_byte_array();
-            for first in [0, 1, 4, 63, 64, 65, 130] {
-                let first = first.min(length);
-                let second = (first + 130).min(length);
-                let pieces = [&bytes[..first], &bytes[first..second], &bytes[second..length]];
-                assert_eq!(double_sha256(&pieces), expected, "{length} {first}");
-            }
+        for length in 8..bytes.len() {
+            let message = &bytes[..length];
+            let expected = sha256d::Hash::hash(message).to_byte_array();
+            let (body, last) = message.split_last_chunk().expect("four bytes");
+            assert_eq!(double_sha256(body, last), expected, "{length}");
+            let (first, body) = body.split_first_chunk().expect("four bytes");
+            assert_eq!(double_sha256_around(first, body, last), expected, "{length}");
         }
     }
 

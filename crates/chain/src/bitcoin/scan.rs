@@ -4,7 +4,7 @@
 //! compares it with the header. Work and height are the header chain's business; scripts, signatures and the witness
 //! commitment are not checked: a block counts only on a branch with the most work, confirmed by the node quorum.
 
-use crate::bitcoin::hash::{double_sha256, double_sha256_pair};
+use crate::bitcoin::hash::{double_sha256, double_sha256_around, double_sha256_pair};
 use crate::bitcoin::header::HEADER_SIZE;
 use crate::bitcoin::watch::{WatchedOutpoints, WatchedScripts, outpoint_from_bytes};
 use bitcoin::hashes::Hash;
@@ -138,7 +138,7 @@ pub struct Receipt {
     pub tx_index: u32,
 }
 
-/// An input that spends a watched output, or one that was received earlier in the same block.
+/// An input that spends a watched output, or one that was received in the same block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spend {
     /// The output that is spent.
@@ -201,10 +201,10 @@ pub fn scan_block(
     if tx_count == 0 {
         return Err(ScanError::CoinbaseMisplaced { index: 0 });
     }
-    let mut finds = Finds::new(scripts, outpoints);
+    let mut seen = Seen::new(scripts, outpoints, bytes.len());
     let mut txids = Vec::with_capacity(tx_count);
     for index in 0..tx_count as u32 {
-        let (txid, coinbase) = finds.transaction(&mut walk, index)?;
+        let (txid, coinbase) = seen.transaction(&mut walk, index)?;
         if coinbase != (index == 0) {
             return Err(ScanError::CoinbaseMisplaced { index });
         }
@@ -214,19 +214,21 @@ pub fn scan_block(
         return Err(ScanError::Trailing { place: walk.place });
     }
     let merkle_root: [u8; 32] = header[36..68].try_into().expect("32 bytes");
-    if merkle_root_of(txids)? != merkle_root {
+    if merkle_root_of(&txids)? != merkle_root {
         return Err(ScanError::MerkleMismatch);
     }
+    let (receipts, spends) = seen.finds(bytes, &txids, true);
+    let (version_to_bits, nonce) = header.split_last_chunk().expect("a header has 80 bytes");
     let word = |place: usize| u32::from_le_bytes(header[place..place + 4].try_into().expect("4 bytes"));
     Ok(BlockScan {
-        hash: BlockHash::from_byte_array(double_sha256(&[&header])),
+        hash: BlockHash::from_byte_array(double_sha256(version_to_bits, nonce)),
         previous: BlockHash::from_byte_array(header[4..36].try_into().expect("32 bytes")),
         time_s: word(68),
         bits: CompactTarget::from_consensus(word(72)),
         merkle_root: TxMerkleNode::from_byte_array(merkle_root),
         tx_count: tx_count as u32,
-        receipts: finds.receipts,
-        spends: finds.spends,
+        receipts,
+        spends,
     })
 }
 
@@ -239,19 +241,21 @@ pub fn scan_tx(bytes: &[u8], scripts: &WatchedScripts, outpoints: &WatchedOutpoi
         return Err(ScanError::TooLarge { size: bytes.len() });
     }
     let mut walk = Walk { bytes, place: 0 };
-    let mut finds = Finds::new(scripts, outpoints);
-    let (txid, coinbase) = finds.transaction(&mut walk, 0)?;
+    let mut seen = Seen::new(scripts, outpoints, bytes.len());
+    let (txid, coinbase) = seen.transaction(&mut walk, 0)?;
     if coinbase {
         return Err(ScanError::CoinbaseMisplaced { index: 0 });
     }
     if walk.place != bytes.len() {
         return Err(ScanError::Trailing { place: walk.place });
     }
-    Ok(TxScan { txid: Txid::from_byte_array(txid), receipts: finds.receipts, spends: finds.spends })
+    let (receipts, spends) = seen.finds(bytes, &[txid], false);
+    Ok(TxScan { txid: Txid::from_byte_array(txid), receipts, spends })
 }
 
 /// The merkle root of transaction ids, refusing the duplicates that would leave it unchanged.
-fn merkle_root_of(mut hashes: Vec<[u8; 32]>) -> Result<[u8; 32], ScanError> {
+fn merkle_root_of(txids: &[[u8; 32]]) -> Result<[u8; 32], ScanError> {
+    let mut hashes = txids.to_vec();
     while hashes.len() > 1 {
         let (pairs, rest) = hashes.as_chunks::<2>();
         if pairs.iter().any(|pair| pair[0] == pair[1]) {
@@ -288,7 +292,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A length in the protocol's variable form.
-    #[inline]
+    #[inline(always)]
     fn length(&mut self) -> Result<u64, ScanError> {
         let place = self.place;
         let [first] = *self.take_array()?;
@@ -305,7 +309,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A count of things that need at least `size_min` bytes each, so that no count asks for more than there is.
-    #[inline]
+    #[inline(always)]
     fn count(&mut self, size_min: usize) -> Result<usize, ScanError> {
         let place = self.place;
         let count = self.length()?;
@@ -314,38 +318,47 @@ impl<'a> Walk<'a> {
     }
 
     /// Bytes that are preceded by their length.
-    #[inline]
+    #[inline(always)]
     fn take_sized(&mut self) -> Result<&'a [u8], ScanError> {
         let size = self.count(1)?;
         self.take(size)
     }
 }
 
-/// What was found so far.
-struct Finds<'a> {
-    scripts: &'a WatchedScripts,
-    outpoints: &'a WatchedOutpoints,
-    /// Outputs received in this block, which may be spent further on in it.
-    fresh: WatchedOutpoints,
-    /// Receipts of the transaction at hand, until its id is known: index, amount, handle.
-    pending: Vec<(u32, u64, u64)>,
-    /// Spends of the transaction at hand: input index, outpoint.
-    pending_spends: Vec<(u32, OutPoint)>,
-    receipts: Vec<Receipt>,
-    spends: Vec<Spend>,
+/// An output that was passed, to be looked up when all are known.
+#[derive(Clone, Copy)]
+struct OutputSeen {
+    fingerprint: u64,
+    amount_sat: u64,
+    script_start: u32,
+    script_size: u32,
+    tx_index: u32,
+    vout: u32,
 }
 
-impl<'a> Finds<'a> {
-    fn new(scripts: &'a WatchedScripts, outpoints: &'a WatchedOutpoints) -> Finds<'a> {
-        Finds {
-            scripts,
-            outpoints,
-            fresh: outpoints.empty_like(),
-            pending: Vec::new(),
-            pending_spends: Vec::new(),
-            receipts: Vec::new(),
-            spends: Vec::new(),
-        }
+/// An input that was passed, to be looked up when all are known.
+#[derive(Clone, Copy)]
+struct InputSeen {
+    fingerprint: u64,
+    outpoint_start: u32,
+    tx_index: u32,
+    input_index: u32,
+}
+
+/// What was passed on the walk. Lookups wait for its end: done together, the processor overlaps their waits for memory,
+/// which would otherwise be most of the time.
+struct Seen<'a> {
+    scripts: &'a WatchedScripts,
+    outpoints: &'a WatchedOutpoints,
+    outputs: Vec<OutputSeen>,
+    inputs: Vec<InputSeen>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(scripts: &'a WatchedScripts, outpoints: &'a WatchedOutpoints, size: usize) -> Seen<'a> {
+        // A guess that is rarely exceeded: an input or output for every 128 bytes.
+        let room = size / 128 + 8;
+        Seen { scripts, outpoints, outputs: Vec::with_capacity(room), inputs: Vec::with_capacity(room) }
     }
 
     /// Walks one transaction and returns its id and whether it is a coinbase.
@@ -360,74 +373,104 @@ impl<'a> Finds<'a> {
             }
         }
         let body_start = walk.place;
-        let (input_count, coinbase) = self.inputs(walk, start)?;
-        self.outputs(walk, start)?;
+        let (input_count, coinbase) = self.inputs(walk, start, tx_index)?;
+        self.outputs(walk, start, tx_index)?;
         let body = &walk.bytes[body_start..walk.place];
         if segwit {
             skip_witnesses(walk, input_count)?;
         }
         let lock_time: &[u8; 4] = walk.take_array()?;
         let txid = if segwit {
-            double_sha256(&[version, body, lock_time])
+            double_sha256_around(version, body, lock_time)
         } else {
-            double_sha256(&[&walk.bytes[start..walk.place]])
+            double_sha256(&walk.bytes[start..walk.place - 4], lock_time)
         };
-        self.settle(txid, tx_index, coinbase);
         Ok((txid, coinbase))
     }
 
-    #[inline]
-    fn inputs(&mut self, walk: &mut Walk<'_>, start: usize) -> Result<(usize, bool), ScanError> {
+    fn inputs(&mut self, walk: &mut Walk<'_>, start: usize, tx_index: u32) -> Result<(usize, bool), ScanError> {
         let count = walk.count(INPUT_SIZE_MIN)?;
         if count == 0 {
             return Err(ScanError::Empty { place: start });
         }
         let mut null_outpoint = false;
-        for index in 0..count {
+        for input_index in 0..count as u32 {
+            let outpoint_start = walk.place as u32;
             let outpoint: &[u8; 36] = walk.take_array()?;
-            null_outpoint |= outpoint == &COINBASE_OUTPOINT;
-            if self.outpoints.contains_bytes(outpoint) || self.fresh.contains_bytes(outpoint) {
-                self.pending_spends.push((index as u32, outpoint_from_bytes(outpoint)));
-            }
+            null_outpoint |= outpoint[35] == 0xff && outpoint == &COINBASE_OUTPOINT;
+            let fingerprint = self.outpoints.fingerprint(outpoint);
+            self.inputs.push(InputSeen { fingerprint, outpoint_start, tx_index, input_index });
             walk.take_sized()?;
             walk.take_array::<4>()?;
         }
         Ok((count, null_outpoint && count == 1))
     }
 
-    #[inline]
-    fn outputs(&mut self, walk: &mut Walk<'_>, start: usize) -> Result<(), ScanError> {
+    fn outputs(&mut self, walk: &mut Walk<'_>, start: usize, tx_index: u32) -> Result<(), ScanError> {
         let count = walk.count(OUTPUT_SIZE_MIN)?;
         if count == 0 {
             return Err(ScanError::Empty { place: start });
         }
-        for index in 0..count {
+        for vout in 0..count as u32 {
             let place = walk.place;
             let amount_sat = u64::from_le_bytes(*walk.take_array()?);
             if amount_sat > MONEY_MAX_SAT {
                 return Err(ScanError::AmountOutOfRange { place });
             }
             let script = walk.take_sized()?;
-            if let Some(handle) = self.scripts.get(script) {
-                self.pending.push((index as u32, amount_sat, handle));
-            }
+            let (script_start, script_size) = ((walk.place - script.len()) as u32, script.len() as u32);
+            let fingerprint = self.scripts.fingerprint(script);
+            self.outputs.push(OutputSeen { fingerprint, amount_sat, script_start, script_size, tx_index, vout });
         }
         Ok(())
     }
 
-    /// Turns what was found in a transaction into receipts and spends, now that its id is known.
-    #[inline]
-    fn settle(&mut self, txid: [u8; 32], tx_index: u32, coinbase: bool) {
-        let txid = Txid::from_byte_array(txid);
-        for (input_index, outpoint) in self.pending_spends.drain(..) {
-            self.spends.push(Spend { outpoint, txid, input_index, tx_index });
+    /// Looks up everything that was passed.
+    fn finds(&self, bytes: &[u8], txids: &[[u8; 32]], coinbase: bool) -> (Vec<Receipt>, Vec<Spend>) {
+        let mut receipts = Vec::new();
+        // Outputs received in this block may be spent in it.
+        let mut fresh = self.outpoints.empty_like();
+        let table = self.scripts.table();
+        for seen in candidates(&self.outputs, |seen| table.may_have(seen.fingerprint)) {
+            let script = &bytes[seen.script_start as usize..][..seen.script_size as usize];
+            let Some(script_handle) = self.scripts.find(seen.fingerprint, script) else { continue };
+            let txid = Txid::from_byte_array(txids[seen.tx_index as usize]);
+            let outpoint = OutPoint { txid, vout: seen.vout };
+            fresh.insert(outpoint);
+            receipts.push(Receipt {
+                outpoint,
+                amount_sat: seen.amount_sat,
+                script_handle,
+                coinbase: coinbase && seen.tx_index == 0,
+                tx_index: seen.tx_index,
+            });
         }
-        for (vout, amount_sat, script_handle) in self.pending.drain(..) {
-            let outpoint = OutPoint { txid, vout };
-            self.fresh.insert(outpoint);
-            self.receipts.push(Receipt { outpoint, amount_sat, script_handle, coinbase, tx_index });
+        let mut spends = Vec::new();
+        let (old, new) = (self.outpoints.table(), fresh.table());
+        for seen in candidates(&self.inputs, |seen| old.may_have(seen.fingerprint) | new.may_have(seen.fingerprint)) {
+            let outpoint = bytes[seen.outpoint_start as usize..].first_chunk().expect("the walk passed 36 bytes here");
+            let (fingerprint, tx_index) = (seen.fingerprint, seen.tx_index);
+            if self.outpoints.find(fingerprint, outpoint).or_else(|| fresh.find(fingerprint, outpoint)).is_some() {
+                let txid = Txid::from_byte_array(txids[tx_index as usize]);
+                let outpoint = outpoint_from_bytes(outpoint);
+                spends.push(Spend { outpoint, txid, input_index: seen.input_index, tx_index });
+            }
         }
+        (receipts, spends)
     }
+}
+
+/// Those that pass the filter, in their order. The loop has no branch on what the filter says, because a wrong guess
+/// would make the processor wait for each lookup in turn.
+fn candidates<T: Copy>(seen: &[T], passes: impl Fn(&T) -> bool) -> impl Iterator<Item = T> {
+    let mut places = vec![0u32; seen.len()];
+    let mut count = 0;
+    for (place, one) in seen.iter().enumerate() {
+        places[count] = place as u32;
+        count += usize::from(passes(one));
+    }
+    places.truncate(count);
+    places.into_iter().map(|place| seen[place as usize])
 }
 
 fn skip_witnesses(walk: &mut Walk<'_>, input_count: usize) -> Result<(), ScanError> {
