@@ -396,7 +396,7 @@ fn version_2(result: Result<Value, RpcError>, id: Value) -> Value {
 }
 
 /// The value of the `Authorization` field that these credentials give (RFC 7617).
-fn basic(credentials: &Credentials) -> String {
+pub fn basic(credentials: &Credentials) -> String {
     format!("Basic {}", base64(format!("{}:{}", credentials.user, credentials.password).as_bytes()))
 }
 

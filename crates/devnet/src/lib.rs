@@ -1,6 +1,7 @@
 //! Owns a Bitcoin network in process: nodes that check everything alone, a miner, forks and faults, and the nodes' own JSON-RPC.
 //! Must never use the platform's code: it judges what the platform makes.
 
+pub mod bitcoind;
 pub mod checks;
 pub mod coins;
 pub mod fault;

@@ -184,13 +184,16 @@ fn check_shape(input: &TxIn, kind: ScriptKind, script: &Script) -> Result<(), Sc
     if !native && !nested && !input.witness.is_empty() {
         return Err(ScriptFault::WitnessUnexpected);
     }
+    let key_hash =
+        if nested { nested_program(input).is_some_and(Script::is_p2wpkh) } else { kind == ScriptKind::WitnessKeyHash };
+    if key_hash && input.witness.len() != 2 {
+        return Err(ScriptFault::WitnessMismatch);
+    }
     if (native && kind != ScriptKind::Anchor || nested) && input.witness.is_empty() {
         return Err(ScriptFault::WitnessEmpty);
     }
-    let key_hash =
-        kind == ScriptKind::WitnessKeyHash || nested_program(input).is_some_and(|program| program.is_p2wpkh());
-    if key_hash && (nested || kind == ScriptKind::WitnessKeyHash) && input.witness.len() != 2 {
-        return Err(ScriptFault::WitnessMismatch);
+    if matches!(kind, ScriptKind::PubKeyHash | ScriptKind::ScriptHash) && input.script_sig.is_empty() {
+        return Err(ScriptFault::StackSize);
     }
     if kind == ScriptKind::WitnessUnknown {
         return Err(ScriptFault::Unverifiable(format!("witness version of {script:x}")));
@@ -238,9 +241,6 @@ fn explain(error: Error, input: &TxIn, kind: ScriptKind, script: &Script, rules:
         | Error::RelativeLockTimeNotMet(_)
         | Error::RelativeLockTimeDisabled(_) => ScriptFault::LockTime,
         Error::ScriptSatisfactionError if kind.is_witness() || rules == ScriptRules::Policy => ScriptFault::CleanStack,
-        Error::UnexpectedStackEnd if kind == ScriptKind::PubKeyHash && input.script_sig.is_empty() => {
-            ScriptFault::StackSize
-        }
         Error::UnexpectedStackEnd | Error::HashPreimageLengthMismatch => ScriptFault::EvalFalse,
         other => ScriptFault::Unverifiable(format!("{other} (output script {script:x})")),
     }
