@@ -134,7 +134,10 @@ impl Value for Amount {
         u128::read(reader).map(Amount)
     }
     fn schema(schema: &mut Schema) -> String {
-        u128::schema(schema)
+        <u128 as Value>::schema(schema)
+    }
+    fn note() -> String {
+        <u128 as Value>::note()
     }
 }
 

@@ -14,7 +14,8 @@ macro_rules! number_id {
             fn write(&self, out: &mut Vec<u8>) { self.0.write(out); }
             #[inline]
             fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> { <$inner>::read(reader).map($name) }
-            fn schema(schema: &mut Schema) -> String { <$inner>::schema(schema) }
+            fn schema(schema: &mut Schema) -> String { <$inner as Value>::schema(schema) }
+            fn note() -> String { <$inner as Value>::note() }
         }
         impl fmt::Display for $name {
             fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result { self.0.fmt(out) }
@@ -62,7 +63,8 @@ macro_rules! uuid_id {
             const KIND: Kind = Kind::Bytes;
             fn write(&self, out: &mut Vec<u8>) { self.0.write(out); }
             fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> { <[u8; 16]>::read(reader).map($name) }
-            fn schema(schema: &mut Schema) -> String { <[u8; 16]>::schema(schema) }
+            fn schema(schema: &mut Schema) -> String { <[u8; 16] as Value>::schema(schema) }
+            fn note() -> String { <[u8; 16] as Value>::note() }
         }
         impl fmt::Display for $name {
             fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,7 +131,8 @@ macro_rules! hash_id {
             const KIND: Kind = Kind::Bytes;
             fn write(&self, out: &mut Vec<u8>) { self.0.write(out); }
             fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> { <[u8; 32]>::read(reader).map($name) }
-            fn schema(schema: &mut Schema) -> String { <[u8; 32]>::schema(schema) }
+            fn schema(schema: &mut Schema) -> String { <[u8; 32] as Value>::schema(schema) }
+            fn note() -> String { <[u8; 32] as Value>::note() }
         }
         impl fmt::Debug for $name {
             fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result { write!(out, "{}({self})", stringify!($name)) }

@@ -5,7 +5,7 @@
 use crate::command::Outcome;
 use crate::event::Event;
 use crate::id::{CommandId, Digest, Epoch, LedgerTime, Seq};
-use crate::wire::{Bytes, Message, WireError};
+use crate::wire::{Bytes, Message, Schema, Value, WireError};
 use sha2::{Digest as _, Sha256};
 
 /// The largest payload of one row. Stores keep a row in one cell; replicas send it in one piece.
@@ -212,6 +212,26 @@ crate::message! {
         7: build: String,
     }
 }
+
+/// The published schema of everything that journals, snapshots and intents hold, as proto3 text.
+pub fn schema() -> String {
+    let mut schema = Schema::default();
+    <Batch as Value>::schema(&mut schema);
+    <SnapshotChunk as Value>::schema(&mut schema);
+    <SnapshotHeader as Value>::schema(&mut schema);
+    <crate::custody::Intent as Value>::schema(&mut schema);
+    schema.print("florin.journal.v1", SCHEMA_PREFACE)
+}
+
+const SCHEMA_PREFACE: &str = "\
+// The payloads of journal rows (Batch), snapshots (SnapshotHeader, SnapshotChunk) and intents (Intent).
+//
+// Any Protocol Buffers reader can read them. They are written in exactly one way, and Florin reads nothing else: every
+// field in order of its number, also where it holds zero; nothing unknown; numbers as minimal varints; exactly one member
+// of each oneof. Tags and meanings are for ever; a new meaning gets a new tag.
+//
+// This file is made from the declarations in crates/core. Do not edit it: UPDATE_SCHEMA=1 cargo test -p florin-core schema
+";
 
 /// Hashes an encoded snapshot, chunk by chunk.
 pub fn state_hash<'a>(chunks: impl Iterator<Item = &'a Bytes>) -> Digest {

@@ -89,6 +89,10 @@ pub trait Value: Sized {
     fn read(reader: &mut Reader<'_>) -> Result<Self, WireError>;
     /// The type's name in the schema; registers its definition on first use.
     fn schema(schema: &mut Schema) -> String;
+    /// What the schema's type does not say about the encoding, such as a fixed length; empty where it says all.
+    fn note() -> String {
+        String::new()
+    }
 }
 
 /// How a value, an optional value or a list of values stands in a message.
@@ -102,6 +106,8 @@ pub trait Field: Sized {
     fn take(tag: u32, message: &'static str, reader: &mut Reader<'_>) -> Result<Self, WireError>;
     /// The field's type as the schema writes it, with its label.
     fn schema(schema: &mut Schema) -> String;
+    /// As [`Value::note`].
+    fn note() -> String;
 }
 
 impl<T: Value> Field for T {
@@ -122,6 +128,9 @@ impl<T: Value> Field for T {
     fn schema(schema: &mut Schema) -> String {
         T::schema(schema)
     }
+    fn note() -> String {
+        <T as Value>::note()
+    }
 }
 
 impl<T: Value> Field for Option<T> {
@@ -135,6 +144,9 @@ impl<T: Value> Field for Option<T> {
     }
     fn schema(schema: &mut Schema) -> String {
         format!("optional {}", T::schema(schema))
+    }
+    fn note() -> String {
+        <T as Value>::note()
     }
 }
 
@@ -153,6 +165,9 @@ impl<T: Value> Field for Vec<T> {
     }
     fn schema(schema: &mut Schema) -> String {
         format!("repeated {}", T::schema(schema))
+    }
+    fn note() -> String {
+        <T as Value>::note()
     }
 }
 
@@ -274,9 +289,9 @@ impl Schema {
         }
         name.to_owned()
     }
-    /// The whole schema as proto3 text.
-    pub fn print(&self, package: &str) -> String {
-        let mut text = format!("syntax = \"proto3\";\n\npackage {package};\n");
+    /// The whole schema as proto3 text, below a preface of comments.
+    pub fn print(&self, package: &str, preface: &str) -> String {
+        let mut text = format!("{preface}\nsyntax = \"proto3\";\n\npackage {package};\n");
         for body in self.definitions.values() {
             text.push('\n');
             text.push_str(body);
@@ -303,7 +318,7 @@ pub trait Message: Sized {
 }
 
 macro_rules! unsigned {
-    ($($type:ty => $name:literal),*) => {$(
+    ($($type:ty => $name:literal $note:literal),*) => {$(
         impl Value for $type {
             const KIND: Kind = Kind::Varint;
             #[inline]
@@ -313,10 +328,11 @@ macro_rules! unsigned {
                 <$type>::try_from(reader.varint()?).map_err(|_| WireError::BadNumber)
             }
             fn schema(_: &mut Schema) -> String { $name.to_owned() }
+            fn note() -> String { $note.to_owned() }
         }
     )*};
 }
-unsigned!(u8 => "uint32", u16 => "uint32", u32 => "uint32", u64 => "uint64");
+unsigned!(u8 => "uint32" "at most 255", u16 => "uint32" "at most 65535", u32 => "uint32" "", u64 => "uint64" "");
 
 impl Value for bool {
     const KIND: Kind = Kind::Varint;
@@ -377,6 +393,9 @@ impl<const N: usize> Value for [u8; N] {
     fn schema(_: &mut Schema) -> String {
         "bytes".to_owned()
     }
+    fn note() -> String {
+        format!("{N} bytes")
+    }
 }
 
 /// Unsigned 128-bit integers: big-endian bytes without leading zeros, so that zero is empty.
@@ -399,6 +418,9 @@ impl Value for u128 {
     }
     fn schema(_: &mut Schema) -> String {
         "bytes".to_owned()
+    }
+    fn note() -> String {
+        "a whole number, big-endian, at most 16 bytes, without leading zeros".to_owned()
     }
 }
 
@@ -433,10 +455,12 @@ macro_rules! message {
             }
             fn schema(schema: &mut $crate::wire::Schema) -> String {
                 schema.define(stringify!($name), |schema| {
-                    #[allow(unused_mut)]
-                    let mut text = format!("message {} {{\n", stringify!($name));
+                    let mut text = $crate::wire::schema_docs("", &[$(stringify!($meta)),*], "");
+                    text.push_str(&format!("message {} {{\n", stringify!($name)));
                     $(
                         let kind = <$type as $crate::wire::Field>::schema(schema);
+                        let note = <$type as $crate::wire::Field>::note();
+                        text.push_str(&$crate::wire::schema_docs("  ", &[$(stringify!($field_meta)),*], &note));
                         text.push_str(&format!("  {} {} = {};\n", kind, stringify!($field), $tag));
                     )*
                     let _ = &schema;
@@ -479,9 +503,12 @@ macro_rules! oneof {
             }
             fn schema(schema: &mut $crate::wire::Schema) -> String {
                 schema.define(stringify!($name), |schema| {
-                    let mut text = format!("message {} {{\n  oneof one {{\n", stringify!($name));
+                    let mut text = $crate::wire::schema_docs("", &[$(stringify!($meta)),*], "");
+                    text.push_str(&format!("message {} {{\n  oneof one {{\n", stringify!($name)));
                     $(
                         let kind = <$type as $crate::wire::Value>::schema(schema);
+                        let note = <$type as $crate::wire::Value>::note();
+                        text.push_str(&$crate::wire::schema_docs("    ", &[$(stringify!($variant_meta)),*], &note));
                         text.push_str(&format!("    {} {} = {};\n", kind, $crate::wire::snake_case(stringify!($variant)), $tag));
                     )*
                     text + "  }\n}\n"
@@ -519,13 +546,37 @@ macro_rules! choice {
             fn schema(schema: &mut $crate::wire::Schema) -> String {
                 schema.define(stringify!($name), |_| {
                     let prefix = $crate::wire::snake_case(stringify!($name)).to_uppercase();
-                    let mut text = format!("enum {} {{\n  {}_UNSPECIFIED = 0;\n", stringify!($name), prefix);
-                    $(text.push_str(&format!("  {}_{} = {};\n", prefix, $crate::wire::snake_case(stringify!($variant)).to_uppercase(), $number));)*
+                    let mut text = $crate::wire::schema_docs("", &[$(stringify!($meta)),*], "");
+                    text.push_str(&format!("enum {} {{\n  // Never written.\n  {}_UNSPECIFIED = 0;\n", stringify!($name), prefix));
+                    $(
+                        text.push_str(&$crate::wire::schema_docs("  ", &[$(stringify!($variant_meta)),*], ""));
+                        text.push_str(&format!("  {}_{} = {};\n", prefix, $crate::wire::snake_case(stringify!($variant)).to_uppercase(), $number));
+                    )*
                     text + "}\n"
                 })
             }
         }
     };
+}
+
+/// Doc attributes, as `stringify!` shows them, as comments of the schema, and after them what is to be said of the encoding.
+pub fn schema_docs(indent: &str, attributes: &[&str], note: &str) -> String {
+    let mut text = String::new();
+    for attribute in attributes {
+        let Some(doc) = attribute.strip_prefix("doc") else { continue };
+        let doc = doc
+            .trim_start_matches([' ', '\n', '='])
+            .trim_start_matches('r')
+            .trim_matches('"')
+            .replace("[`", "")
+            .replace("`]", "")
+            .replace("\\\"", "\"");
+        text.push_str(&format!("{indent}// {}\n", doc.trim()));
+    }
+    if !note.is_empty() {
+        text.push_str(&format!("{indent}// Encoding: {note}.\n"));
+    }
+    text
 }
 
 /// `AwaitingApproval` to `awaiting_approval`.

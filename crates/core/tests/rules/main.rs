@@ -1,0 +1,13 @@
+//! The core's rules seen from outside: every refusal and its rank, what each decision books, and that folding a decision's
+//! events gives the state that deciding gave. Never reaches into the crate.
+
+mod admin;
+mod broker;
+mod fold;
+mod ledger;
+mod origin;
+mod samples;
+mod schema;
+mod time;
+mod wire;
+mod world;

@@ -1,0 +1,126 @@
+//! Time: ticks, jumps of the clock, expiry and forgetting.
+
+use crate::world::*;
+use florin_core::command::{Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MS, Request, TIME_JUMP_MAX_MS};
+use florin_core::custody::Beneficiary;
+use florin_core::decide::{AdminRefusal, OriginRefusal, TICK_FORGET_EVENTS, TICK_MS};
+use florin_core::event::{Event, Forgotten, QuoteEnded, Ticked};
+use florin_core::id::{Digest, LedgerTime};
+
+fn tick(world: &mut World) -> Vec<Event> {
+    let request = Request { origin: Origin::Internal, command: Command::Tick };
+    world.send(&request).expect("time passes").1
+}
+
+#[test]
+fn idle_ticks_are_journalled_once_a_second() {
+    let mut world = World::empty();
+    assert_eq!(tick(&mut world), [Event::Ticked(Ticked { until: world.now })], "the first tick is no jump");
+    world.pass_ms(TICK_MS - 1);
+    assert_eq!(tick(&mut world), []);
+    world.pass_ms(1);
+    assert_eq!(tick(&mut world), [Event::Ticked(Ticked { until: world.now })]);
+}
+
+#[test]
+fn jump_of_the_clock_stops_time_until_an_operator_confirms() {
+    let mut world = World::new();
+    assert_eq!(world.refused(Command::ConfirmTime), AdminRefusal::TimeNotJumped.into());
+    tick(&mut world);
+    world.pass_ms(TIME_JUMP_MAX_MS);
+    assert!(matches!(tick(&mut world)[..], [Event::Ticked(_)]), "a minute is no jump");
+    let quote = crate::broker::offer(&mut world);
+    let from = world.now;
+    world.pass_ms(TIME_JUMP_MAX_MS + 1);
+    assert!(matches!(&tick(&mut world)[..], [Event::TimeJumped(jump)] if jump.from == from && jump.to == world.now));
+    assert_eq!(world.refused(Command::Tick), AdminRefusal::TimeUnconfirmed.into());
+    assert!(world.state.quotes().contains_key(&quote.id), "nothing expires by a clock that nobody trusts");
+    world.pass_ms(TIME_JUMP_MAX_MS * 10);
+    world.done(Command::ConfirmTime);
+    assert_eq!(world.state.counters().ticked, world.now);
+    assert_eq!(world.refused(Command::ConfirmTime), AdminRefusal::TimeNotJumped.into());
+    let ended = Event::QuoteEnded(QuoteEnded { quote: quote.id, accepted: false });
+    assert_eq!(tick(&mut world), [ended, Event::Ticked(Ticked { until: world.now })]);
+}
+
+#[test]
+fn quote_ends_at_its_expiry_and_not_before() {
+    let mut world = World::new();
+    tick(&mut world);
+    let quote = crate::broker::offer(&mut world);
+    world.now = LedgerTime(quote.expiry.0 - 1);
+    tick(&mut world);
+    assert!(world.state.quotes().contains_key(&quote.id));
+    world.now = quote.expiry;
+    assert!(tick(&mut world).contains(&Event::QuoteEnded(QuoteEnded { quote: quote.id, accepted: false })));
+    assert!(world.state.quotes().is_empty());
+}
+
+/// Lets time pass in steps that are no jumps.
+fn wait(world: &mut World, until: LedgerTime) {
+    while world.now < until {
+        world.now = world.now.plus_ms(TIME_JUMP_MAX_MS).min(until);
+        tick(world);
+    }
+}
+
+#[test]
+fn command_is_remembered_for_a_day_and_never_executed_again() {
+    let mut world = World::empty();
+    tick(&mut world);
+    world.done(Command::DefineAsset(assets()[1].clone()));
+    world.done(Command::OpenCustomer(ANN));
+    let request = world.request(receipt("once", EUR, 5, Beneficiary::Customer(ANN)));
+    let Origin::Request { id, .. } = request.origin else { panic!("requests have ids") };
+    let sent = world.now;
+    world.send(&request).expect("it is good");
+    wait(&mut world, LedgerTime(sent.0 + REMEMBER_MS - 1));
+    assert_eq!(world.send(&request), Ok((Outcome::Done(true), vec![])), "a repetition gets the first answer");
+    world.pass_ms(1);
+    assert!(tick(&mut world).contains(&Event::Forgotten(Forgotten { command: id })));
+    assert_eq!(world.send(&request), Err(OriginRefusal::Expired.into()), "not even its own refusal is looked for");
+    let earlier = Origin::Request { id: id_at(sent.0, 0), request: Digest([9; 32]) };
+    let command = Command::OpenCustomer(BEN);
+    assert_eq!(
+        world.send(&Request { origin: earlier, command: command.clone() }),
+        Err(OriginRefusal::Expired.into()),
+        "nor is any id that is older"
+    );
+    let later = Origin::Request { id: id_at(sent.0 + 1, 0), request: Digest([9; 32]) };
+    assert!(world.send(&Request { origin: later, command }).is_ok());
+}
+
+#[test]
+fn sender_whose_clock_is_ahead_does_not_expire_the_ids_of_others() {
+    let mut world = World::empty();
+    tick(&mut world);
+    let sent = world.now;
+    let ahead = Origin::Request { id: id_at(sent.0 + ID_AHEAD_MS, 1), request: Digest([9; 32]) };
+    world.send(&Request { origin: ahead, command: Command::OpenCustomer(ANN) }).expect("ten minutes are allowed");
+    wait(&mut world, LedgerTime(sent.0 + 1_000));
+    world.done(Command::OpenCustomer(BEN));
+    wait(&mut world, LedgerTime(sent.0 + REMEMBER_MS + 500));
+    assert_eq!(world.state.counters().forgotten_until, LedgerTime(0), "the smaller id goes first, and is too young");
+    wait(&mut world, LedgerTime(sent.0 + REMEMBER_MS + 1_000));
+    assert!(world.state.remembered().is_empty());
+    assert_eq!(world.state.counters().forgotten_until, LedgerTime(sent.0 + ID_AHEAD_MS + 1));
+}
+
+#[test]
+fn tick_forgets_within_its_budget_and_leaves_the_rest_to_the_next() {
+    let mut state = florin_core::state::State::default();
+    let count = TICK_FORGET_EVENTS as u64 + 5;
+    let send = |state: &mut florin_core::state::State, command: Command, origin: Origin, now: u64| {
+        state.decide(&Request { origin, command }, LedgerTime(now)).expect("it is good")
+    };
+    for number in 0..count {
+        let mut customer = ANN;
+        customer.0[..8].copy_from_slice(&number.to_be_bytes());
+        let origin = Origin::Request { id: id_at(START_MS, number), request: Digest([9; 32]) };
+        send(&mut state, Command::OpenCustomer(customer), origin, START_MS);
+    }
+    send(&mut state, Command::Tick, Origin::Internal, START_MS + REMEMBER_MS);
+    assert_eq!(state.remembered().len(), 5);
+    send(&mut state, Command::Tick, Origin::Internal, START_MS + REMEMBER_MS);
+    assert_eq!(state.remembered().len(), 0);
+}
