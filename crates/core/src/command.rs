@@ -82,6 +82,39 @@ pub struct ConnectBlock {
     pub more: bool,
 }
 
+impl Receipt {
+    /// How many events a receipt may cause: an account or two, the coin, its booking, the hold, the deposit.
+    pub const COST: usize = 6;
+}
+
+impl Spend {
+    /// How many events a spend may cause: the coins, and as many payments as a plan of ours may have among its outputs.
+    pub fn cost(&self) -> usize {
+        5 + self.inputs.len() + self.outputs.len().min(PLAN_PAYMENTS_MAX + 1)
+    }
+}
+
+impl ConnectBlock {
+    /// How many events the receipts and spends may cause; at most [`PART_COST_MAX`] in one command. What is more comes in
+    /// parts, in block order. A transaction that spends coins of ours keeps its inputs and receipts in one part; one too
+    /// large for that is none of ours, and is split as several spends of the same transaction.
+    pub fn cost(&self) -> usize {
+        let spends: usize = self.spends.iter().map(Spend::cost).sum();
+        self.receipts.len().saturating_mul(Receipt::COST).saturating_add(spends)
+    }
+}
+
+/// What one command may book of a block, as [`ConnectBlock::cost`] counts. The rest of the events that a command may emit is
+/// for what the block makes final.
+pub const PART_COST_MAX: usize = 3_300;
+
+/// The most withdrawals that one plan pays: with as many inputs it stays a standard transaction of Bitcoin (100,000 virtual
+/// bytes, about 68 an input and 43 an output), and confirming it stays far below a command's events.
+pub const PLAN_PAYMENTS_MAX: usize = 250;
+
+/// The most inputs of one plan; see [`PLAN_PAYMENTS_MAX`].
+pub const PLAN_INPUTS_MAX: usize = 250;
+
 /// A plan that a worker made, ready to be judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProposePlan {

@@ -164,6 +164,8 @@ crate::message! {
         3: beneficiary: Beneficiary,
         /// When it was handed out.
         4: issued: LedgerTime,
+        /// Whether a coin ever arrived on it, even if a reorganisation took that coin back.
+        5: used: bool,
     }
 }
 
@@ -198,6 +200,8 @@ crate::message! {
         7: reserved: Option<PlanId>,
         /// How it was spent, while that may still be taken back.
         8: spent: Option<Spent>,
+        /// Whether its arrival was credited to suspense: nobody we know is owed it.
+        9: suspense: bool,
     }
 }
 
@@ -236,7 +240,7 @@ crate::message! {
         6: hold: Option<HoldId>,
         /// When it was first seen.
         7: seen: LedgerTime,
-        /// Since when it is missing.
+        /// Since when it is missing, or replaced.
         8: missing_since: Option<LedgerTime>,
         /// What was debited when it was reversed; less than `amount` where funds did not reach.
         9: debited: Amount,
@@ -244,6 +248,9 @@ crate::message! {
         10: coinbase: bool,
         /// The address it paid.
         11: path: KeyPath,
+        /// The height of the tip at which a pending deposit is deep enough, by the policy when this was written; absent for
+        /// what is below the smallest deposit and so only accrues.
+        12: due: Option<Height>,
     }
 }
 

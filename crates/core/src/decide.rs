@@ -16,17 +16,19 @@ pub use admin::{
     AdminRefusal, CHAIN_NAME_MAX, CONFIRMATIONS_MAX, DEPTH_STEPS_MAX, TICK_CUSTODY_EVENTS, TICK_FORGET_EVENTS, TICK_MS,
     TICK_QUOTE_EVENTS,
 };
-pub use block::BlockRefusal;
+pub use block::settle::KEPT_BLOCKS;
+pub use block::{BlockRefusal, OUTPUT_AMOUNT_MAX};
 pub use broker::{
     ACCEPT_BAND_PERCENT, AcceptQuoteRefusal, PRICE_AGE_MAX_MS, PRICE_BAND, PRICE_UNITS_MAX, PriceRefusal, QUOTE_MS_MAX,
     QuoteRefusal, SPREAD_BP_MAX,
 };
-pub use deposit::AddressRefusal;
+pub use deposit::{AddressRefusal, DESCRIPTOR_MAX, REPLACED_KEPT_MS, SCRIPT_MAX, UNUSED_ADDRESSES_MAX};
 pub use ledger::{AccountRefusal, BANK_REFERENCE_MAX, BankReceiptRefusal, TRANSFERS_MAX, TransferRefusal};
-pub use plan::PlanRefusal;
-pub use withdrawal::{ApprovalRefusal, CancelRefusal, WithdrawalRefusal};
+pub use plan::{PlanRefusal, SIGNED_MAX, UNSIGNED_MAX, VOIDED_KEPT};
+pub use withdrawal::{APPROVALS_MAX, ApprovalRefusal, CLOSED_KEPT_MS, CancelRefusal, WithdrawalRefusal};
 
 use crate::amount::Amount;
+use crate::asset::{Halt, HaltAction, HaltReason};
 use crate::command::{Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MAX, Request};
 use crate::event::{Event, Forgotten, HoldPosted, HoldReleased, SessionAdvanced, TransfersPosted};
 use crate::id::{AccountId, AssetId, CommandId, HoldId, LedgerTime};
@@ -216,6 +218,21 @@ impl Draft<'_> {
         }
         if let Some((&command, _)) = self.state.remembered.first_key_value() {
             self.emit(Event::Forgotten(Forgotten { command }));
+        }
+    }
+
+    /// Halts an action for an asset, unless it is halted for this reason.
+    pub(crate) fn halt(&mut self, asset: AssetId, action: HaltAction, reason: HaltReason) {
+        let halt = Halt { asset: Some(asset), action, reason };
+        if !self.state.halts.contains(&halt) {
+            self.emit(Event::Halted(halt));
+        }
+    }
+
+    /// Halts all that relies on a chain's depth: what counted as final is not.
+    pub(crate) fn halt_for_reorganisation(&mut self, asset: AssetId) {
+        for action in [HaltAction::Credit, HaltAction::Withdraw, HaltAction::Sign] {
+            self.halt(asset, action, HaltReason::DeepReorganisation);
         }
     }
 

@@ -105,7 +105,7 @@ crate::message! {
 }
 
 crate::message! {
-    /// The chain's tip went back by one block.
+    /// The chain's tip went back by one block, or what was booked of an incomplete block is taken back.
     pub struct BlockDisconnected {
         /// The chain.
         1: chain: ChainId,
@@ -143,10 +143,12 @@ crate::message! {
         3: at: Option<BlockRef>,
         /// Its hold, if it has one now.
         4: hold: Option<HoldId>,
-        /// Since when it is missing, if it is.
+        /// Since when it is missing or replaced, if it is.
         5: missing_since: Option<LedgerTime>,
         /// What was debited so far.
         6: debited: Amount,
+        /// The height of the tip at which it is deep enough, if that is known now.
+        7: due: Option<crate::id::Height>,
     }
 }
 
@@ -317,6 +319,8 @@ crate::message! {
         1: block: Block,
         /// How many of its receipts and spends are booked.
         2: booked: u32,
+        /// Whether it is being taken back: then it is never completed, and the next commands take back the rest.
+        3: undoing: bool,
     }
 }
 

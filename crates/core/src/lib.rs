@@ -16,6 +16,7 @@ pub mod custody;
 pub mod decide;
 pub mod event;
 pub mod id;
+mod index;
 pub mod journal;
 pub mod ledger;
 pub mod snapshot;

@@ -9,6 +9,7 @@ use crate::id::{
     AssetId, ChainId, CommandId, CustomerId, Digest, Epoch, Height, HoldId, LedgerTime, PlanId, QuoteId, Seq,
     SessionId, WalletId, WithdrawalId,
 };
+use crate::index::Index;
 use crate::journal::{Batch, Entry, Row};
 use crate::ledger::Ledger;
 use crate::wire::Bytes;
@@ -60,6 +61,7 @@ pub struct State {
     pub(crate) quotes: BTreeMap<QuoteId, Quote>,
     pub(crate) quote_of: BTreeMap<CustomerId, QuoteId>,
     pub(crate) quote_expiries: BTreeSet<(LedgerTime, QuoteId)>,
+    pub(crate) index: Index,
 }
 
 impl Default for State {
@@ -97,6 +99,7 @@ impl Default for State {
             quotes: BTreeMap::new(),
             quote_of: BTreeMap::new(),
             quote_expiries: BTreeSet::new(),
+            index: Index::default(),
         }
     }
 }
@@ -354,6 +357,9 @@ impl State {
             Event::BlockPartBooked(part) => self.chain_mut(part.block.chain).part = Some(part.clone()),
             Event::BlockDisconnected(gone) => {
                 let chain = self.chain_mut(gone.chain);
+                if chain.part.take_if(|part| part.block.at == gone.at).is_some() {
+                    return;
+                }
                 let tip = chain.blocks.pop_last().expect("a chain that goes back has a tip").1;
                 assert_eq!(tip.at, gone.at, "only the tip is disconnected");
             }
@@ -361,6 +367,7 @@ impl State {
                 let first =
                     self.chain_mut(archived.chain).blocks.pop_first().expect("an archived block was journalled").1;
                 assert_eq!(first.at, archived.at, "blocks are archived oldest first");
+                self.index.forget_received(archived.chain, archived.at.height);
             }
             _ => unreachable!("dispatched by apply"),
         }
@@ -370,36 +377,50 @@ impl State {
         match event {
             Event::CoinReceived(coin) => {
                 assert!(self.coins.insert(coin.outpoint, coin.clone()).is_none(), "an output arrives once");
+                self.index.insert_coin(coin);
+                self.mark_used(&coin.path);
             }
             Event::RestateCoin(coin) => {
+                self.restate_coin_index(coin);
                 self.coins.insert(coin.outpoint, coin.clone());
             }
             Event::CoinSpent(spend) => {
-                let before = self.coin_mut(spend.outpoint).spent.replace(spend.spent.clone());
-                assert!(before.is_none(), "a coin is spent once");
+                self.reindex_coin(spend.outpoint, |state| {
+                    let before = state.coin_mut(spend.outpoint).spent.replace(spend.spent.clone());
+                    assert!(before.is_none(), "a coin is spent once");
+                });
             }
             Event::CoinUnspent(coin) => {
-                self.coin_mut(coin.outpoint).spent.take().expect("only a spent coin comes back");
+                self.reindex_coin(coin.outpoint, |state| {
+                    state.coin_mut(coin.outpoint).spent.take().expect("only a spent coin comes back");
+                });
             }
             Event::CoinRemoved(coin) => {
-                self.coins.remove(&coin.outpoint).expect("a removed coin was there");
+                self.reindex_coin(coin.outpoint, |state| {
+                    state.coins.remove(&coin.outpoint).expect("a removed coin was there");
+                });
             }
             Event::DepositSeen(deposit) => {
                 assert!(
                     self.deposits.insert(deposit.outpoint, deposit.clone()).is_none(),
                     "a deposit is first seen once"
                 );
+                self.index.insert_deposit(deposit);
             }
             Event::DepositMoved(moved) => {
                 let deposit = self.deposits.get_mut(&moved.outpoint).expect("a deposit that moves is known");
+                self.index.remove_deposit(deposit);
                 deposit.status = moved.status;
                 deposit.at = moved.at;
                 deposit.hold = moved.hold;
                 deposit.missing_since = moved.missing_since;
                 deposit.debited = moved.debited;
+                deposit.due = moved.due;
+                self.index.insert_deposit(deposit);
             }
             Event::DepositArchived(archived) => {
-                self.deposits.remove(&archived.outpoint).expect("an archived deposit was there");
+                let deposit = self.deposits.remove(&archived.outpoint).expect("an archived deposit was there");
+                self.index.remove_deposit(&deposit);
             }
             _ => unreachable!("dispatched by apply"),
         }
@@ -412,22 +433,29 @@ impl State {
                     self.withdrawals.insert(withdrawal.id, withdrawal.clone()).is_none(),
                     "a withdrawal is requested once"
                 );
+                self.index.insert_withdrawal(withdrawal);
             }
             Event::RestateWithdrawal(withdrawal) => {
+                self.index.insert_withdrawal(withdrawal);
                 self.withdrawals.insert(withdrawal.id, withdrawal.clone());
             }
             Event::WithdrawalApproved(approved) => {
                 self.withdrawal_mut(approved.withdrawal).approvals.push(approved.approval.clone());
             }
             Event::WithdrawalMoved(moved) => {
-                let withdrawal = self.withdrawal_mut(moved.withdrawal);
+                let withdrawal =
+                    self.withdrawals.get_mut(&moved.withdrawal).expect("a withdrawal is requested before its events");
+                self.index.remove_withdrawal(withdrawal);
                 withdrawal.status = moved.status;
                 withdrawal.hold = moved.hold;
                 withdrawal.plan = moved.plan;
                 withdrawal.paid = moved.paid.clone();
+                self.index.insert_withdrawal(withdrawal);
             }
             Event::WithdrawalArchived(archived) => {
-                self.withdrawals.remove(&archived.withdrawal).expect("an archived withdrawal was there");
+                let withdrawal =
+                    self.withdrawals.remove(&archived.withdrawal).expect("an archived withdrawal was there");
+                self.index.remove_withdrawal(&withdrawal);
             }
             Event::SigningRequested(plan) => {
                 for input in &plan.inputs {
@@ -436,9 +464,11 @@ impl State {
                 }
                 self.counters.next_plan = PlanId(plan.id.0 + 1);
                 self.plans.insert(plan.id, plan.clone());
+                self.index_plan(plan.id);
             }
             Event::RestatePlan(plan) => {
                 self.plans.insert(plan.id, plan.clone());
+                self.index_plan(plan.id);
             }
             Event::PlanSigned(signed) => {
                 let plan = self.plan_mut(signed.plan);
@@ -448,14 +478,17 @@ impl State {
             }
             Event::PlanBumped(bumped) => self.plan_mut(bumped.plan).versions.push(bumped.version.clone()),
             Event::PlanMoved(moved) => {
+                self.unindex_plan(moved.plan);
                 let plan = self.plan_mut(moved.plan);
                 plan.status = moved.status;
                 plan.paid = moved.paid.clone();
                 if matches!(moved.status, crate::custody::PlanStatus::Voided | crate::custody::PlanStatus::Conflicted) {
                     self.unreserve(moved.plan);
                 }
+                self.index_plan(moved.plan);
             }
             Event::PlanArchived(archived) => {
+                self.unindex_plan(archived.plan);
                 self.plans.remove(&archived.plan).expect("an archived plan was there");
             }
             _ => unreachable!("dispatched by apply"),
@@ -495,6 +528,7 @@ impl State {
     fn insert_address(&mut self, address: &Address) {
         let before = self.scripts.insert(address.script.clone(), address.path);
         assert!(before.is_none(), "a script is handed out once");
+        self.index.insert_address(address);
         self.addresses.insert(address.path, address.clone());
     }
 

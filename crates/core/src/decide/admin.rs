@@ -111,6 +111,7 @@ pub(super) fn tick(draft: &mut Draft<'_>) -> Result<Outcome, AdminRefusal> {
     }
     expire_quotes(draft);
     forget_commands(draft);
+    super::deposit::tick(draft, TICK_CUSTODY_EVENTS);
     if !draft.events.is_empty() || now.since_ms(last) >= TICK_MS {
         draft.emit(Event::Ticked(Ticked { until: now }));
     }

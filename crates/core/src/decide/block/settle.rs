@@ -1,0 +1,213 @@
+//! What depth brings: credits, finality, conflicts, and records that leave the state. Works through what is due, oldest first,
+//! while there is room; the rest follows with the next block or tick. Never walks what is not due.
+
+use super::{STEP_EVENTS, move_deposit, spend};
+use crate::asset::{AssetPolicy, HaltAction};
+use crate::custody::{Deposit, DepositStatus, OutPoint, PlanStatus, WithdrawalStatus};
+use crate::decide::{Draft, withdrawal};
+use crate::event::{BlockArchived, CoinChanged, DepositArchived, Event, PlanArchived, WithdrawalArchived};
+use crate::id::{ChainId, Height, PlanId};
+use crate::state::{ChainState, State};
+
+/// How many blocks behind the tip are kept, so that they can be taken back: two weeks of Bitcoin, one period of its difficulty.
+/// No reorganisation of it was ever deeper than 53 blocks (August 2010); where a policy waits for longer, that is kept. With a
+/// block leave the deposits credited in it, the coins spent in it, and the plans and withdrawals that spent them.
+pub const KEPT_BLOCKS: u32 = 2_016;
+
+/// The height of the tip at which a deposit is deep enough; `None` for one that has no block, no policy, or only accrues.
+pub(super) fn due(state: &State, deposit: &Deposit) -> Option<Height> {
+    let height = deposit.at?.height;
+    let depth = depth(state, deposit)?;
+    Some(Height(height.0.saturating_add(depth - 1)))
+}
+
+/// The confirmations after which a deposit is credited, by the policy in force; `None` below its smallest deposit.
+fn depth(state: &State, deposit: &Deposit) -> Option<u32> {
+    let chain = &state.chains[&deposit.outpoint.chain].chain;
+    let policy = state.policies.get(&chain.coin)?;
+    if deposit.amount < policy.deposit_min {
+        return None;
+    }
+    let step = policy.depths.iter().take_while(|step| step.amount_from <= deposit.amount).last();
+    let depth = step.map_or(1, |step| step.confirmations).max(1);
+    Some(if deposit.coinbase { depth.max(chain.coinbase_maturity) } else { depth })
+}
+
+/// Whether a deposit was credited at a depth at which transactions count as final: then its loss is no ordinary fork.
+pub(super) fn is_final_depth(state: &State, deposit: &Deposit) -> bool {
+    let policy = state.policies.get(&state.chains[&deposit.outpoint.chain].chain.coin);
+    let depth = depth(state, deposit);
+    policy.is_some_and(|policy| depth.is_some_and(|depth| depth >= policy.final_confirmations))
+}
+
+/// Does what is due on a chain until it is done or `events_max` is near.
+pub(in crate::decide) fn settle(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) {
+    while draft.events.len() < events_max
+        && (finish_plan(draft, chain) || conflict_plan(draft, chain) || credit(draft, chain))
+    {}
+    while draft.events.len() < events_max && archive_block(draft, chain, events_max) {}
+}
+
+fn policy<'a>(state: &'a State, chain: &ChainState) -> Option<&'a AssetPolicy> {
+    state.policies.get(&chain.chain.coin)
+}
+
+/// Whether a block at `height` is final now.
+fn is_final(state: &State, chain: &ChainState, height: Height) -> bool {
+    policy(state, chain).is_some_and(|policy| chain.confirmations(height) >= policy.final_confirmations)
+}
+
+fn finish_plan(draft: &mut Draft<'_>, chain: ChainId) -> bool {
+    let state = &*draft.state;
+    let Some((height, plan)) = state.index.first_confirmed(chain) else { return false };
+    if !is_final(state, &state.chains[&chain], height) {
+        return false;
+    }
+    let plan = state.plans[&plan].clone();
+    let paid = plan.paid.clone();
+    spend::move_plan(draft, &plan, (PlanStatus::Final, WithdrawalStatus::Final), paid);
+    true
+}
+
+/// Another transaction has taken a plan's anchor for good: no version can ever confirm, and its withdrawals are refunded.
+fn conflict_plan(draft: &mut Draft<'_>, chain: ChainId) -> bool {
+    let state = &*draft.state;
+    let Some((height, plan)) = state.index.first_conflict(chain) else { return false };
+    if !is_final(state, &state.chains[&chain], height) {
+        return false;
+    }
+    let plan = state.plans[&plan].clone();
+    spend::move_plan(draft, &plan, (PlanStatus::Conflicted, WithdrawalStatus::Refunded), None);
+    for payment in &plan.versions[0].payments {
+        withdrawal::give_back(draft, payment.withdrawal);
+    }
+    true
+}
+
+/// Credits the deposit that is due first, or finds that the policy asks for more of it now.
+fn credit(draft: &mut Draft<'_>, chain: ChainId) -> bool {
+    let state = &*draft.state;
+    let of_chain = &state.chains[&chain];
+    let Some(tip) = of_chain.tip().map(|tip| tip.at.height) else { return false };
+    if state.is_halted(of_chain.chain.coin, HaltAction::Credit) {
+        return false;
+    }
+    let Some(outpoint) = state.index.first_due(chain, tip) else { return false };
+    let mut deposit = state.deposits[&outpoint].clone();
+    let due = due(state, &deposit);
+    if due.is_none_or(|due| due > tip) {
+        deposit.due = due;
+        move_deposit(draft, &deposit);
+        return true;
+    }
+    let hold = deposit.hold.take().expect("a pending deposit is announced by a hold");
+    draft.post_hold(hold, deposit.amount);
+    deposit.status = DepositStatus::Credited;
+    deposit.due = None;
+    move_deposit(draft, &deposit);
+    let height = deposit.at.expect("a pending deposit has a block").height;
+    let oldest = draft.state.chains[&chain].blocks.first_key_value().map(|(oldest, _)| *oldest);
+    if oldest.is_none_or(|oldest| height < oldest) {
+        draft.emit(Event::DepositArchived(DepositArchived { outpoint }));
+    }
+    true
+}
+
+/// Gives the largest accrued deposit a height at which it is due, if a policy that came later reaches it.
+pub(in crate::decide) fn release_accrued(draft: &mut Draft<'_>, chain: ChainId) -> bool {
+    let state = &*draft.state;
+    let Some((amount, outpoint)) = state.index.largest_accrued(chain) else { return false };
+    if policy(state, &state.chains[&chain]).is_none_or(|policy| amount < policy.deposit_min) {
+        return false;
+    }
+    let mut deposit = state.deposits[&outpoint].clone();
+    deposit.due = due(state, &deposit);
+    move_deposit(draft, &deposit);
+    deposit.due.is_some()
+}
+
+/// How many blocks are kept: [`KEPT_BLOCKS`], or as many as the policy waits for.
+fn kept_blocks(state: &State, chain: &ChainState) -> u32 {
+    let policy = policy(state, chain);
+    let deepest = policy.and_then(|policy| policy.depths.last()).map_or(0, |step| step.confirmations);
+    let finality = policy.map_or(0, |policy| policy.final_confirmations);
+    KEPT_BLOCKS.max(deepest).max(finality).max(chain.chain.coinbase_maturity)
+}
+
+/// Archives what ended in the oldest block, and then the block. Whether it is gone, so that the next one may be looked at.
+fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bool {
+    let state = &*draft.state;
+    let of_chain = &state.chains[&chain];
+    let Some((&height, block)) = of_chain.blocks.first_key_value() else { return false };
+    if of_chain.confirmations(height) <= kept_blocks(state, of_chain) {
+        return false;
+    }
+    let at = block.at;
+    let room = events_max.saturating_sub(draft.events.len());
+    let is_credited = |outpoint: &OutPoint| {
+        state.deposits.get(outpoint).is_some_and(|deposit| deposit.status == DepositStatus::Credited)
+    };
+    let deposits: Vec<OutPoint> = state.index.received_at(chain, height).filter(is_credited).take(room).collect();
+    let spent: Vec<OutPoint> = state.index.spent_at(chain, height).take(room).collect();
+    for outpoint in deposits {
+        draft.emit(Event::DepositArchived(DepositArchived { outpoint }));
+    }
+    for outpoint in spent {
+        if draft.events.len() >= events_max || !archive_coin(draft, outpoint) {
+            return false;
+        }
+    }
+    if draft.events.len() >= events_max {
+        return false;
+    }
+    draft.emit(Event::BlockArchived(BlockArchived { chain, at }));
+    true
+}
+
+/// Archives a spent coin with the plan that spent it. `false` where that plan, or one that this spend conflicts with, is still
+/// open.
+fn archive_coin(draft: &mut Draft<'_>, outpoint: OutPoint) -> bool {
+    let Some(coin) = draft.state.coins.get(&outpoint) else { return true };
+    let spent = coin.spent.as_ref().expect("only spent coins are ordered by their spend");
+    let by = spent.plan.or_else(|| draft.state.index.plan_of_input(&outpoint));
+    let is_meant = spent.plan.is_some();
+    let Some(plan) = by.map(|plan| draft.state.plans[&plan].clone()) else {
+        draft.emit(Event::CoinRemoved(CoinChanged { outpoint }));
+        return true;
+    };
+    match plan.status {
+        PlanStatus::Final if is_meant => {
+            archive_plan(draft, plan.id);
+            for &outpoint in &plan.inputs {
+                draft.emit(Event::CoinRemoved(CoinChanged { outpoint }));
+            }
+        }
+        PlanStatus::Conflicted if plan.anchor == outpoint => {
+            archive_plan(draft, plan.id);
+            draft.emit(Event::CoinRemoved(CoinChanged { outpoint }));
+        }
+        // An input that is not the anchor may be taken for ever while its plan stays open.
+        PlanStatus::Signing | PlanStatus::Signed if plan.anchor != outpoint => {
+            draft.emit(Event::CoinRemoved(CoinChanged { outpoint }));
+        }
+        PlanStatus::Signing
+        | PlanStatus::Signed
+        | PlanStatus::Confirmed
+        | PlanStatus::Final
+        | PlanStatus::Voided
+        | PlanStatus::Conflicted => return false,
+    }
+    true
+}
+
+fn archive_plan(draft: &mut Draft<'_>, id: PlanId) {
+    for payment in draft.state.plans[&id].versions[0].payments.clone() {
+        draft.emit(Event::WithdrawalArchived(WithdrawalArchived { withdrawal: payment.withdrawal }));
+    }
+    draft.emit(Event::PlanArchived(PlanArchived { plan: id }));
+}
+
+/// How many events a tick of `budget` events may have emitted before its last step.
+pub(in crate::decide) fn limit(draft: &Draft<'_>, budget: usize) -> usize {
+    draft.events.len() + budget.saturating_sub(STEP_EVENTS)
+}
