@@ -1,1 +1,6 @@
-//! Seeds in, whole-platform runs out: forks, crashes at every effect, power cuts, lying nodes, failing stores; and an auditor of its own.
+//! Seeds in, whole-platform runs out: forks, crashes, lost replies, lying nodes, failing stores; and an auditor of its own.
+//!
+//! Nothing links this crate. It never reads a clock or a random source: a seed is the whole of a run.
+
+pub mod auditor;
+pub mod rng;

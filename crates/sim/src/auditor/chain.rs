@@ -1,0 +1,93 @@
+//! What the chain itself says: transactions decoded by rust-bitcoin, and a node's unspent outputs, held against the journal.
+
+use super::{Auditor, Output, withdrawal_status};
+use bitcoin::consensus::encode::deserialize;
+use bitcoin::hashes::Hash;
+use bitcoin::{ScriptBuf, Transaction};
+use florin_devnet::node::Node;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a transaction spends and pays.
+#[derive(Debug)]
+pub struct Spend {
+    /// The outputs it spends.
+    pub inputs: BTreeSet<Output>,
+    /// Script and amount of what it pays.
+    pub outputs: Vec<(Vec<u8>, u128)>,
+}
+
+impl Spend {
+    /// Decodes a transaction.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn read(bytes: &[u8]) -> Result<Spend, String> {
+        let tx: Transaction =
+            deserialize(bytes).map_err(|fault| format!("a signed transaction can't be read: {fault}"))?;
+        let input =
+            |input: &bitcoin::TxIn| (input.previous_output.txid.to_byte_array(), u64::from(input.previous_output.vout));
+        let output = |output: &bitcoin::TxOut| (output.script_pubkey.to_bytes(), u128::from(output.value.to_sat()));
+        Ok(Spend { inputs: tx.input.iter().map(input).collect(), outputs: tx.output.iter().map(output).collect() })
+    }
+}
+
+/// How a comparison with a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// Both are at the same block, and agree.
+    Equal,
+    /// They are at different blocks: nothing can be said.
+    Elsewhere,
+}
+
+impl Auditor {
+    /// Compares coins and payments with what a node holds, where it is at the journal's tip.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn compare(&self, node: &Node) -> Result<Compared, String> {
+        let Some((_, tip)) = self.tip() else { return Ok(Compared::Elsewhere) };
+        if node.tip().to_byte_array() != tip {
+            return Ok(Compared::Elsewhere);
+        }
+        let ours: BTreeSet<ScriptBuf> =
+            self.issued().iter().map(|(_, script)| ScriptBuf::from_bytes(script.clone())).collect();
+        let on_chain: BTreeMap<Output, u128> = node
+            .coins()
+            .of_scripts(&ours)
+            .into_iter()
+            .map(|(at, coin)| ((at.txid.to_byte_array(), u64::from(at.vout)), u128::from(coin.output.value.to_sat())))
+            .collect();
+        let in_books = self.unspent();
+        if on_chain != in_books {
+            let only_chain = on_chain.iter().filter(|(at, _)| !in_books.contains_key(*at)).count();
+            let only_books = in_books.iter().filter(|(at, _)| !on_chain.contains_key(*at)).count();
+            return Err(format!("{only_chain} coins are on the chain alone, and {only_books} in the books alone"));
+        }
+        self.compare_payments(node)?;
+        Ok(Compared::Equal)
+    }
+
+    /// Each withdrawal pays a script of its own: it is on the chain once where the books call it confirmed, and not at all elsewhere.
+    fn compare_payments(&self, node: &Node) -> Result<(), String> {
+        let outward = || self.withdrawals().values().filter(|withdrawal| !self.is_ours(&withdrawal.script));
+        let scripts: BTreeSet<ScriptBuf> =
+            outward().map(|withdrawal| ScriptBuf::from_bytes(withdrawal.script.clone())).collect();
+        let mut paid: BTreeMap<Vec<u8>, Vec<u128>> = BTreeMap::new();
+        for (_, coin) in node.coins().of_scripts(&scripts) {
+            paid.entry(coin.output.script_pubkey.to_bytes()).or_default().push(u128::from(coin.output.value.to_sat()));
+        }
+        for withdrawal in outward() {
+            let found = paid.get(&withdrawal.script).map_or(&[] as &[u128], Vec::as_slice);
+            let is_confirmed = matches!(withdrawal.status, withdrawal_status::CONFIRMED | withdrawal_status::FINAL);
+            let expected: &[u128] = if is_confirmed { &[withdrawal.amount] } else { &[] };
+            if found != expected {
+                return Err(format!(
+                    "a withdrawal of {} in status {} is on the chain as {found:?}",
+                    withdrawal.amount, withdrawal.status
+                ));
+            }
+        }
+        Ok(())
+    }
+}
