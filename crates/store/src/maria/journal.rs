@@ -9,9 +9,9 @@ use florin_core::journal::{AppendError, Journal, ReadError, Row};
 use std::time::Duration;
 
 /// Appends that lost against another transaction are tried again this often; a deadlock resolves at the first repetition.
-const RETRIES_MAX: u32 = 5;
+const RETRIES_MAX: u32 = 3;
 
-/// The pause before the first repetition; it doubles each time, 31 ms in all.
+/// The pause before the first repetition; it doubles each time, 7 ms in all.
 const RETRY_PAUSE_MS: u64 = 1;
 
 pub(crate) const SCHEMA: Schema = Schema {

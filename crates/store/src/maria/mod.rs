@@ -17,7 +17,7 @@ const CONNECT_MS: u64 = 5_000;
 const ANSWER_MS: u64 = 30_000;
 
 /// How long the server waits for another transaction's row lock, in seconds; less than [`ANSWER_MS`], so that we hear of it.
-const LOCK_WAIT_S: u32 = 5;
+const LOCK_WAIT_S: u32 = 2;
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS_MAX: usize = 128;

@@ -35,7 +35,7 @@ pub(crate) fn open_writer(path: &Path, schema: &Schema, durability: Durability) 
     connection.busy_timeout(Duration::from_millis(BUSY_MS))?;
     // Takes effect only while the file is empty, so it comes before anything that writes.
     connection.pragma_update(None, "page_size", schema.page_bytes)?;
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let mode = run_to_end(&connection, "PRAGMA journal_mode = WAL", |row| row.get::<_, String>(0))?.unwrap_or_default();
     if mode != "wal" {
         return Err(StoreFault::Setting { setting: "journal_mode", found: mode, wanted: "wal" });
     }
@@ -67,6 +67,22 @@ pub(crate) fn open_reader(path: &Path, schema: &Schema) -> Result<Connection, St
         });
     }
     Ok(connection)
+}
+
+/// Runs a statement that answers with one row, beyond that row: a fault after it (of a switch's or a checkpoint's own
+/// commit) is otherwise never heard of, and the connection goes on in a mode that it denies.
+fn run_to_end<T>(
+    connection: &Connection,
+    sql: &str,
+    read: impl Fn(&rusqlite::Row<'_>) -> Result<T, rusqlite::Error>,
+) -> Result<Option<T>, StoreFault> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut answer = None;
+    while let Some(row) = rows.next()? {
+        answer = Some(read(row)?);
+    }
+    Ok(answer)
 }
 
 fn harden(connection: &Connection) -> Result<(), StoreFault> {
