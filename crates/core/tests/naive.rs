@@ -1,0 +1,789 @@
+//! A second ledger, written from the rules alone: balances in one map by name, everything by plain arithmetic, nothing
+//! shared with the first. Both get the same seeded commands and must answer alike and end with the same balances.
+
+use florin_core::amount::Amount;
+use florin_core::asset::{Asset, AssetKind, Halt, HaltAction, HaltReason};
+use florin_core::broker::{Pair, Price, Side};
+use florin_core::command::{Command, Origin, Outcome, PlainTransfer, Request};
+use florin_core::custody::Beneficiary;
+use florin_core::decide::Verdict;
+use florin_core::id::{AccountId, AssetId, CommandId, CustomerId, Digest, LedgerTime, QuoteId, SessionId};
+use florin_core::journal::Entry;
+use florin_core::ledger::{Account, BalanceRule, HouseAccount, Owner};
+use florin_core::snapshot;
+use florin_core::state::State;
+use std::collections::{BTreeMap, BTreeSet};
+
+const START: i128 = 1_700_000_000_000;
+const DAY: i128 = 86_400_000;
+const STEPS: usize = 12_000;
+
+/// What both are asked, in words that belong to neither.
+#[derive(Debug, Clone)]
+enum Ask {
+    Transfers(Vec<(String, String, i128)>),
+    Receipt { reference: String, asset: i128, amount: i128, who: String },
+    Price { base: i128, quote: i128, up: i128, down: i128, as_of: i128, age: i128, bp: i128, stands: i128 },
+    Quote { who: String, base: i128, quote: i128, buys: bool, names_base: bool, amount: i128 },
+    Accept { who: String, id: i128 },
+    Halt(i128),
+    Resume(i128),
+    Tick,
+    Confirm,
+}
+
+#[derive(Debug, Clone)]
+enum From {
+    /// Id and a byte that stands for the request's hash.
+    Id(i128, u8),
+    /// A session's sequence.
+    Session(i128),
+    Ourselves,
+}
+
+#[derive(Debug, Clone)]
+struct Offer {
+    who: String,
+    base: i128,
+    quote: i128,
+    buys: bool,
+    moves: i128,
+    pays: i128,
+    margin: i128,
+    until: i128,
+    price: (i128, i128),
+}
+
+#[derive(Debug, Default, Clone)]
+struct Naive {
+    now: i128,
+    kinds: BTreeMap<i128, &'static str>,
+    /// Name and asset to what is owed; negative: owes.
+    balances: BTreeMap<(String, i128), i128>,
+    /// Plain accounts: asset, and the rule of their balance.
+    plain: BTreeMap<String, (i128, &'static str)>,
+    customers: BTreeSet<String>,
+    references: BTreeSet<String>,
+    /// By pair: numerator, denominator, as of, age, margin, how long quotes stand.
+    prices: BTreeMap<(i128, i128), [i128; 6]>,
+    offers: BTreeMap<i128, Offer>,
+    halted: BTreeSet<i128>,
+    /// By id: hash, answer, when.
+    answers: BTreeMap<i128, (u8, String, i128)>,
+    forgotten: i128,
+    sequence: i128,
+    ticked: i128,
+    jumped: bool,
+}
+
+/// The time in an id.
+fn time_of(id: i128) -> i128 {
+    id / (1 << 64)
+}
+
+impl Naive {
+    fn hear(&mut self, from: &From, ask: &Ask) -> Result<String, String> {
+        match from {
+            From::Ourselves => self.execute(ask, None),
+            From::Session(sequence) => {
+                if *sequence <= self.sequence {
+                    return Err("sequence_done".to_owned());
+                }
+                if *sequence != self.sequence + 1 {
+                    return Err("sequence_gap".to_owned());
+                }
+                let answer = self.execute(ask, None)?;
+                self.sequence += 1;
+                Ok(answer)
+            }
+            From::Id(id, hash) => {
+                if let Some((before, answer, _)) = self.answers.get(id) {
+                    return if before == hash { Ok(answer.clone()) } else { Err("idempotency_mismatch".to_owned()) };
+                }
+                if time_of(*id) < self.forgotten {
+                    return Err("id_expired".to_owned());
+                }
+                if time_of(*id) > self.now + 600_000 {
+                    return Err("id_ahead".to_owned());
+                }
+                let answer = self.execute(ask, Some(*id))?;
+                self.answers.insert(*id, (*hash, answer.clone(), self.now));
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Plays on a copy, and keeps the copy only if all went well.
+    fn execute(&mut self, ask: &Ask, id: Option<i128>) -> Result<String, String> {
+        let mut copy = Naive { answers: BTreeMap::new(), ..self.clone_without_answers() };
+        std::mem::swap(&mut copy.answers, &mut self.answers);
+        let answer = copy.play(ask, id);
+        if answer.is_ok() {
+            *self = copy;
+        } else {
+            self.answers = copy.answers;
+        }
+        answer.map_err(str::to_owned)
+    }
+
+    fn clone_without_answers(&mut self) -> Naive {
+        let answers = std::mem::take(&mut self.answers);
+        let copy = self.clone();
+        self.answers = answers;
+        copy
+    }
+
+    fn play(&mut self, ask: &Ask, id: Option<i128>) -> Result<String, &'static str> {
+        match ask {
+            Ask::Transfers(transfers) => self.transfers(transfers)?,
+            Ask::Receipt { reference, asset, amount, who } => self.receipt(reference, *asset, *amount, who)?,
+            Ask::Price { base, quote, up, down, as_of, age, bp, stands } => {
+                self.price((*base, *quote), [*up, *down, *as_of, *age, *bp, *stands])?
+            }
+            Ask::Quote { .. } => return self.quote(ask, id),
+            Ask::Accept { who, id } => {
+                self.accept(who, *id)?;
+                return Ok("exchanged".to_owned());
+            }
+            Ask::Halt(asset) => {
+                if !self.halted.insert(*asset) {
+                    return Err("halt_exists");
+                }
+            }
+            Ask::Resume(asset) => {
+                if !self.halted.remove(asset) {
+                    return Err("halt_unknown");
+                }
+            }
+            Ask::Tick => self.tick()?,
+            Ask::Confirm => {
+                if !self.jumped {
+                    return Err("time_not_jumped");
+                }
+                self.jumped = false;
+                self.ticked = self.now;
+            }
+        }
+        Ok("done".to_owned())
+    }
+
+    fn balance(&self, name: &str, asset: i128) -> i128 {
+        self.balances.get(&(name.to_owned(), asset)).copied().unwrap_or(0)
+    }
+
+    fn change(&mut self, debit: &str, credit: &str, asset: i128, amount: i128) {
+        *self.balances.entry((debit.to_owned(), asset)).or_default() -= amount;
+        *self.balances.entry((credit.to_owned(), asset)).or_default() += amount;
+    }
+
+    fn transfers(&mut self, transfers: &[(String, String, i128)]) -> Result<(), &'static str> {
+        if transfers.is_empty() {
+            return Err("transfers_empty");
+        }
+        for (debit, credit, amount) in transfers {
+            let (debit_asset, _) = *self.plain.get(debit).ok_or("debit_account_unknown")?;
+            let (credit_asset, _) = *self.plain.get(credit).ok_or("credit_account_unknown")?;
+            if debit == credit {
+                return Err("transfer_to_itself");
+            }
+            if debit_asset != credit_asset {
+                return Err("assets_differ");
+            }
+            if *amount == 0 {
+                return Err("amount_zero");
+            }
+        }
+        for (debit, credit, amount) in transfers {
+            let (asset, rule) = self.plain[debit];
+            self.change(debit, credit, asset, *amount);
+            if rule == "owed" && self.balance(debit, asset) < 0 {
+                return Err("insufficient_funds");
+            }
+            if self.plain[credit].1 == "owes" && self.balance(credit, asset) > 0 {
+                return Err("credit_exceeds_debits");
+            }
+        }
+        Ok(())
+    }
+
+    fn receipt(&mut self, reference: &str, asset: i128, amount: i128, who: &str) -> Result<(), &'static str> {
+        if reference.is_empty() || reference.contains(' ') {
+            return Err("bank_reference_invalid");
+        }
+        if self.references.contains(reference) {
+            return Err("bank_reference_used");
+        }
+        if *self.kinds.get(&asset).ok_or("asset_unknown")? != "fiat" {
+            return Err("asset_not_fiat");
+        }
+        if amount == 0 {
+            return Err("amount_zero");
+        }
+        if who != "inventory" && !self.customers.contains(who) {
+            return Err("customer_unknown");
+        }
+        self.references.insert(reference.to_owned());
+        self.change("bank", who, asset, amount);
+        Ok(())
+    }
+
+    fn price(&mut self, pair: (i128, i128), new: [i128; 6]) -> Result<(), &'static str> {
+        let [up, down, as_of, age, bp, stands] = new;
+        if as_of > self.now {
+            return Err("price_ahead");
+        }
+        let old = self.prices.get(&pair).copied();
+        if old.is_some_and(|old| as_of < old[2]) {
+            return Err("price_older");
+        }
+        if !(1..=DAY).contains(&age) {
+            return Err("price_age_invalid");
+        }
+        if !(1..=600_000).contains(&stands) {
+            return Err("quote_time_invalid");
+        }
+        if bp > 2_000 {
+            return Err("spread_too_large");
+        }
+        if let Some([old_up, old_down, ..]) = old {
+            let far = up * old_down > 10 * old_up * down || 10 * up * old_down < old_up * down;
+            if far && !self.is_halted(pair) {
+                return Err("price_out_of_band");
+            }
+        }
+        self.prices.insert(pair, new);
+        Ok(())
+    }
+
+    fn is_halted(&self, pair: (i128, i128)) -> bool {
+        self.halted.contains(&pair.0) || self.halted.contains(&pair.1)
+    }
+
+    fn quote(&mut self, ask: &Ask, id: Option<i128>) -> Result<String, &'static str> {
+        let Ask::Quote { who, base, quote, buys, names_base, amount } = ask else { panic!("it is a quote") };
+        let id = id.ok_or("id_missing")?;
+        if !self.customers.contains(who) {
+            return Err("customer_unknown");
+        }
+        let [up, down, as_of, age, bp, stands] = *self.prices.get(&(*base, *quote)).ok_or("price_unknown")?;
+        if self.is_halted((*base, *quote)) {
+            return Err("quote_halted");
+        }
+        if self.now - as_of > age {
+            return Err("price_stale");
+        }
+        if *amount == 0 {
+            return Err("amount_zero");
+        }
+        let at_most = |number: i128, per: i128| number / per;
+        let at_least = |number: i128, per: i128| (number + per - 1) / per;
+        // Value first: the least that the house may ask, the most that it may give.
+        let (moves, value, pays) = match (*buys, *names_base) {
+            (true, true) => {
+                let value = at_least(amount * up, down);
+                (*amount, value, value + at_least(value * bp, 10_000))
+            }
+            (false, true) => {
+                let value = at_most(amount * up, down);
+                (*amount, value, value - at_least(value * bp, 10_000))
+            }
+            (true, false) => {
+                let value = at_most(amount * 10_000, 10_000 + bp);
+                (at_most(value * down, up), value, *amount)
+            }
+            (false, false) => {
+                let value = at_least(amount * 10_000, 10_000 - bp);
+                (at_least(value * down, up), value, *amount)
+            }
+        };
+        if moves <= 0 || pays <= 0 {
+            return Err("quote_too_small");
+        }
+        let margin = (pays - value).abs();
+        if if *buys { self.balance(who, *quote) < pays } else { self.balance(who, *base) < moves } {
+            return Err("insufficient_funds");
+        }
+        if if *buys { self.balance("inventory", *base) < moves } else { self.balance("inventory", *quote) < value } {
+            return Err("inventory_insufficient");
+        }
+        self.offers.retain(|_, offer| offer.who != *who);
+        let (until, price) = (self.now + stands, (up, down));
+        let offer =
+            Offer { who: who.clone(), base: *base, quote: *quote, buys: *buys, moves, pays, margin, until, price };
+        self.offers.insert(id, offer);
+        Ok(format!("offer of {moves} for {pays}, {margin} of it margin, until {until}"))
+    }
+
+    fn accept(&mut self, who: &str, id: i128) -> Result<(), &'static str> {
+        let offer = self.offers.get(&id).filter(|offer| offer.who == who).ok_or("quote_unknown")?.clone();
+        if self.now >= offer.until {
+            return Err("quote_expired");
+        }
+        if self.is_halted((offer.base, offer.quote)) {
+            return Err("quote_halted");
+        }
+        let [up, down, ..] = self.prices[&(offer.base, offer.quote)];
+        let (now, then) = (up * offer.price.1 * 100, offer.price.0 * down);
+        if now > then * 105 || now < then * 95 {
+            return Err("price_moved");
+        }
+        let (base, quote) = (offer.base, offer.quote);
+        if offer.buys {
+            if self.balance(who, quote) < offer.pays {
+                return Err("insufficient_funds");
+            }
+            if self.balance("inventory", base) < offer.moves {
+                return Err("inventory_insufficient");
+            }
+            self.change(who, "inventory", quote, offer.pays - offer.margin);
+            self.change(who, "spread", quote, offer.margin);
+            self.change("inventory", who, base, offer.moves);
+        } else {
+            if self.balance(who, base) < offer.moves {
+                return Err("insufficient_funds");
+            }
+            if self.balance("inventory", quote) < offer.pays + offer.margin {
+                return Err("inventory_insufficient");
+            }
+            self.change(who, "inventory", base, offer.moves);
+            self.change("inventory", who, quote, offer.pays);
+            self.change("inventory", "spread", quote, offer.margin);
+        }
+        self.offers.remove(&id);
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), &'static str> {
+        if self.jumped {
+            return Err("time_unconfirmed");
+        }
+        if self.ticked != 0 && self.now - self.ticked > 60_000 {
+            self.jumped = true;
+            return Ok(());
+        }
+        let before = (self.offers.len(), self.answers.len());
+        let now = self.now;
+        self.offers.retain(|_, offer| offer.until > now);
+        let mut room = 1_000;
+        while let Some((&id, &(_, _, at))) = self.answers.first_key_value()
+            && now - at >= DAY
+            && room > 0
+        {
+            room -= 1;
+            self.answers.remove(&id);
+            self.forgotten = self.forgotten.max(time_of(id) + 1);
+        }
+        if before != (self.offers.len(), self.answers.len()) || now - self.ticked >= 1_000 {
+            self.ticked = now;
+        }
+        Ok(())
+    }
+}
+
+/// The platform under test, asked in the same words.
+struct Real {
+    state: State,
+    /// What folding the events of each decision gives.
+    folded: State,
+    accounts: BTreeMap<String, AccountId>,
+}
+
+fn customer(name: &str) -> CustomerId {
+    let mut id = [0; 16];
+    id[..name.len()].copy_from_slice(name.as_bytes());
+    CustomerId(id)
+}
+
+fn amount(number: i128) -> Amount {
+    Amount::new(number as u128)
+}
+
+fn asset(number: i128) -> AssetId {
+    AssetId(number as u32)
+}
+
+impl Real {
+    fn hear(&mut self, now: i128, from: &From, ask: &Ask) -> Result<String, String> {
+        let command = self.command(ask);
+        let origin = match from {
+            From::Ourselves => Origin::Internal,
+            From::Session(sequence) => Origin::Session { session: SessionId([1; 16]), sequence: *sequence as u64 },
+            From::Id(id, hash) => Origin::Request { id: CommandId(uuid(*id)), request: Digest([*hash; 32]) },
+        };
+        self.send(now, Request { origin, command }).map(|outcome| say(&outcome))
+    }
+
+    fn send(&mut self, now: i128, request: Request) -> Result<Outcome, String> {
+        let now = LedgerTime(now as u64);
+        let seq = self.folded.counters().seq.next();
+        match self.state.decide(&request, now).map_err(|refusal| refusal.code().to_owned())? {
+            Verdict::Repeated(outcome) => Ok(outcome),
+            Verdict::Decided { events, outcome } => {
+                let (command, hash) = match request.origin {
+                    Origin::Request { id, request } => (Some(id), Some(request)),
+                    Origin::Session { .. } | Origin::Internal => (None, None),
+                };
+                self.state.begin_row(seq, now);
+                self.folded.begin_row(seq, now);
+                self.folded.apply_entry(&Entry { command, request: hash, events, outcome: Some(outcome.clone()) });
+                Ok(outcome)
+            }
+        }
+    }
+
+    fn command(&self, ask: &Ask) -> Command {
+        let pair = |base: i128, quote: i128| Pair { base: asset(base), quote: asset(quote) };
+        let halt =
+            |number: i128| Halt { asset: Some(asset(number)), action: HaltAction::Quote, reason: HaltReason::Operator };
+        match ask {
+            Ask::Transfers(transfers) => {
+                let account = |name: &String| self.accounts.get(name).copied().unwrap_or(AccountId(u64::MAX));
+                let plain = |(debit, credit, units): &(String, String, i128)| PlainTransfer {
+                    debit: account(debit),
+                    credit: account(credit),
+                    amount: amount(*units),
+                };
+                Command::PostTransfers(transfers.iter().map(plain).collect())
+            }
+            Ask::Receipt { reference, asset: number, amount: units, who } => Command::BookBankReceipt {
+                reference: reference.clone(),
+                asset: asset(*number),
+                amount: amount(*units),
+                beneficiary: match &who[..] {
+                    "inventory" => Beneficiary::INVENTORY,
+                    name => Beneficiary::Customer(customer(name)),
+                },
+            },
+            Ask::Price { base, quote, up, down, as_of, age, bp, stands } => Command::SetPrice(Price {
+                pair: pair(*base, *quote),
+                quote_units: amount(*up),
+                base_units: amount(*down),
+                as_of: LedgerTime(*as_of as u64),
+                age_max_ms: *age as u64,
+                spread_bp: *bp as u32,
+                quote_ms: *stands as u64,
+            }),
+            Ask::Quote { who, base, quote, buys, names_base, amount: units } => {
+                let named = Some(amount(*units));
+                Command::RequestQuote {
+                    customer: customer(who),
+                    pair: pair(*base, *quote),
+                    side: if *buys { Side::Buy } else { Side::Sell },
+                    base: named.filter(|_| *names_base),
+                    quote: named.filter(|_| !*names_base),
+                }
+            }
+            Ask::Accept { who, id } => Command::AcceptQuote { customer: customer(who), quote: QuoteId(uuid(*id)) },
+            Ask::Halt(number) => Command::Halt(halt(*number)),
+            Ask::Resume(number) => Command::Resume(halt(*number)),
+            Ask::Tick => Command::Tick,
+            Ask::Confirm => Command::ConfirmTime,
+        }
+    }
+}
+
+fn say(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Quote(quote) => format!(
+            "offer of {} for {}, {} of it margin, until {}",
+            quote.base.units(),
+            quote.quote.units(),
+            quote.spread.units(),
+            quote.expiry.0
+        ),
+        Outcome::Exchanged(_) => "exchanged".to_owned(),
+        _ => "done".to_owned(),
+    }
+}
+
+/// A UUIDv7: the id's high half is its time, its low half what tells it from others of that time.
+fn uuid(id: i128) -> [u8; 16] {
+    let (time, rest) = ((id >> 64) as u64, id as u64);
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&time.to_be_bytes()[2..]);
+    bytes[6] = 0x70;
+    bytes[8..].copy_from_slice(&rest.to_be_bytes());
+    bytes[8] = 0x80;
+    bytes
+}
+
+/// SplitMix64.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: i128) -> i128 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        i128::from(mixed ^ mixed >> 31) % bound
+    }
+
+    fn one_in(&mut self, count: i128) -> bool {
+        self.below(count) == 0
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
+        from[self.below(from.len() as i128) as usize]
+    }
+}
+
+/// Both sides and what was asked of them so far.
+struct Run {
+    rng: Rng,
+    naive: Naive,
+    real: Real,
+    sent: Vec<(From, Ask)>,
+    offered: Vec<i128>,
+    next: i128,
+    answers: BTreeMap<String, usize>,
+}
+
+const PLAIN: [(&str, i128, &str); 6] =
+    [("p1", 4, "free"), ("p2", 4, "owed"), ("p3", 4, "owed"), ("p4", 4, "owes"), ("p5", 5, "free"), ("p6", 5, "owed")];
+const CUSTOMERS: [&str; 3] = ["c1", "c2", "c3"];
+
+impl Run {
+    fn new(seed: u64) -> Run {
+        let mut naive = Naive { now: START, ..Naive::default() };
+        let mut real = Real { state: State::default(), folded: State::default(), accounts: BTreeMap::new() };
+        let mut setup = |command| {
+            let request = Request { origin: Origin::Internal, command };
+            real.send(START, request).expect("the platform is set up")
+        };
+        for (number, code, name) in [(2, "EUR", "fiat"), (3, "XAU", "fiat"), (4, "PTS", "plain"), (5, "MLS", "plain")] {
+            naive.kinds.insert(number, name);
+            let kind = if name == "fiat" { AssetKind::Fiat } else { AssetKind::Plain };
+            setup(Command::DefineAsset(Asset {
+                id: asset(number),
+                code: code.to_owned(),
+                decimals: 2,
+                kind,
+                chain: None,
+            }));
+        }
+        for name in CUSTOMERS {
+            naive.customers.insert(name.to_owned());
+            setup(Command::OpenCustomer(customer(name)));
+        }
+        let mut accounts = BTreeMap::new();
+        for (index, (name, number, rule)) in PLAIN.into_iter().enumerate() {
+            naive.plain.insert(name.to_owned(), (number, rule));
+            let rule = match rule {
+                "owed" => BalanceRule::CreditNormal,
+                "owes" => BalanceRule::DebitNormal,
+                _ => BalanceRule::Free,
+            };
+            let owner = Owner::Plain(index as u64 + 1);
+            if let Outcome::Account(id) = setup(Command::OpenAccount { owner, asset: asset(number), rule }) {
+                accounts.insert(name.to_owned(), id);
+            }
+        }
+        real.accounts = accounts;
+        let (sent, offered, answers) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Run { rng: Rng(seed), naive, real, sent, offered, next: 0, answers }
+    }
+
+    fn pass_time(&mut self) {
+        let ms = match self.rng.below(400) {
+            0 => self.rng.below(DAY / 2),
+            1..=20 => 20_000 + self.rng.below(40_000),
+            21..=120 => self.rng.below(20_000),
+            _ => self.rng.below(500),
+        };
+        self.naive.now += ms;
+    }
+
+    /// A name that mostly exists.
+    fn name(&mut self, names: &[&str], unknown: &str) -> String {
+        if self.rng.one_in(40) { unknown.to_owned() } else { self.rng.pick(names).to_owned() }
+    }
+
+    fn units(&mut self, most: i128) -> i128 {
+        let bits = self.rng.below(128 - i128::from(most.leading_zeros()));
+        let least = i128::from(!self.rng.one_in(40));
+        least.max(self.rng.below(1 << bits))
+    }
+
+    fn ask(&mut self) -> Ask {
+        let number = self.rng.below(100);
+        match number {
+            0..=24 => self.ask_transfers(),
+            25..=34 => {
+                let reference = match self.rng.below(20) {
+                    0 => String::new(),
+                    1 => "two words".to_owned(),
+                    2..=4 => format!("r{}", self.rng.below(self.next + 1)),
+                    _ => format!("r{}", self.next),
+                };
+                let asset = [2, 2, 2, 3, 3, 3, 4, 9][self.rng.below(8) as usize];
+                let who = self.name(&["c1", "c2", "c3", "inventory", "inventory"], "c9");
+                let most = if who == "inventory" { 20_000 } else { 200_000 };
+                Ask::Receipt { reference, asset, amount: self.units(most), who }
+            }
+            35..=42 => self.ask_price(),
+            43..=62 => {
+                let (base, quote) = if self.rng.one_in(30) { (2, 3) } else { (3, 2) };
+                let (buys, names_base) = (self.rng.one_in(2), self.rng.one_in(2));
+                let who = self.name(&CUSTOMERS, "c9");
+                Ask::Quote { who, base, quote, buys, names_base, amount: self.units(20_000) }
+            }
+            63..=79 => {
+                let live: Vec<i128> = self.naive.offers.keys().copied().collect();
+                let ids = if live.is_empty() || self.rng.one_in(6) { &self.offered } else { &live };
+                let id = match ids.len() {
+                    0 => 0,
+                    count => ids[self.rng.below(count as i128) as usize],
+                };
+                let who = match self.naive.offers.get(&id) {
+                    Some(offer) if !self.rng.one_in(6) => offer.who.clone(),
+                    _ => self.name(&CUSTOMERS, "c9"),
+                };
+                Ask::Accept { who, id }
+            }
+            80 if self.rng.one_in(2) => Ask::Halt(2 + self.rng.below(2)),
+            81..=83 => Ask::Resume(2 + self.rng.below(2)),
+            84..=87 => Ask::Confirm,
+            _ => Ask::Tick,
+        }
+    }
+
+    fn ask_transfers(&mut self) -> Ask {
+        let names = PLAIN.map(|(name, ..)| name);
+        // Mostly of one asset, or hardly any chain of links would ever be posted.
+        let names = if self.rng.one_in(8) { &names[..] } else { &names[..4] };
+        let count = if self.rng.one_in(60) { 0 } else { 1 + self.rng.below(5) };
+        let transfer = |run: &mut Run| {
+            let debit = run.name(names, "p9");
+            let mut credit = run.name(names, "p9");
+            if debit == credit && !run.rng.one_in(10) {
+                credit = if debit == "p1" { "p2".to_owned() } else { "p1".to_owned() };
+            }
+            (debit, credit, run.units(1_000))
+        };
+        Ask::Transfers((0..count).map(|_| transfer(self)).collect())
+    }
+
+    fn ask_price(&mut self) -> Ask {
+        let factor = match self.rng.below(12) {
+            0 => self.rng.below(100_000),
+            1..=4 => 4_500 + self.rng.below(1_000),
+            _ => 4_990 + self.rng.below(20),
+        };
+        let as_of = self.naive.now + self.rng.below(20) * 10 - 180;
+        let age = if self.rng.one_in(20) { 0 } else { 10_000 + self.rng.below(300_000) };
+        let stands = if self.rng.one_in(20) { 600_001 } else { 1 + self.rng.below(60_000) };
+        let bp = if self.rng.one_in(20) { 2_001 } else { self.rng.below(300) };
+        Ask::Price { base: 3, quote: 2, up: factor + 1, down: 1_000, as_of, age, bp, stands }
+    }
+
+    fn from(&mut self) -> From {
+        self.next += 1;
+        match self.rng.below(20) {
+            0 => From::Ourselves,
+            1 => {
+                From::Session(self.naive.sequence + 1 - i128::from(self.rng.one_in(4)) + i128::from(self.rng.one_in(4)))
+            }
+            2 => From::Id(((self.naive.now + self.rng.below(700_000)) << 64) + self.next, 1),
+            _ => From::Id((self.naive.now << 64) + self.next, 1),
+        }
+    }
+
+    fn step(&mut self, seed: u64) {
+        self.pass_time();
+        let (from, ask) = match self.rng.below(20) {
+            0 if !self.sent.is_empty() => {
+                let recent = if self.rng.one_in(2) { self.sent.len().saturating_sub(50) } else { 0 };
+                let index = recent as i128 + self.rng.below((self.sent.len() - recent) as i128);
+                let (from, ask) = self.sent[index as usize].clone();
+                match from {
+                    From::Id(id, _) if self.rng.one_in(4) => (From::Id(id, 2), ask),
+                    from => (from, ask),
+                }
+            }
+            _ => (self.from(), self.ask()),
+        };
+        let expected = self.naive.hear(&from, &ask);
+        let found = self.real.hear(self.naive.now, &from, &ask);
+        assert_eq!(found, expected, "seed {seed}, command {}: {ask:?} from {from:?}", self.sent.len());
+        let answer = match &expected {
+            Ok(answer) if answer.starts_with("offer") => "offer",
+            Ok(answer) => answer,
+            Err(code) => code,
+        };
+        *self.answers.entry(answer.to_owned()).or_default() += 1;
+        if let (From::Id(id, _), Ok(answer)) = (&from, &expected)
+            && answer.starts_with("offer")
+        {
+            self.offered.push(*id);
+        }
+        self.sent.push((from, ask));
+    }
+
+    fn compare(&self, seed: u64) {
+        let at = format!("seed {seed}, after command {}", self.sent.len());
+        let mut seen = BTreeSet::new();
+        for account in self.real.state.ledger().accounts() {
+            let name = name_of(&account.owner);
+            let key = (name, i128::from(account.asset.0));
+            assert_eq!(balance_of(account), self.naive.balance(&key.0, key.1), "{at}: {key:?}");
+            seen.insert(key);
+        }
+        let missing = self.naive.balances.iter().find(|(key, balance)| **balance != 0 && !seen.contains(*key));
+        assert_eq!(missing, None, "{at}");
+        let offers: Vec<_> = self.naive.offers.keys().map(|&id| QuoteId(uuid(id))).collect();
+        assert_eq!(self.real.state.quotes().keys().copied().collect::<Vec<_>>(), offers, "{at}");
+        assert_eq!(self.real.state.remembered().len(), self.naive.answers.len(), "{at}");
+        assert_eq!(
+            snapshot::hash(&self.real.state),
+            snapshot::hash(&self.real.folded),
+            "{at}: decide and fold disagree"
+        );
+    }
+}
+
+fn name_of(owner: &Owner) -> String {
+    match owner {
+        Owner::Customer(id) => String::from_utf8_lossy(&id.0).trim_end_matches('\0').to_owned(),
+        Owner::House(HouseAccount::Bank) => "bank".to_owned(),
+        Owner::House(HouseAccount::Inventory) => "inventory".to_owned(),
+        Owner::House(HouseAccount::Spread) => "spread".to_owned(),
+        Owner::Plain(number) => format!("p{number}"),
+        Owner::House(_) | Owner::Custody(_) => panic!("nothing here touches {owner:?}"),
+    }
+}
+
+fn balance_of(account: &Account) -> i128 {
+    account.credits_posted.units() as i128 - account.debits_posted.units() as i128
+}
+
+#[test]
+fn two_ledgers_answer_alike_and_end_alike() {
+    let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+    for seed in 1..=4 {
+        let mut run = Run::new(seed);
+        for step in 0..STEPS {
+            run.step(seed);
+            if step % 500 == 0 {
+                run.compare(seed);
+            }
+        }
+        run.compare(seed);
+        for (answer, count) in run.answers {
+            *answers.entry(answer).or_default() += count;
+        }
+    }
+    println!("{answers:#?}");
+    let expected = "\
+        done offer exchanged sequence_done sequence_gap idempotency_mismatch id_expired id_ahead transfers_empty \
+        debit_account_unknown credit_account_unknown transfer_to_itself assets_differ amount_zero \
+        insufficient_funds credit_exceeds_debits bank_reference_invalid bank_reference_used asset_unknown \
+        asset_not_fiat customer_unknown price_ahead price_older price_age_invalid quote_time_invalid \
+        spread_too_large price_out_of_band id_missing price_unknown quote_halted price_stale quote_too_small \
+        inventory_insufficient quote_unknown quote_expired price_moved halt_exists halt_unknown time_unconfirmed \
+        time_not_jumped";
+    for answer in expected.split_whitespace() {
+        assert!(answers.get(answer).is_some_and(|&count| count >= 5), "{answer} came up too seldom to mean anything");
+    }
+    assert!(answers["done"] > 10_000 && answers["exchanged"] > 500, "most commands do something");
+}
