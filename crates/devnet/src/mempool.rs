@@ -1,6 +1,6 @@
 //! Owns the transactions that wait for a block and how they depend on and conflict with each other; must never judge whether one may enter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::Arc;
 
 use bitcoin::{Block, OutPoint, Transaction, Txid, Wtxid};
@@ -41,7 +41,7 @@ pub struct Mempool {
     entries: BTreeMap<Txid, Entry>,
     spends: BTreeMap<OutPoint, Txid>,
     orders: u64,
-    /// Grows with every entry and with every removal for another reason than a block.
+    /// Grows with every entry and with every removal, whatever its reason.
     sequence: u64,
     /// Raised when a full mempool evicts: below it nothing enters until a block arrives.
     floor: FeeRate,
@@ -181,11 +181,10 @@ impl Mempool {
         let mut open: Vec<Txid> = starts.into_iter().collect();
         while let Some(txid) = open.pop() {
             let Some(entry) = self.entries.get(&txid) else { continue };
-            if !graph.items.contains_key(&txid) {
-                let item = self.item(entry);
+            if let btree_map::Entry::Vacant(place) = graph.items.entry(txid) {
+                let item = place.insert(self.item(entry));
                 open.extend(item.parents.iter().copied());
                 open.extend(self.children(&txid));
-                graph.items.insert(txid, item);
             }
         }
         graph
@@ -243,7 +242,9 @@ impl Mempool {
     pub fn block_connected(&mut self, block: &Block) -> BTreeSet<Txid> {
         let mut conflicts = BTreeSet::new();
         for tx in &block.txdata[1..] {
-            self.detach(&tx.compute_txid());
+            if self.detach(&tx.compute_txid()).is_some() {
+                self.sequence += 1;
+            }
             let direct = self.conflicts(tx);
             conflicts.extend(self.remove(direct));
         }

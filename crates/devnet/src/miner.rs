@@ -12,7 +12,7 @@ use bitcoin::{
 };
 use thiserror::Error;
 
-use crate::checks::{commitment_script, height_prefix, merkle_root, witness_root};
+use crate::checks::{check_inputs, commitment_script, height_prefix, merkle_root, witness_root};
 use crate::coins::{Coins, Overlay};
 use crate::fees::FeeRate;
 use crate::node::Node;
@@ -294,17 +294,15 @@ pub fn template_on(node: &Node, parent: BlockHash, content: Content) -> Result<T
         Content::Transactions(transactions) => (transactions, true),
     };
     for tx in offered {
-        match overlay.spent_by(&tx) {
-            Some(spent) => {
-                let value_in: u64 = spent.iter().map(|coin| coin.output.value.to_sat()).sum();
-                let value_out: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
-                fees_sat += value_in.saturating_sub(value_out);
-                overlay.apply(&tx, height);
-                transactions.push(tx);
-            }
-            // What was asked for goes in as it is, and the node judges it; from the mempool only what this branch can hold.
-            None if strict => transactions.push(tx),
-            None => {}
+        let spent = overlay.spent_by(&tx);
+        let fee = spent.and_then(|spent| check_inputs(&tx, &spent, height).ok());
+        // What was asked for goes in as it is, and the node judges it; from the mempool only what this branch can hold.
+        if let Some(fee_sat) = fee {
+            fees_sat += fee_sat;
+            overlay.apply(&tx, height);
+        }
+        if fee.is_some() || strict {
+            transactions.push(tx);
         }
     }
     Ok(Template { parent, height, time: time_after(node, &parent), transactions, fees_sat })

@@ -278,11 +278,13 @@ impl Node {
                 if let Err(reject) = self.connect(&hash) {
                     self.tree.invalidate(&hash);
                     activation.failed.push((hash, reject));
+                    // As in bitcoind, what can't wait at this height is lost, although the old branch will be connected again.
+                    self.rejudge_mempool(std::mem::take(&mut returned));
                     break;
                 }
             }
         }
-        if activation.disconnected > 0 {
+        if !returned.is_empty() || activation.disconnected > 0 {
             self.rejudge_mempool(returned);
         }
         activation

@@ -143,8 +143,8 @@ pub fn verify_inputs(
 ) -> Result<(), ScriptFault> {
     assert_eq!(tx.input.len(), spent.len(), "one spent output for each input");
     let prevouts = Prevouts::All(spent);
-    for index in 0..tx.input.len() {
-        verify_input(secp, tx, index, &spent[index], &prevouts, rules)?;
+    for (index, output) in spent.iter().enumerate() {
+        verify_input(secp, tx, index, output, &prevouts, rules)?;
     }
     Ok(())
 }

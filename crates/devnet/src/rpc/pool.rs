@@ -268,6 +268,6 @@ pub fn estimate(node: &Node, params: &Params) -> Result<Value, RpcError> {
             let least = node.policy().min_relay.max(node.mempool().floor());
             json!({ "feerate": rate(estimate.max(least)), "blocks": target.max(2) })
         }
-        None => json!({ "errors": ["Insufficient data or no feerate found"], "blocks": target.max(2) }),
+        None => json!({ "errors": ["Insufficient data or no feerate found"], "blocks": 0 }),
     })
 }
