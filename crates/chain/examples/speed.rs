@@ -26,9 +26,9 @@ const SCRIPTS: u64 = 1_000_000;
 /// Outpoints that are watched.
 const OUTPOINTS: u32 = 100_000;
 /// Times each side runs; the best counts.
-const ROUNDS: usize = 1500;
+const ROUNDS: usize = 200;
 /// Addresses or tweaks per round.
-const ADDRESSES: u32 = 5_000;
+const ADDRESSES: u32 = 200;
 
 fn main() {
     let part = std::env::args().nth(1);

@@ -6,7 +6,7 @@
 
 use crate::bitcoin::hash::{double_sha256, double_sha256_around, double_sha256_pair};
 use crate::bitcoin::header::HEADER_SIZE;
-use crate::bitcoin::watch::{WatchedOutpoints, WatchedScripts, outpoint_from_bytes};
+use crate::bitcoin::watch::{WatchedOutpoints, WatchedScripts, outpoint_from_bytes, upper_half};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, OutPoint, TxMerkleNode, Txid};
 
@@ -201,10 +201,10 @@ pub fn scan_block(
     if tx_count == 0 {
         return Err(ScanError::CoinbaseMisplaced { index: 0 });
     }
-    let mut seen = Seen::new(scripts, outpoints, bytes.len());
+    let mut passed = Passed::new(scripts, outpoints, bytes.len());
     let mut txids = Vec::with_capacity(tx_count);
     for index in 0..tx_count as u32 {
-        let (txid, coinbase) = seen.transaction(&mut walk, index)?;
+        let (txid, coinbase) = passed.transaction(&mut walk, index)?;
         if coinbase != (index == 0) {
             return Err(ScanError::CoinbaseMisplaced { index });
         }
@@ -217,7 +217,7 @@ pub fn scan_block(
     if merkle_root_of(&txids)? != merkle_root {
         return Err(ScanError::MerkleMismatch);
     }
-    let (receipts, spends) = seen.finds(bytes, &txids, true);
+    let (receipts, spends) = passed.finds(bytes, &txids, true);
     let (version_to_bits, nonce) = header.split_last_chunk().expect("a header has 80 bytes");
     let word = |place: usize| u32::from_le_bytes(header[place..place + 4].try_into().expect("4 bytes"));
     Ok(BlockScan {
@@ -241,15 +241,15 @@ pub fn scan_tx(bytes: &[u8], scripts: &WatchedScripts, outpoints: &WatchedOutpoi
         return Err(ScanError::TooLarge { size: bytes.len() });
     }
     let mut walk = Walk { bytes, place: 0 };
-    let mut seen = Seen::new(scripts, outpoints, bytes.len());
-    let (txid, coinbase) = seen.transaction(&mut walk, 0)?;
+    let mut passed = Passed::new(scripts, outpoints, bytes.len());
+    let (txid, coinbase) = passed.transaction(&mut walk, 0)?;
     if coinbase {
         return Err(ScanError::CoinbaseMisplaced { index: 0 });
     }
     if walk.place != bytes.len() {
         return Err(ScanError::Trailing { place: walk.place });
     }
-    let (receipts, spends) = seen.finds(bytes, &[txid], false);
+    let (receipts, spends) = passed.finds(bytes, &[txid], false);
     Ok(TxScan { txid: Txid::from_byte_array(txid), receipts, spends })
 }
 
@@ -323,42 +323,40 @@ impl<'a> Walk<'a> {
         let size = self.count(1)?;
         self.take(size)
     }
+
+    /// An output: its amount and its script.
+    #[inline(always)]
+    fn output(&mut self) -> Result<(u64, &'a [u8]), ScanError> {
+        Ok((u64::from_le_bytes(*self.take_array()?), self.take_sized()?))
+    }
 }
 
-/// An output that was passed, to be looked up when all are known.
+/// An output or input that was passed, to be looked up when all are known. It is small, because there are thousands.
 #[derive(Clone, Copy)]
-struct OutputSeen {
-    fingerprint: u64,
-    amount_sat: u64,
-    script_start: u32,
-    script_size: u32,
+struct Seen {
+    /// The half of the fingerprint that the filter asks for.
+    upper_half: u32,
+    /// Where the output or input starts.
+    start: u32,
     tx_index: u32,
-    vout: u32,
-}
-
-/// An input that was passed, to be looked up when all are known.
-#[derive(Clone, Copy)]
-struct InputSeen {
-    fingerprint: u64,
-    outpoint_start: u32,
-    tx_index: u32,
-    input_index: u32,
+    /// Its position in the transaction.
+    index: u32,
 }
 
 /// What was passed on the walk. Lookups wait for its end: done together, the processor overlaps their waits for memory,
 /// which would otherwise be most of the time.
-struct Seen<'a> {
+struct Passed<'a> {
     scripts: &'a WatchedScripts,
     outpoints: &'a WatchedOutpoints,
-    outputs: Vec<OutputSeen>,
-    inputs: Vec<InputSeen>,
+    outputs: Vec<Seen>,
+    inputs: Vec<Seen>,
 }
 
-impl<'a> Seen<'a> {
-    fn new(scripts: &'a WatchedScripts, outpoints: &'a WatchedOutpoints, size: usize) -> Seen<'a> {
+impl<'a> Passed<'a> {
+    fn new(scripts: &'a WatchedScripts, outpoints: &'a WatchedOutpoints, size: usize) -> Passed<'a> {
         // A guess that is rarely exceeded: an input or output for every 128 bytes.
         let room = size / 128 + 8;
-        Seen { scripts, outpoints, outputs: Vec::with_capacity(room), inputs: Vec::with_capacity(room) }
+        Passed { scripts, outpoints, outputs: Vec::with_capacity(room), inputs: Vec::with_capacity(room) }
     }
 
     /// Walks one transaction and returns its id and whether it is a coinbase.
@@ -394,12 +392,12 @@ impl<'a> Seen<'a> {
             return Err(ScanError::Empty { place: start });
         }
         let mut null_outpoint = false;
-        for input_index in 0..count as u32 {
-            let outpoint_start = walk.place as u32;
+        for index in 0..count as u32 {
+            let start = walk.place as u32;
             let outpoint: &[u8; 36] = walk.take_array()?;
             null_outpoint |= outpoint[35] == 0xff && outpoint == &COINBASE_OUTPOINT;
-            let fingerprint = self.outpoints.fingerprint(outpoint);
-            self.inputs.push(InputSeen { fingerprint, outpoint_start, tx_index, input_index });
+            let upper_half = upper_half(self.outpoints.fingerprint(outpoint));
+            self.inputs.push(Seen { upper_half, start, tx_index, index });
             walk.take_sized()?;
             walk.take_array::<4>()?;
         }
@@ -411,16 +409,14 @@ impl<'a> Seen<'a> {
         if count == 0 {
             return Err(ScanError::Empty { place: start });
         }
-        for vout in 0..count as u32 {
-            let place = walk.place;
-            let amount_sat = u64::from_le_bytes(*walk.take_array()?);
+        for index in 0..count as u32 {
+            let start = walk.place;
+            let (amount_sat, script) = walk.output()?;
             if amount_sat > MONEY_MAX_SAT {
-                return Err(ScanError::AmountOutOfRange { place });
+                return Err(ScanError::AmountOutOfRange { place: start });
             }
-            let script = walk.take_sized()?;
-            let (script_start, script_size) = ((walk.place - script.len()) as u32, script.len() as u32);
-            let fingerprint = self.scripts.fingerprint(script);
-            self.outputs.push(OutputSeen { fingerprint, amount_sat, script_start, script_size, tx_index, vout });
+            let upper_half = upper_half(self.scripts.fingerprint(script));
+            self.outputs.push(Seen { upper_half, start: start as u32, tx_index, index });
         }
         Ok(())
     }
@@ -431,29 +427,24 @@ impl<'a> Seen<'a> {
         // Outputs received in this block may be spent in it.
         let mut fresh = self.outpoints.empty_like();
         let table = self.scripts.table();
-        for seen in candidates(&self.outputs, |seen| table.may_have(seen.fingerprint)) {
-            let script = &bytes[seen.script_start as usize..][..seen.script_size as usize];
-            let Some(script_handle) = self.scripts.find(seen.fingerprint, script) else { continue };
+        for seen in candidates(&self.outputs, |seen| table.may_have(seen.upper_half)) {
+            let mut walk = Walk { bytes, place: seen.start as usize };
+            let (amount_sat, script) = walk.output().expect("the walk passed this output");
+            let Some(script_handle) = self.scripts.get(script) else { continue };
             let txid = Txid::from_byte_array(txids[seen.tx_index as usize]);
-            let outpoint = OutPoint { txid, vout: seen.vout };
+            let outpoint = OutPoint { txid, vout: seen.index };
+            let coinbase = coinbase && seen.tx_index == 0;
             fresh.insert(outpoint);
-            receipts.push(Receipt {
-                outpoint,
-                amount_sat: seen.amount_sat,
-                script_handle,
-                coinbase: coinbase && seen.tx_index == 0,
-                tx_index: seen.tx_index,
-            });
+            receipts.push(Receipt { outpoint, amount_sat, script_handle, coinbase, tx_index: seen.tx_index });
         }
         let mut spends = Vec::new();
         let (old, new) = (self.outpoints.table(), fresh.table());
-        for seen in candidates(&self.inputs, |seen| old.may_have(seen.fingerprint) | new.may_have(seen.fingerprint)) {
-            let outpoint = bytes[seen.outpoint_start as usize..].first_chunk().expect("the walk passed 36 bytes here");
-            let (fingerprint, tx_index) = (seen.fingerprint, seen.tx_index);
-            if self.outpoints.find(fingerprint, outpoint).or_else(|| fresh.find(fingerprint, outpoint)).is_some() {
+        for seen in candidates(&self.inputs, |seen| old.may_have(seen.upper_half) | new.may_have(seen.upper_half)) {
+            let outpoint = bytes[seen.start as usize..].first_chunk().expect("the walk passed this input");
+            if self.outpoints.contains_bytes(outpoint) || fresh.contains_bytes(outpoint) {
+                let (input_index, tx_index) = (seen.index, seen.tx_index);
                 let txid = Txid::from_byte_array(txids[tx_index as usize]);
-                let outpoint = outpoint_from_bytes(outpoint);
-                spends.push(Spend { outpoint, txid, input_index: seen.input_index, tx_index });
+                spends.push(Spend { outpoint: outpoint_from_bytes(outpoint), txid, input_index, tx_index });
             }
         }
         (receipts, spends)
@@ -462,7 +453,7 @@ impl<'a> Seen<'a> {
 
 /// Those that pass the filter, in their order. The loop has no branch on what the filter says, because a wrong guess
 /// would make the processor wait for each lookup in turn.
-fn candidates<T: Copy>(seen: &[T], passes: impl Fn(&T) -> bool) -> impl Iterator<Item = T> {
+fn candidates(seen: &[Seen], passes: impl Fn(&Seen) -> bool) -> impl Iterator<Item = &Seen> {
     let mut places = vec![0u32; seen.len()];
     let mut count = 0;
     for (place, one) in seen.iter().enumerate() {
@@ -470,7 +461,7 @@ fn candidates<T: Copy>(seen: &[T], passes: impl Fn(&T) -> bool) -> impl Iterator
         count += usize::from(passes(one));
     }
     places.truncate(count);
-    places.into_iter().map(|place| seen[place as usize])
+    places.into_iter().map(|place| &seen[place as usize])
 }
 
 fn skip_witnesses(walk: &mut Walk<'_>, input_count: usize) -> Result<(), ScanError> {

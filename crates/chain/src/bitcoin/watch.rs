@@ -61,6 +61,12 @@ fn fold(left: u64, right: u64) -> u64 {
     (product >> 64) as u64 ^ product as u64
 }
 
+/// The half of a fingerprint that the filter uses.
+#[inline]
+pub(crate) fn upper_half(fingerprint: u64) -> u32 {
+    (fingerprint >> 32) as u32
+}
+
 /// Fewest slots of a table.
 const SLOTS_MIN: usize = 64;
 
@@ -90,18 +96,18 @@ impl Table {
         }
     }
 
-    /// The word of the filter and the bits in it that a fingerprint sets. They come from the upper half, since the slot
+    /// The word of the filter and the bits in it that a fingerprint sets. They come from its upper half, since the slot
     /// comes from the lower.
     #[inline]
-    fn filter_bits(&self, fingerprint: u64) -> (usize, u64) {
-        let word = (fingerprint >> 32) as usize & (self.filter.len() - 1);
-        (word, 1 << (fingerprint >> 52 & 63) | 1 << (fingerprint >> 58))
+    fn filter_bits(&self, upper_half: u32) -> (usize, u64) {
+        let word = upper_half as usize & (self.filter.len() - 1);
+        (word, 1 << (upper_half >> 20 & 63) | 1 << (upper_half >> 26))
     }
 
-    /// False for most fingerprints that are not in the table, true for all that are.
+    /// False for most things that are not in the table, true for all that are, by [`upper_half`] of their fingerprint.
     #[inline]
-    pub(crate) fn may_have(&self, fingerprint: u64) -> bool {
-        let (word, bits) = self.filter_bits(fingerprint);
+    pub(crate) fn may_have(&self, upper_half: u32) -> bool {
+        let (word, bits) = self.filter_bits(upper_half);
         self.filter[word] & bits == bits
     }
 
@@ -146,7 +152,7 @@ impl Table {
         }
         self.fingerprints[slot] = fingerprint;
         self.numbers[slot] = number;
-        let (word, bits) = self.filter_bits(fingerprint);
+        let (word, bits) = self.filter_bits(upper_half(fingerprint));
         self.filter[word] |= bits;
         self.count += 1;
     }
@@ -218,7 +224,7 @@ impl WatchedScripts {
         self.find(self.key.fingerprint(script), script)
     }
 
-    /// The fingerprint of a script, for [`WatchedScripts::find`].
+    /// The keyed fingerprint of a script.
     #[inline]
     pub(crate) fn fingerprint(&self, script: &[u8]) -> u64 {
         self.key.fingerprint(script)
@@ -229,8 +235,7 @@ impl WatchedScripts {
         &self.table
     }
 
-    /// [`WatchedScripts::get`] for a script whose fingerprint is known.
-    pub(crate) fn find(&self, fingerprint: u64, script: &[u8]) -> Option<u64> {
+    fn find(&self, fingerprint: u64, script: &[u8]) -> Option<u64> {
         let matches = |number: u32| {
             let entry = &self.entries[number as usize];
             self.bytes[entry.start..entry.start + entry.size] == *script
@@ -298,8 +303,7 @@ impl WatchedOutpoints {
 
     /// Whether an outpoint is watched.
     pub fn contains(&self, outpoint: &OutPoint) -> bool {
-        let bytes = outpoint_bytes(outpoint);
-        self.find(self.fingerprint(&bytes), &bytes).is_some()
+        self.contains_bytes(&outpoint_bytes(outpoint))
     }
 
     /// The fingerprint of the 36 bytes of an outpoint as they stand in a transaction. Half of the hash is enough.
@@ -317,8 +321,12 @@ impl WatchedOutpoints {
         &self.table
     }
 
-    /// The slot of an outpoint whose fingerprint is known.
-    pub(crate) fn find(&self, fingerprint: u64, bytes: &[u8; 36]) -> Option<usize> {
+    /// [`WatchedOutpoints::contains`] for the bytes as they stand in a transaction.
+    pub(crate) fn contains_bytes(&self, bytes: &[u8; 36]) -> bool {
+        self.find(self.fingerprint(bytes), bytes).is_some()
+    }
+
+    fn find(&self, fingerprint: u64, bytes: &[u8; 36]) -> Option<usize> {
         let matches = |number: u32| outpoint_bytes(&self.entries[number as usize]) == *bytes;
         self.table.find(fingerprint, matches)
     }
