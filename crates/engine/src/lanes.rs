@@ -51,6 +51,10 @@ impl Lane {
 
 /// What is asked of the writer.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are requests, and a box would cost each of them an allocation"
+)]
 pub enum Ask {
     /// A command, complete.
     Request(Request),
@@ -79,6 +83,12 @@ impl Ask {
             Ask::Request(request) => &request.origin,
             Ask::NextAddress { origin, .. } => origin,
         }
+    }
+
+    /// Whether it books a block or takes one back.
+    pub fn moves_chain(&self) -> bool {
+        let Ask::Request(request) = self else { return false };
+        matches!(request.command, Command::ConnectBlock(_) | Command::DisconnectBlock { .. })
     }
 
     /// The lane it waits in.

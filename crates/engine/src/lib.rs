@@ -13,9 +13,16 @@
 //! | what does the platform do by itself | [`workers`] |
 //! | is the journal right | [`audit`] |
 
+pub mod alarm;
+pub mod audit;
+pub mod follower;
 pub mod lanes;
 pub mod load;
 pub mod ports;
 pub mod read_model;
+pub mod runtime;
 pub mod scripts;
+pub mod snapshotter;
+pub mod terms;
+pub mod workers;
 pub mod writer;

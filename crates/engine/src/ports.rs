@@ -4,7 +4,7 @@
 //! What comes in through a port is never trusted: nodes lie and lag, signers refuse, stores lose connections.
 
 use florin_core::broker::Price;
-use florin_core::custody::{Approval, Intent};
+use florin_core::custody::{Approval, Intent, OutPoint};
 use florin_core::id::{BlockHash, Digest, Epoch, Height, LedgerTime, PlanId, Seq, TxId, WalletId};
 use florin_core::journal::SnapshotHeader;
 use florin_core::wire::Bytes;
@@ -161,6 +161,10 @@ pub struct SignRequest {
     pub version: u32,
     /// The wallet that pays.
     pub wallet: WalletId,
+    /// The input that every version of the plan spends.
+    pub anchor: OutPoint,
+    /// The index of its change in the wallet's internal branch, if it has change: the signer derives the script itself.
+    pub change_index: Option<u32>,
     /// Every output that is not change, with its intent.
     pub intents: Vec<IntentToSign>,
     /// The transaction to sign, as a PSBT (BIP-174) with key origins and full previous transactions.

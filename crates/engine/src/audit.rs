@@ -1,0 +1,263 @@
+//! Whether the journal is right: every row, every link, the fold, and the books at the end. It reads and judges; it repairs nothing.
+
+use crate::load::{FoldError, Place, READ_ROWS_MAX, fold};
+use florin_core::amount::Amount;
+use florin_core::id::{AccountId, AssetId, Digest, Seq, WalletId};
+use florin_core::journal::{Journal, ReadError, Row, SnapshotHeader};
+use florin_core::ledger::{Account, HouseAccount, Owner};
+use florin_core::snapshot;
+use florin_core::state::State;
+use std::collections::BTreeMap;
+
+/// What a journal was found to be.
+#[derive(Debug)]
+pub struct JournalReport {
+    /// The last row that is right.
+    pub head: Place,
+    /// Rows that are right.
+    pub rows: u64,
+    /// Commands and the engine's own entries in them.
+    pub entries: u64,
+    /// Events in them.
+    pub events: u64,
+    /// The first row that is wrong, and why.
+    pub wrong: Option<FoldError>,
+    /// Whether the snapshot that was given is the state at its row; absent where none was given or its row was not reached.
+    pub snapshot_matches: Option<bool>,
+    /// The state after the last row that is right; absent where the wrong row broke it while it was folded.
+    pub state: Option<State>,
+}
+
+/// Reads the whole journal: checks numbers, links and hashes, folds every row, and compares the state with a snapshot's.
+/// `progress` hears the number of rows now and then.
+///
+/// # Errors
+/// Only where the journal can't be read. What is wrong in it is in the report.
+pub fn verify_journal(
+    journal: &mut dyn Journal,
+    snapshot: Option<&SnapshotHeader>,
+    mut progress: impl FnMut(u64),
+) -> Result<JournalReport, ReadError> {
+    let mut report = JournalReport {
+        head: Place::START,
+        rows: 0,
+        entries: 0,
+        events: 0,
+        wrong: None,
+        snapshot_matches: None,
+        state: Some(State::default()),
+    };
+    loop {
+        let rows = journal.read(report.head.seq, READ_ROWS_MAX)?;
+        if rows.is_empty() {
+            return Ok(report);
+        }
+        for row in &rows {
+            if let Err(wrong) = report.add(row) {
+                report.wrong = Some(wrong);
+                return Ok(report);
+            }
+            if let (Some(header), Some(state)) = (snapshot.filter(|header| header.seq == row.seq), &report.state) {
+                let matches = header.row_hash == row.hash && header.state_hash == snapshot::hash(state);
+                report.snapshot_matches = Some(matches);
+            }
+        }
+        progress(report.rows);
+    }
+}
+
+impl JournalReport {
+    fn add(&mut self, row: &Row) -> Result<(), FoldError> {
+        let batch = row.open(self.head.seq, self.head.hash)?;
+        let mut state = self.state.take().expect("the state is there until a row breaks it");
+        fold(&mut state, row, &batch)?;
+        self.state = Some(state);
+        self.head = Place { seq: row.seq, hash: row.hash };
+        self.rows += 1;
+        self.entries += batch.entries.len() as u64;
+        self.events += batch.entries.iter().map(|entry| entry.events.len() as u64).sum::<u64>();
+        Ok(())
+    }
+
+    /// The hash of the state after the last row.
+    pub fn state_hash(&self) -> Option<Digest> {
+        self.state.as_ref().map(snapshot::hash)
+    }
+
+    /// The number of the first row that is wrong.
+    pub fn wrong_seq(&self) -> Option<Seq> {
+        self.wrong.as_ref().map(FoldError::seq)
+    }
+}
+
+/// Something in the books that can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BookFault {
+    /// Debits and credits of an asset differ.
+    #[error("asset {asset}: debits are {debits:?} and credits {credits:?}")]
+    Unbalanced {
+        /// The asset.
+        asset: AssetId,
+        /// All debits.
+        debits: Amount,
+        /// All credits.
+        credits: Amount,
+    },
+    /// Sums of an asset exceed 128 bits.
+    #[error("asset {asset}: its sums exceed what can be counted")]
+    Overflow {
+        /// The asset.
+        asset: AssetId,
+    },
+    /// An account's pending sums are not those of the open holds.
+    #[error("account {account}: its pending sums are not those of its holds")]
+    Pending {
+        /// The account.
+        account: AccountId,
+    },
+    /// An account that must not be below zero is.
+    #[error("account {account}: its balance breaks its rule")]
+    BelowZero {
+        /// The account.
+        account: AccountId,
+    },
+    /// A wallet's account is not the sum of its unspent coins.
+    #[error("wallet {wallet}: its coins hold {coins:?} and its account says {account:?}")]
+    Custody {
+        /// The wallet.
+        wallet: WalletId,
+        /// The sum of its unspent coins.
+        coins: Amount,
+        /// The account's debit balance.
+        account: Amount,
+    },
+    /// What the platform has and what it owes differ.
+    #[error("asset {asset}: custody, bank and claims are not what is owed and owned")]
+    Equation {
+        /// The asset.
+        asset: AssetId,
+    },
+}
+
+impl BookFault {
+    /// The stable code of this fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            BookFault::Unbalanced { .. } => "books_unbalanced",
+            BookFault::Overflow { .. } => "books_overflow",
+            BookFault::Pending { .. } => "books_pending",
+            BookFault::BelowZero { .. } => "books_below_zero",
+            BookFault::Custody { .. } => "books_custody",
+            BookFault::Equation { .. } => "books_equation",
+        }
+    }
+}
+
+/// Checks the books of a state, each rule by sums of its own over the accounts, holds and coins.
+pub fn check_books(state: &State) -> Vec<BookFault> {
+    let mut faults = Vec::new();
+    let mut by_asset: BTreeMap<AssetId, Vec<&Account>> = BTreeMap::new();
+    for account in state.ledger().accounts() {
+        by_asset.entry(account.asset).or_default().push(account);
+        let below = match account.owner {
+            Owner::Customer(_) => account.credit_balance() < account.debits_pending || is_debit_heavy(account),
+            _ => false,
+        };
+        if below {
+            faults.push(BookFault::BelowZero { account: account.id });
+        }
+    }
+    for (asset, accounts) in &by_asset {
+        check_asset(*asset, accounts, &mut faults);
+    }
+    check_holds(state, &mut faults);
+    check_custody(state, &mut faults);
+    faults
+}
+
+fn is_debit_heavy(account: &Account) -> bool {
+    account.debits_posted > account.credits_posted
+}
+
+fn sum(amounts: impl IntoIterator<Item = Amount>) -> Option<Amount> {
+    amounts.into_iter().try_fold(Amount::ZERO, Amount::checked_add)
+}
+
+fn check_asset(asset: AssetId, accounts: &[&Account], faults: &mut Vec<BookFault>) {
+    let debits = sum(accounts.iter().map(|account| account.debits_posted));
+    let credits = sum(accounts.iter().map(|account| account.credits_posted));
+    let (Some(debits), Some(credits)) = (debits, credits) else {
+        return faults.push(BookFault::Overflow { asset });
+    };
+    if debits != credits {
+        faults.push(BookFault::Unbalanced { asset, debits, credits });
+    }
+    // What is had and claimed = what is owed and owned. Negative balances change sides, so that nothing is subtracted.
+    let (had, owed): (Vec<&Account>, Vec<&Account>) = accounts.iter().partition(|account| is_had(&account.owner));
+    let left = had.iter().map(|account| account.debit_balance());
+    let right = owed.iter().map(|account| account.credit_balance());
+    let left = sum(left.chain(owed.iter().map(|account| account.debit_balance())));
+    let right = sum(right.chain(had.iter().map(|account| account.credit_balance())));
+    if left != right || left.is_none() {
+        faults.push(BookFault::Equation { asset });
+    }
+}
+
+/// Whether an account says what the platform has or may claim, and not what it owes or owns.
+fn is_had(owner: &Owner) -> bool {
+    match owner {
+        Owner::Custody(_) => true,
+        Owner::Customer(_) | Owner::Plain(_) => false,
+        Owner::House(house) => match house {
+            HouseAccount::Bank | HouseAccount::NetworkFees | HouseAccount::Receivables | HouseAccount::Shortfall => {
+                true
+            }
+            HouseAccount::Inventory
+            | HouseAccount::Fees
+            | HouseAccount::Spread
+            | HouseAccount::Clearing
+            | HouseAccount::InFlight
+            | HouseAccount::Suspense
+            | HouseAccount::Opening => false,
+        },
+    }
+}
+
+fn check_holds(state: &State, faults: &mut Vec<BookFault>) {
+    let mut pending: BTreeMap<AccountId, (Option<Amount>, Option<Amount>)> = BTreeMap::new();
+    let zero = (Some(Amount::ZERO), Some(Amount::ZERO));
+    for hold in state.ledger().holds().values() {
+        let (debits, _) = pending.entry(hold.transfer.debit).or_insert(zero);
+        *debits = debits.and_then(|debits| debits.checked_add(hold.transfer.amount));
+        let (_, credits) = pending.entry(hold.transfer.credit).or_insert(zero);
+        *credits = credits.and_then(|credits| credits.checked_add(hold.transfer.amount));
+    }
+    for account in state.ledger().accounts() {
+        let expected = pending.remove(&account.id).unwrap_or(zero);
+        if expected != (Some(account.debits_pending), Some(account.credits_pending)) {
+            faults.push(BookFault::Pending { account: account.id });
+        }
+    }
+    faults.extend(pending.into_keys().map(|account| BookFault::Pending { account }));
+}
+
+fn check_custody(state: &State, faults: &mut Vec<BookFault>) {
+    let mut coins: BTreeMap<WalletId, Option<Amount>> = BTreeMap::new();
+    for coin in state.coins().values().filter(|coin| coin.spent.is_none()) {
+        let held = coins.entry(coin.path.wallet).or_insert(Some(Amount::ZERO));
+        *held = held.and_then(|held| held.checked_add(coin.amount));
+    }
+    for wallet in state.wallets().values() {
+        let Some(chain) = state.chains().get(&wallet.chain) else { continue };
+        let asset = chain.chain.coin;
+        let account = state.ledger().account_of(&Owner::Custody(wallet.id), asset);
+        let account = account.map_or(Amount::ZERO, Account::debit_balance);
+        match coins.get(&wallet.id).copied().unwrap_or(Some(Amount::ZERO)) {
+            None => faults.push(BookFault::Overflow { asset }),
+            Some(held) if held != account => {
+                faults.push(BookFault::Custody { wallet: wallet.id, coins: held, account });
+            }
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The chain watcher of the Bitcoin family: from several nodes, none of them trusted, to commands that the core books.
+//!
+//! A block is connected only if it lies on the valid header chain with the most work and `quorum` failure groups have it in
+//! their active chain. Valid work that the quorum does not follow stops the asset, never the other way round. No block is
+//! ever skipped: what can't be fetched or read is waited for, with an alarm.
+//!
+//! A step has three parts, so that nobody holds the state while waiting for a node: [`Follower::poll`] and
+//! [`Follower::fetch`] talk to nodes and see no state, [`Follower::look`] sees the state and talks to nobody.
+
+pub mod blocks;
+pub mod mempool;
+pub mod nodes;
+
+use crate::alarm::{Alarm, Alarms};
+use crate::lanes::Ask;
+use crate::terms::{core_hash, library_hash};
+use crate::workers::{View, Worker, see};
+use blocks::{Held, Watched};
+use florin_chain::bitcoin::header::{Checkpoint, HeaderChain, HeaderRefusal};
+use florin_chain::bitcoin::network::Network;
+use florin_chain::bitcoin::watch::WatchKey;
+use florin_core::asset::{Halt, HaltAction, HaltReason};
+use florin_core::command::Command;
+use florin_core::custody::BlockRef;
+use florin_core::id::{AssetId, BlockHash, ChainId, Height};
+use florin_core::state::{ChainState, State};
+use mempool::Mempool;
+use nodes::{NodeStatus, Seat, Seats};
+
+/// Blocks taken back in one step: they are named by hash, so one refusal stops the rest, and a deep reorganisation does
+/// not wait for a round through the journal at every block.
+pub const DISCONNECTS_MAX: usize = 16;
+
+/// What a halt of the chain stops: everything that rests on what the chain says.
+const HALTED: [HaltAction; 4] = [HaltAction::Credit, HaltAction::Quote, HaltAction::Withdraw, HaltAction::Sign];
+
+/// How a chain is followed.
+#[derive(Debug, Clone)]
+pub struct FollowerConfig {
+    /// The chain.
+    pub chain: ChainId,
+    /// Its network.
+    pub network: Network,
+    /// Where its headers start.
+    pub checkpoint: Checkpoint,
+    /// How many headers are kept.
+    pub headers_max: usize,
+    /// How many failure groups must have a block; at least 1.
+    pub quorum: usize,
+    /// How many blocks of valid work may lie beyond what the quorum follows before the asset stops.
+    pub split_blocks_max: u32,
+    /// How long the quorum may stay silent before the asset stops, in milliseconds.
+    pub stale_ms: u64,
+    /// How long the tip may stay the same before the asset stops, in milliseconds; never where absent.
+    pub tip_age_max_ms: Option<u64>,
+    /// Receipts and spends in one command; more of one block follow in further commands.
+    pub items_max: usize,
+}
+
+/// What the follower knows, for people and metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FollowerStatus {
+    /// The tip of the valid header chain with the most work.
+    pub best: Option<(u32, BlockHash)>,
+    /// Up to where the quorum follows it.
+    pub agreed_height: Option<u32>,
+    /// The journalled tip.
+    pub cursor: Option<BlockRef>,
+    /// Each node.
+    pub nodes: Vec<NodeStatus>,
+    /// When the quorum last answered, in Unix milliseconds.
+    pub fresh_ms: Option<u64>,
+    /// What stands still or contradicts itself.
+    pub alarms: Vec<Alarm>,
+}
+
+/// Where to go from the journalled tip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Way {
+    /// Nowhere: the tip is what the quorum agrees on, or nothing better is known.
+    Stay,
+    /// These blocks are to be taken back, the tip first.
+    Back(Vec<BlockHash>),
+    /// This block comes next.
+    Forward(Height, BlockHash),
+    /// No journalled block is on the best chain.
+    TooDeep,
+    /// The nodes do not know the journalled tip, and show nothing that outranks it.
+    Ahead,
+}
+
+/// Follows one chain. See the module.
+#[derive(Debug)]
+pub struct Follower {
+    config: FollowerConfig,
+    seats: Seats,
+    headers: HeaderChain,
+    watched: Watched,
+    mempool: Mempool,
+    /// The journalled tip, as the last look saw it.
+    cursor: Option<BlockRef>,
+    wanted: Option<(Height, BlockHash)>,
+    held: Option<Held>,
+    started_ms: Option<u64>,
+    fresh_ms: Option<u64>,
+    tip_changed: Option<(BlockHash, u64)>,
+    alarms: Alarms,
+    status: FollowerStatus,
+}
+
+impl Follower {
+    /// A follower that has asked nobody yet. `key` keys the tables of what is watched: 16 random bytes.
+    ///
+    /// # Errors
+    /// Where the checkpoint can't belong to the network.
+    pub fn new(config: FollowerConfig, seats: Vec<Seat>, key: [u8; 16]) -> Result<Follower, HeaderRefusal> {
+        let headers = HeaderChain::start(config.network, config.checkpoint.clone(), config.headers_max)?;
+        Ok(Follower {
+            seats: Seats::new(seats, config.network),
+            headers,
+            watched: Watched::new(WatchKey::new(key)),
+            mempool: Mempool::default(),
+            cursor: None,
+            wanted: None,
+            held: None,
+            started_ms: None,
+            fresh_ms: None,
+            tip_changed: None,
+            alarms: Alarms::default(),
+            status: FollowerStatus::default(),
+            config,
+        })
+    }
+
+    /// What it knows.
+    pub fn status(&self) -> &FollowerStatus {
+        &self.status
+    }
+
+    /// The nodes, for whoever drives them.
+    pub fn seats(&mut self) -> &mut Seats {
+        &mut self.seats
+    }
+
+    /// Asks every node where it stands and learns the headers of its chain.
+    pub fn poll(&mut self, now_ms: u64) {
+        self.alarms.settle();
+        self.started_ms.get_or_insert(now_ms);
+        let cursor = self.cursor.map(|tip| tip.hash);
+        let fresh = self.seats.poll(&mut self.headers, cursor, now_ms);
+        if fresh >= self.config.quorum {
+            self.fresh_ms = Some(now_ms);
+        }
+        let tip = core_hash(self.headers.tip().hash);
+        if self.tip_changed.is_none_or(|(known, _)| known != tip) {
+            self.tip_changed = Some((tip, now_ms));
+        }
+        self.mempool.poll(&mut self.seats);
+    }
+
+    /// Fetches the block that the last look found missing, and waiting transactions that are not known; says whether
+    /// there is anything new to look at.
+    pub fn fetch(&mut self, now_ms: u64) -> bool {
+        let mut news = self.mempool.fetch(&mut self.seats, &self.watched, self.config.chain);
+        if let Some((height, hash)) = self.wanted.take() {
+            match self.seats.block(height, hash) {
+                Some(bytes) => {
+                    self.held = Some(Held { height, hash, bytes });
+                    news = true;
+                }
+                None => {
+                    self.alarms.say(now_ms, "block_unavailable", height, "no node that follows it gives this block")
+                }
+            }
+        }
+        news
+    }
+
+    /// Compares what the nodes say with the durable state, and says what is to be booked. Every command names the tip it
+    /// was made for; where the tip has moved the core refuses it, and the next look starts from the new one.
+    pub fn look(&mut self, state: &State, now_ms: u64) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        if let Some(chain) = state.chains().get(&self.config.chain)
+            && let Some(tip) = chain.tip()
+        {
+            self.cursor = Some(tip.at);
+            self.watched.learn_scripts(state, self.config.chain);
+            let way = self.way(chain);
+            self.halts(state, chain, &way, now_ms, &mut asks);
+            self.go(state, chain, way, now_ms, &mut asks);
+        } else {
+            self.alarms.say(now_ms, "chain_undefined", self.config.chain, "the journal does not define this chain");
+        }
+        self.report(now_ms);
+        asks
+    }
+
+    fn go(&mut self, state: &State, chain: &ChainState, way: Way, now_ms: u64, asks: &mut Vec<Ask>) {
+        self.wanted = None;
+        match way {
+            Way::Back(hashes) => {
+                // A block that is booked in part stands above the tip, and is taken back before it.
+                let part = chain.part.iter().map(|part| part.block.at.hash);
+                let gone = part.chain(hashes).take(DISCONNECTS_MAX);
+                asks.extend(gone.map(|hash| self.ask(Command::DisconnectBlock { chain: self.config.chain, hash })));
+            }
+            Way::Forward(height, hash) => {
+                if let Some(part) = chain.part.as_ref().filter(|part| part.block.at.hash != hash) {
+                    let hash = part.block.at.hash;
+                    asks.push(self.ask(Command::DisconnectBlock { chain: self.config.chain, hash }));
+                    return;
+                }
+                let Some(held) = self.held.as_ref().filter(|held| held.hash == hash) else {
+                    self.wanted = Some((height, hash));
+                    return;
+                };
+                self.watched.learn_coins(state, self.config.chain, hash);
+                match blocks::connect(held, &self.watched, state, (self.config.chain, self.config.items_max)) {
+                    Ok(command) => asks.push(Ask::internal(Command::ConnectBlock(command))),
+                    Err(fault) => {
+                        // Its merkle root was right when it was fetched: this is content that this build can't read.
+                        self.alarms.say(now_ms, fault.code(), height, &fault);
+                        self.held = None;
+                    }
+                }
+            }
+            Way::Stay => {
+                self.held = None;
+                asks.extend(self.mempool.look(state, self.config.chain, now_ms, &mut self.alarms));
+            }
+            Way::TooDeep => self.alarms.say(
+                now_ms,
+                "reorganisation_too_deep",
+                self.config.chain,
+                "no block that may be taken back is on the best chain",
+            ),
+            Way::Ahead => self.alarms.say(
+                now_ms,
+                "journal_ahead_of_nodes",
+                self.config.chain,
+                "the nodes do not know the journalled tip, and show no better chain",
+            ),
+        }
+    }
+
+    fn ask(&self, command: Command) -> Ask {
+        Ask::internal(command)
+    }
+
+    /// Up to where `quorum` failure groups follow the header chain with the most work.
+    fn agreed_height(&self) -> Option<u32> {
+        let mut heights: Vec<u32> = self.seats.agreed_by_group(&self.headers).into_values().collect();
+        heights.sort_unstable_by(|a, b| b.cmp(a));
+        heights.get(self.config.quorum.max(1) - 1).copied()
+    }
+
+    fn is_active(&self, hash: BlockHash) -> bool {
+        self.headers.is_active(&library_hash(hash))
+    }
+
+    fn way(&self, chain: &ChainState) -> Way {
+        let Some(tip) = chain.tip() else { return Way::Stay };
+        let Some(agreed) = self.agreed_height() else { return Way::Stay };
+        let mut gone = Vec::new();
+        let mut fork = None;
+        for block in chain.blocks.values().rev() {
+            if self.is_active(block.at.hash) {
+                fork = Some(block.at);
+                break;
+            }
+            gone.push(block.at.hash);
+        }
+        if gone.is_empty() {
+            let next = tip.at.height.0 + 1;
+            return match self.headers.hash_at(next).filter(|_| next <= agreed) {
+                Some(hash) => Way::Forward(Height(next), core_hash(hash)),
+                None => Way::Stay,
+            };
+        }
+        // Headers of nodes that are themselves behind the journal say nothing against it. Where the tip's header is
+        // known the chains were compared by work; where nobody has it any more, by height.
+        let is_compared = self.headers.get(&library_hash(tip.at.hash)).is_some();
+        if !is_compared && self.headers.tip().height < tip.at.height.0 {
+            return Way::Ahead;
+        }
+        match fork {
+            None if agreed >= tip.at.height.0 => Way::TooDeep,
+            // Only where the quorum itself has left the journalled branch is it left here too.
+            Some(fork) if agreed > fork.height.0 => Way::Back(gone),
+            Some(_) | None => Way::Stay,
+        }
+    }
+
+    /// Halts and resumes for what the watcher itself sees; halts of others are never touched.
+    fn halts(&mut self, state: &State, chain: &ChainState, way: &Way, now_ms: u64, asks: &mut Vec<Ask>) {
+        let best = self.headers.tip().height;
+        let beyond = best.saturating_sub(self.agreed_height().unwrap_or(best));
+        let is_split = beyond > self.config.split_blocks_max;
+        if is_split {
+            let detail = format!("valid work reaches {beyond} blocks beyond what {} groups follow", self.config.quorum);
+            self.alarms.say(now_ms, "chain_split", self.config.chain, detail);
+        }
+        let since = self.fresh_ms.or(self.started_ms).unwrap_or(now_ms);
+        let is_silent = now_ms.saturating_sub(since) > self.config.stale_ms;
+        let tip_age_ms = self.tip_changed.map_or(0, |(_, at)| now_ms.saturating_sub(at));
+        let is_old = self.config.tip_age_max_ms.is_some_and(|max| tip_age_ms > max);
+        if is_silent || is_old {
+            let why = if is_silent { "too few nodes answer" } else { "no new block has come for too long" };
+            self.alarms.say(now_ms, "chain_stale", self.config.chain, why);
+        }
+        // Once silent, only an answer of the quorum makes it fresh; before the first one nothing is known either way.
+        let may_resume = self.fresh_ms.is_some();
+        let coin = chain.chain.coin;
+        own_halts(state, coin, HaltReason::ChainSplit, is_split, may_resume, asks);
+        own_halts(state, coin, HaltReason::Stale, is_silent || is_old, may_resume, asks);
+        if *way == Way::TooDeep {
+            // Only an operator resumes from this.
+            own_halts(state, coin, HaltReason::DeepReorganisation, true, false, asks);
+        }
+    }
+
+    fn report(&mut self, now_ms: u64) {
+        self.seats.say_alarms(&mut self.alarms, &self.headers, now_ms);
+        let tip = self.headers.tip();
+        self.status = FollowerStatus {
+            best: Some((tip.height, core_hash(tip.hash))),
+            agreed_height: self.agreed_height(),
+            cursor: self.cursor,
+            nodes: self.seats.statuses(&self.headers),
+            fresh_ms: self.fresh_ms,
+            alarms: self.alarms.all(),
+        };
+    }
+}
+
+impl Worker for Follower {
+    fn name(&self) -> &'static str {
+        "follower"
+    }
+
+    fn step(&mut self, view: &dyn View, now_ms: u64) -> Vec<Ask> {
+        self.poll(now_ms);
+        let asks = see(view, |model| self.look(model.state(), now_ms));
+        if self.fetch(now_ms) { see(view, |model| self.look(model.state(), now_ms)) } else { asks }
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.all()
+    }
+}
+
+/// Sets the missing halts of a reason, or ends those that stand.
+fn own_halts(state: &State, coin: AssetId, reason: HaltReason, wanted: bool, may_resume: bool, asks: &mut Vec<Ask>) {
+    for action in HALTED {
+        let halt = Halt { asset: Some(coin), action, reason };
+        let stands = state.halts().contains(&halt);
+        if wanted && !stands {
+            asks.push(Ask::internal(Command::Halt(halt)));
+        } else if !wanted && stands && may_resume {
+            asks.push(Ask::internal(Command::Resume(halt)));
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! What each thread of the engine does. A thread owns its part; what threads share is locked for moments, never while one of
+//! them waits for the world.
+
+use super::{Callback, EngineConfig, Fatal, RETRY_MAX_MS, Seated, Shared, Told, WaitError, lock};
+use crate::follower::Follower;
+use crate::lanes::{Ask, Lane};
+use crate::load::panic_text;
+use crate::ports::Snapshots;
+use crate::read_model::Gate;
+use crate::snapshotter::{Snapshotter, SnapshotterConfig};
+use crate::workers::Worker;
+use crate::writer::{Appended, Reply, Role, Sealed, SubmitRefusal, Ticket, Writer};
+use florin_core::id::Seq;
+use florin_core::journal::{AppendError, Journal};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long the writer's thread sleeps where nothing wakes it.
+const IDLE: Duration = Duration::from_millis(100);
+/// How long a watcher or worker waits for the answer to what it asked for, before it looks again.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the snapshotter looks whether one is due.
+const SNAPSHOT_CADENCE_MS: u64 = 1_000;
+
+/// What became of an append.
+pub(super) type Fate = Appended;
+
+/// A durable row, if there is one, and answers to be given once it is folded.
+pub(super) struct Durable {
+    row: Option<Arc<Sealed>>,
+    replies: Vec<(Reply, Callback)>,
+}
+
+/// Runs a thread's body; its panic ends the engine.
+pub(super) fn spawn(shared: &Arc<Shared>, name: &str, body: Box<dyn FnOnce(&Arc<Shared>) + Send>) -> JoinHandle<()> {
+    let (shared, thread) = (Arc::clone(shared), name.to_owned());
+    let run = move || {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(&shared))) {
+            shared.die(&Fatal::Panicked { thread, what: panic_text(&*payload) });
+        }
+    };
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(run).expect("the operating system has room for a thread when the process starts")
+}
+
+/// Puts a command into the writer's inbox.
+pub(super) fn submit(shared: &Shared, ask: Ask, callback: Callback) {
+    let lane = ask.lane();
+    let refused = {
+        let mut inbox = lock(&shared.inbox);
+        if inbox.is_stopping || shared.is_dead.load(Ordering::Acquire) {
+            Some((SubmitRefusal::NotLeading, callback))
+        } else {
+            inbox.asks.push(lane, (ask, callback)).err().map(|(_, callback)| (SubmitRefusal::Full(lane), callback))
+        }
+    };
+    match refused {
+        Some((refusal, callback)) => callback(Err(refusal)),
+        None => shared.news.notify_all(),
+    }
+}
+
+/// Puts a command into the writer's inbox and waits for its answer.
+pub(super) fn submit_wait(shared: &Shared, ask: Ask, timeout: Duration) -> Result<Told, WaitError> {
+    let (tell, told) = mpsc::channel();
+    // A receiver that has given up is no fault.
+    submit(shared, ask, Box::new(move |answer| drop(tell.send(answer))));
+    Ok(told.recv_timeout(timeout).map_err(|_| WaitError::Timeout)??)
+}
+
+/// The writer, its role in the world, and who waits for which ticket.
+pub(super) struct WriterThread {
+    writer: Writer,
+    config: EngineConfig,
+    to_journal: Sender<Arc<Sealed>>,
+    to_reader: Sender<Durable>,
+    callbacks: BTreeMap<Ticket, Callback>,
+    next_ticket: u64,
+    /// The journal's last row as a follower saw it, and since when it is the last.
+    quiet: (Seq, u64),
+    has_led: bool,
+    followed_ms: u64,
+}
+
+impl WriterThread {
+    pub(super) fn new(
+        writer: Writer,
+        config: EngineConfig,
+        to_journal: Sender<Arc<Sealed>>,
+        to_reader: Sender<Durable>,
+    ) -> WriterThread {
+        WriterThread {
+            writer,
+            config,
+            to_journal,
+            to_reader,
+            callbacks: BTreeMap::new(),
+            next_ticket: 0,
+            quiet: (Seq::START, 0),
+            has_led: false,
+            followed_ms: 0,
+        }
+    }
+
+    pub(super) fn run(mut self, shared: &Arc<Shared>) {
+        let mut wait = Duration::ZERO;
+        while !shared.is_dead.load(Ordering::Acquire) {
+            let (asks, fate, is_stopping) = take(shared, wait);
+            let is_busy = !asks.is_empty() || fate.is_some();
+            let now_ms = shared.clock.now_ms();
+            let row = fate.and_then(|fate| self.writer.appended(fate));
+            asks.into_iter().for_each(|(ask, callback)| self.take_in(ask, callback));
+            match self.writer.role() {
+                Role::Following if !is_stopping => self.follow(shared, now_ms),
+                Role::Poisoned => self.recover(shared),
+                Role::Following | Role::Taking | Role::Leading => {}
+            }
+            let decided = self.writer.decide_waiting(now_ms);
+            if let Some(sealed) = self.writer.next_row()
+                && self.to_journal.send(sealed).is_err()
+            {
+                return;
+            }
+            if !self.hand_over(row) {
+                return;
+            }
+            self.report(shared);
+            if is_stopping && (self.writer.is_idle() || self.writer.role() == Role::Following) {
+                return;
+            }
+            wait = if is_busy || decided > 0 { Duration::ZERO } else { IDLE };
+            if self.writer.role() == Role::Poisoned {
+                wait = Duration::from_millis(1);
+            }
+        }
+    }
+
+    fn take_in(&mut self, ask: Ask, callback: Callback) {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        match self.writer.submit(ticket, ask) {
+            Ok(()) => drop(self.callbacks.insert(ticket, callback)),
+            Err(refusal) => callback(Err(refusal)),
+        }
+    }
+
+    /// Hands a durable row and the answers that rest on it to the reader; false where that is gone.
+    fn hand_over(&mut self, row: Option<Arc<Sealed>>) -> bool {
+        let replies = self.writer.take_replies().into_iter();
+        let replies =
+            replies.filter_map(|reply| self.callbacks.remove(&reply.ticket).map(|callback| (reply, callback)));
+        let durable = Durable { row, replies: replies.collect() };
+        if durable.row.is_none() && durable.replies.is_empty() {
+            return true;
+        }
+        self.to_reader.send(durable).is_ok()
+    }
+
+    /// Reads what others append, and takes the lead when nobody has for long enough.
+    fn follow(&mut self, shared: &Shared, now_ms: u64) {
+        let is_first = self.config.is_first_to_lead && !self.has_led;
+        if !is_first && now_ms.saturating_sub(self.followed_ms) < self.config.follow_ms {
+            return;
+        }
+        self.followed_ms = now_ms;
+        let mut model = shared.model.write().unwrap_or_else(PoisonError::into_inner);
+        let followed = model.follow(lock(&shared.history).as_mut());
+        let at = model.at();
+        drop(model);
+        match followed {
+            Ok(0) => {}
+            Ok(_) => {
+                // There may be more: look again at once.
+                self.followed_ms = 0;
+                shared.ring(at);
+                return;
+            }
+            Err(crate::load::LoadError::Fold(error)) => return shared.die(&Fatal::Fold(error)),
+            Err(error) => return tracing::warn!(%error, "the journal can't be followed now"),
+        }
+        if self.quiet.0 != at || self.quiet.1 == 0 {
+            self.quiet = (at, now_ms);
+        }
+        let is_quiet = self.config.lead_after_quiet_ms.is_some_and(|ms| now_ms.saturating_sub(self.quiet.1) >= ms);
+        if is_first || is_quiet {
+            self.has_led = true;
+            self.quiet.1 = now_ms;
+            let loaded = shared.model.read().unwrap_or_else(PoisonError::into_inner).loaded();
+            self.writer.take_lead(loaded, now_ms);
+        }
+    }
+
+    /// Gives the writer the durable state back, as soon as the reader has all of it.
+    fn recover(&mut self, shared: &Shared) {
+        let model = shared.model.read().unwrap_or_else(PoisonError::into_inner);
+        if model.at() < self.writer.durable().seq {
+            return;
+        }
+        let loaded = model.loaded();
+        drop(model);
+        if let Err(error) = self.writer.recover(loaded) {
+            tracing::warn!(%error, "the writer waits for its state");
+        }
+    }
+
+    fn report(&self, shared: &Shared) {
+        let mut status = lock(&shared.writer);
+        status.role = self.writer.role();
+        status.durable = self.writer.durable().seq;
+        status.attempts = self.writer.attempts();
+        status.waiting.clear();
+        status.waiting.extend(Lane::ALL.map(|lane| (lane, self.writer.waiting(lane))));
+        if status.quarantined.len() != self.writer.quarantined().count() {
+            status.quarantined = self.writer.quarantined().cloned().collect();
+        }
+    }
+}
+
+/// Takes what came for the writer, waiting for it at most `wait`.
+fn take(shared: &Shared, wait: Duration) -> (Vec<(Ask, Callback)>, Option<Fate>, bool) {
+    let mut inbox = lock(&shared.inbox);
+    if inbox.asks.is_empty() && inbox.fate.is_none() && !wait.is_zero() {
+        inbox = shared.news.wait_timeout(inbox, wait).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    (inbox.asks.drain(), inbox.fate.take(), inbox.is_stopping)
+}
+
+/// The thread that appends.
+pub(super) struct Appender {
+    pub(super) journal: Box<dyn Journal>,
+    pub(super) is_storage_failure: Box<dyn Fn(&AppendError) -> bool + Send>,
+    pub(super) retry_ms: u64,
+}
+
+impl Appender {
+    pub(super) fn run(mut self, shared: &Shared, rows: &Receiver<Arc<Sealed>>) {
+        let mut pause_ms = self.retry_ms;
+        while let Ok(sealed) = rows.recv() {
+            let fate = match self.journal.append(&sealed.row) {
+                Ok(()) => Appended::Durable,
+                Err(AppendError::Fenced) => Appended::Fenced,
+                Err(error) if (self.is_storage_failure)(&error) => return shared.die(&Fatal::Storage(error)),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(seq = sealed.row.seq.0, %error, cause, pause_ms, "the row is sent again");
+                    std::thread::sleep(Duration::from_millis(pause_ms));
+                    pause_ms = (2 * pause_ms).clamp(1, RETRY_MAX_MS);
+                    Appended::Unknown
+                }
+            };
+            if fate != Appended::Unknown {
+                pause_ms = self.retry_ms;
+            }
+            lock(&shared.inbox).fate = Some(fate);
+            shared.news.notify_all();
+        }
+    }
+}
+
+/// The thread that folds durable rows and then gives the answers that rest on them.
+pub(super) fn read(shared: &Shared, durable_rows: &Receiver<Durable>) {
+    let mut gate = Gate::default();
+    let mut callbacks: BTreeMap<Ticket, Callback> = BTreeMap::new();
+    while let Ok(Durable { row, replies }) = durable_rows.recv() {
+        let mut model = shared.model.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = row.map(|row| model.fold(&row)) {
+            drop(model);
+            return shared.die(&Fatal::Fold(error));
+        }
+        let at = model.at();
+        drop(model);
+        shared.ring(at);
+        for (reply, callback) in replies {
+            callbacks.insert(reply.ticket, callback);
+            gate.push([reply]);
+        }
+        for reply in gate.open(at) {
+            if let Some(callback) = callbacks.remove(&reply.ticket) {
+                callback(Ok(Told { answer: reply.answer, at: reply.after }));
+            }
+        }
+    }
+}
+
+/// Sleeps for a cadence; true where workers are to end.
+fn pause(shared: &Shared, cadence_ms: u64) -> bool {
+    let stop = lock(&shared.workers_stop);
+    if *stop {
+        return true;
+    }
+    let wait = shared.workers_bell.wait_timeout_while(stop, Duration::from_millis(cadence_ms), |stop| !*stop);
+    *wait.unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// Asks for everything a step said, and waits for the last answer, so that the next step sees its effect. Says whether there
+/// was anything.
+fn ask_all(shared: &Shared, name: &str, asks: Vec<Ask>) -> bool {
+    let mut waiting = Vec::new();
+    for ask in asks {
+        let (tell, told) = mpsc::channel();
+        submit(shared, ask, Box::new(move |answer| drop(tell.send(answer))));
+        waiting.push(told);
+    }
+    let mut is_done = false;
+    for told in &waiting {
+        match told.recv_timeout(ASK_TIMEOUT) {
+            Ok(Ok(told)) => match told.answer.code() {
+                None => is_done = true,
+                // Usual: the state has moved on. The next step starts from what it is then.
+                Some(code) => tracing::debug!(name, code, "a command of ours was not executed"),
+            },
+            Ok(Err(refusal)) => tracing::debug!(name, code = refusal.code(), "a command of ours was not taken in"),
+            Err(_) => tracing::warn!(name, "a command of ours has no answer yet"),
+        }
+    }
+    is_done
+}
+
+/// A worker's thread: it steps while this process leads.
+pub(super) fn work(shared: &Shared, name: &'static str, mut seated: Seated) {
+    loop {
+        if shared.is_leading() {
+            let asks = seated.worker.step(shared, shared.clock.now_ms());
+            ask_all(shared, name, asks);
+            lock(&shared.alarms).insert(name.to_owned(), seated.worker.alarms());
+        }
+        if pause(shared, seated.cadence_ms) {
+            return;
+        }
+    }
+}
+
+/// A chain watcher's thread.
+pub(super) fn follow(shared: &Shared, index: usize, mut follower: Follower, cadence_ms: u64) {
+    let name = format!("follower {index}");
+    loop {
+        let mut is_busy = false;
+        if shared.is_leading() {
+            let asks = Worker::step(&mut follower, shared, shared.clock.now_ms());
+            // A chain of a thousand blocks does not wait a cadence for each of them.
+            let is_moving = asks.iter().any(Ask::moves_chain);
+            is_busy = ask_all(shared, &name, asks) && is_moving;
+            lock(&shared.followers)[index] = follower.status().clone();
+            lock(&shared.alarms).insert(name.clone(), Worker::alarms(&follower));
+        }
+        if pause(shared, if is_busy { 0 } else { cadence_ms }) {
+            return;
+        }
+    }
+}
+
+/// The snapshotter's thread.
+pub(super) fn snapshots(shared: &Shared, config: SnapshotterConfig, snapshots: &mut dyn Snapshots) {
+    let mut snapshotter = Snapshotter::new(config, *lock(&shared.at), shared.clock.now_ms());
+    loop {
+        let now_ms = shared.clock.now_ms();
+        let model = shared.model.read().unwrap_or_else(PoisonError::into_inner);
+        if snapshotter.is_due(model.at(), now_ms) {
+            let loaded = model.loaded();
+            drop(model);
+            if let Err(fault) = snapshotter.write(&loaded, snapshots, now_ms) {
+                let cause = std::error::Error::source(&fault).map(ToString::to_string);
+                tracing::warn!(%fault, cause, "no snapshot was written");
+            }
+        } else {
+            drop(model);
+        }
+        if pause(shared, SNAPSHOT_CADENCE_MS) {
+            return;
+        }
+    }
+}
