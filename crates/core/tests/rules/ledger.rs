@@ -143,6 +143,8 @@ fn sums_near_the_end_of_the_range_are_exact() {
     assert_eq!(plain.post(&[transfer(ann, bank, half)]), Err(TransferRefusal::InsufficientFunds));
     assert_eq!(plain.post(&[transfer(ann, bank, half - 1)]), Ok(Outcome::Done(true)));
     assert_eq!(plain.post(&[transfer(bank, ben, 1)]), Err(TransferRefusal::TooLarge));
+    let beyond = [transfer(ann, ben, u128::MAX), transfer(ann, ben, u128::MAX)];
+    assert_eq!(plain.post(&beyond), Err(TransferRefusal::InsufficientFunds), "together they exceed what is counted in");
 }
 
 #[test]
