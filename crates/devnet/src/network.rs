@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::fault::{Liar, Lie};
 use crate::fees::FeeRate;
-use crate::miner::{MineError, Mined, Miner};
+use crate::miner::{Content, MineError, Mined, Miner, template_on};
 use crate::node::Node;
 use crate::policy::RelayPolicy;
 use crate::reject::{BlockReject, SendReject, TxReject, Verdict};
@@ -232,6 +232,30 @@ impl Network {
         for _ in 0..count {
             let next = miner.mine(&self.members[id.0].node);
             self.submit_block(id, &serialize(&next.block)).map_err(MineError::Rejected)?;
+            mined.push(next);
+        }
+        Ok(mined)
+    }
+
+    /// Mines a branch on any block that a node knows, as [`Miner::mine_on`]: a fork on purpose.
+    ///
+    /// # Errors
+    /// An unknown parent, or the node's reason; blocks before the refused one stay.
+    pub fn mine_on(
+        &mut self,
+        id: NodeId,
+        miner: &mut Miner,
+        parent: BlockHash,
+        count: u32,
+        content: Content,
+    ) -> Result<Vec<Mined>, MineError> {
+        let mut mined: Vec<Mined> = Vec::new();
+        let (mut at, mut content) = (parent, Some(content));
+        for _ in 0..count {
+            let template = template_on(self.node(id), at, content.take().unwrap_or(Content::Empty))?;
+            let next = miner.solve(&template);
+            self.submit_block(id, &serialize(&next.block)).map_err(MineError::Rejected)?;
+            at = next.hash;
             mined.push(next);
         }
         Ok(mined)

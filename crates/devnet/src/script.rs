@@ -6,9 +6,10 @@
 
 use bitcoin::ecdsa;
 use bitcoin::opcodes::all::{OP_PUSHNUM_1, OP_PUSHNUM_16};
+use bitcoin::script::Instruction;
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly};
 use bitcoin::sighash::Prevouts;
-use bitcoin::{Script, Sequence, Transaction, TxIn, TxOut};
+use bitcoin::{Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut};
 use miniscript::interpreter::{Error, Interpreter, SatisfiedConstraint};
 
 use crate::params::SCRIPT_SIZE_MAX;
@@ -195,8 +196,34 @@ fn check_shape(input: &TxIn, kind: ScriptKind, script: &Script) -> Result<(), Sc
     if matches!(kind, ScriptKind::PubKeyHash | ScriptKind::ScriptHash) && input.script_sig.is_empty() {
         return Err(ScriptFault::StackSize);
     }
+    check_revealed_script(input, kind, script)?;
     if kind == ScriptKind::WitnessUnknown {
         return Err(ScriptFault::Unverifiable(format!("witness version of {script:x}")));
+    }
+    Ok(())
+}
+
+/// A script that an input reveals must be the one committed to, byte for byte. The interpreter compares what it understood instead, and takes the
+/// one-byte value 1 for the opcode `OP_1`, so that it would accept a script that is not the one revealed.
+fn check_revealed_script(input: &TxIn, kind: ScriptKind, script: &Script) -> Result<(), ScriptFault> {
+    if kind == ScriptKind::ScriptHash {
+        let Some(Ok(Instruction::PushBytes(pushed))) = input.script_sig.instructions().last() else {
+            return Err(ScriptFault::EvalFalse);
+        };
+        if ScriptBuf::new_p2sh(&Script::from_bytes(pushed.as_bytes()).script_hash()) != *script {
+            return Err(ScriptFault::EvalFalse);
+        }
+    }
+    let program = if kind == ScriptKind::ScriptHash { nested_program(input) } else { Some(script) };
+    let revealed = input.witness.last().map(Script::from_bytes);
+    if let (Some(program), Some(revealed)) = (program.filter(|program| program.is_p2wsh()), revealed)
+        && ScriptBuf::new_p2wsh(&revealed.wscript_hash()) != *program
+    {
+        return Err(ScriptFault::WitnessMismatch);
+    }
+    let is_script_path = kind == ScriptKind::Taproot && input.witness.len() > 1;
+    if is_script_path && input.witness.second_to_last().is_some_and(|leaf| leaf.len() < 2) {
+        return Err(ScriptFault::Unverifiable("a leaf script of one byte".to_owned()));
     }
     Ok(())
 }
@@ -272,7 +299,7 @@ fn first_value(input: &TxIn) -> &[u8] {
         return value;
     }
     match input.script_sig.instructions().next() {
-        Some(Ok(bitcoin::script::Instruction::PushBytes(value))) => value.as_bytes(),
+        Some(Ok(Instruction::PushBytes(value))) => value.as_bytes(),
         _ => &[],
     }
 }

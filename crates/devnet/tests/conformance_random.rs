@@ -215,7 +215,8 @@ impl Run {
     }
 }
 
-fn run(seed: u64) {
+/// Runs a seed; every step compares.
+fn play(seed: u64) -> Tally {
     println!("seed {seed}");
     let mut run = Run::new(seed);
     for _ in 0..400 {
@@ -232,19 +233,15 @@ fn run(seed: u64) {
     };
     let real = tips(run.pair.ask_real("getchaintips", json!([])));
     assert_eq!(tips(run.pair.ask_model("getchaintips", json!([]))), real);
-    let tally = &run.tally;
-    println!("seed {seed}: {tally:?}, clock {}", run.pair.clock - CLOCK);
-    assert!(tally.paid > 30 && tally.mined_model > 3 && tally.mined_real > 3, "{tally:?}");
-    assert!(
-        tally.reorganised > 1
-            && tally.replaced > 0
-            && tally.double_spent > 0
-            && tally.refused > 0
-            && tally.extended > 5
-            && tally.spoiled > 0,
-        "{tally:?}"
-    );
-    assert!(tally.abandoned > 0, "{tally:?}");
+    println!("seed {seed}: {:?}, clock {}", run.tally, run.pair.clock - CLOCK);
+    run.tally
+}
+
+fn run(seed: u64) {
+    let tally = play(seed);
+    assert!(tally.paid > 30 && tally.extended > 5 && tally.mined_model > 3 && tally.mined_real > 3, "{tally:?}");
+    assert!(tally.replaced > 0 && tally.double_spent > 0 && tally.refused > 0 && tally.spoiled > 0, "{tally:?}");
+    assert!(tally.reorganised > 1 && tally.abandoned > 0, "{tally:?}");
 }
 
 #[test]

@@ -216,6 +216,7 @@ fn errors_are_the_same() {
         ("reconsiderblock", json!([absent]), -5),
         ("estimatesmartfee", json!([0]), -8),
         ("estimatesmartfee", json!([1_009]), -8),
+        ("estimatesmartfee", json!([6, "hasty"]), -8),
         ("generatetoaddress", json!([1, "nonsense"]), -5),
         ("getrawmempool", json!([true, true]), -8),
         ("nosuchmethod", json!([]), -32601),

@@ -226,7 +226,7 @@ fn pruned_node_refuses_old_blocks_but_follows_a_deep_reorg() {
     assert_eq!(ask(&mut network, B, "getblockchaininfo", json!([]))["pruneheight"], json!(50));
     let fork = network.node(A).tree().at(40).expect("active");
     let mut other = Miner::new(wallet.script(AddressForm::Legacy), 200);
-    network.with_node(A, |node| other.mine_on(node, fork, 70, Content::Empty)).expect("branch");
+    network.mine_on(A, &mut other, fork, 70, Content::Empty).expect("branch");
     network.settle();
     assert_eq!(network.node(B).tip(), network.node(A).tip());
     assert_eq!(network.node(B).height(), 110);

@@ -202,3 +202,57 @@ fn full_mempool_evicts_the_worst_and_raises_its_floor() {
     assert!(!node.mempool().contains(&cheap), "the worst is evicted");
     assert!(matches!(node.accept(pay(3, 1_000)), Err(TxReject::MempoolMinFee { .. })));
 }
+
+/// An output script spent with these values, judged in a block of its own.
+fn spend_of(script: bitcoin::ScriptBuf, script_sig: Vec<u8>, witness: &[Vec<u8>]) -> Result<Verdict, BlockReject> {
+    let (mut node, mut miner, wallet) = funded();
+    let funding = wallet.pay(&node, &[(script, 100_000)], RATE).expect("funds");
+    let outpoint = bitcoin::OutPoint::new(funding.compute_txid(), 0);
+    let mined = miner.mine_with(&node, vec![funding], 0);
+    node.submit_block(&serialize(&mined.block)).expect("valid");
+    let input = bitcoin::TxIn {
+        previous_output: outpoint,
+        script_sig: bitcoin::ScriptBuf::from_bytes(script_sig),
+        sequence: bitcoin::Sequence::MAX,
+        witness: bitcoin::Witness::from_slice(witness),
+    };
+    let output =
+        bitcoin::TxOut { value: bitcoin::Amount::from_sat(90_000), script_pubkey: wallet.script(AddressForm::Segwit) };
+    let tx = bitcoin::Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::ZERO,
+        input: vec![input],
+        output: vec![output],
+    };
+    let mined = miner.mine_with(&node, vec![tx], 0);
+    node.submit_block(&serialize(&mined.block))
+}
+
+#[test]
+fn hash_of_the_opcode_one_is_not_spent_by_pushing_the_value_one() {
+    let opcode = bitcoin::Script::from_bytes(&[0x51]);
+    let nested = bitcoin::ScriptBuf::new_p2sh(&opcode.script_hash());
+    assert!(matches!(spend_of(nested.clone(), vec![0x51], &[]), Err(BlockReject::Script(_))));
+    assert!(spend_of(nested, vec![0x01, 0x51], &[]).is_ok(), "the script itself is the key");
+    let native = bitcoin::ScriptBuf::new_p2wsh(&opcode.wscript_hash());
+    assert!(matches!(spend_of(native.clone(), vec![], &[vec![1]]), Err(BlockReject::Script(_))));
+    assert!(spend_of(native, vec![], &[vec![0x51]]).is_ok());
+}
+
+#[test]
+fn anchor_is_spent_by_anyone_without_a_witness_only() {
+    let anchor = bitcoin::ScriptBuf::from_bytes(vec![0x51, 0x02, 0x4e, 0x73]);
+    assert!(spend_of(anchor.clone(), vec![], &[]).is_ok());
+    assert!(matches!(spend_of(anchor, vec![0x51], &[]), Err(BlockReject::Script(_))));
+}
+
+#[test]
+fn scripts_beyond_the_interpreter_are_refused() {
+    // Two values added: no Miniscript.
+    let sum = bitcoin::ScriptBuf::from_bytes(vec![0x52, 0x93, 0x54, 0x87]);
+    let refused = spend_of(sum, vec![0x52], &[]).expect_err("not understood");
+    assert!(refused.to_string().contains("beyond what this network verifies"), "{refused}");
+    // A witness program of version 2.
+    let later = bitcoin::ScriptBuf::from_bytes([vec![0x52, 0x20], vec![7; 32]].concat());
+    assert!(spend_of(later, vec![], &[vec![1; 10]]).is_err());
+}

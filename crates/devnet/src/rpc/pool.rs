@@ -263,6 +263,14 @@ pub fn estimate(node: &Node, params: &Params) -> Result<Value, RpcError> {
     if !(1..=TARGET_MAX).contains(&target) {
         return Err(RpcError::invalid(format!("Invalid conf_target, must be between 1 and {TARGET_MAX}")));
     }
+    if params.get(1, "estimate_mode").is_some() {
+        let mode = params.text(1, "estimate_mode")?.to_ascii_lowercase();
+        if !["unset", "economical", "conservative"].contains(&mode.as_str()) {
+            let message =
+                "Invalid estimate_mode parameter, must be one of: \"unset\", \"economical\", \"conservative\"";
+            return Err(RpcError::invalid(message));
+        }
+    }
     Ok(match node.estimate() {
         Some(estimate) => {
             let least = node.policy().min_relay.max(node.mempool().floor());
