@@ -4,6 +4,9 @@
 //! full (accounts, assets, funds, sums) and becomes an event. The best of several rounds is shown beside the median: other
 //! work on the machine only ever slows a round down.
 
+// What it prints is what it is for.
+#![allow(clippy::print_stdout)]
+
 use florin_core::amount::Amount;
 use florin_core::asset::{Asset, AssetKind};
 use florin_core::command::{Command, Origin, Outcome, PlainTransfer, Request};

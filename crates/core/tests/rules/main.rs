@@ -4,10 +4,12 @@
 mod admin;
 mod broker;
 mod fold;
+mod golden;
 mod ledger;
 mod origin;
 mod samples;
 mod schema;
+mod story;
 mod time;
 mod wire;
 mod world;

@@ -106,7 +106,8 @@ impl World {
         }
     }
 
-    fn append(&mut self, epoch: Epoch, entry: Entry) {
+    /// Seals one entry as the next row, and folds it as a reader would.
+    pub fn append(&mut self, epoch: Epoch, entry: Entry) {
         let batch = Batch { entries: vec![entry] };
         let (seq, previous) =
             self.rows.last().map_or((self.state.counters().seq, Digest::ZERO), |row| (row.seq, row.hash));
