@@ -53,8 +53,9 @@ pub struct FollowerConfig {
     pub stale_ms: u64,
     /// How long the tip may stay the same before the asset stops, in milliseconds; never where absent.
     pub tip_age_max_ms: Option<u64>,
-    /// Receipts and spends in one command; more of one block follow in further commands.
-    pub items_max: usize,
+    /// What one command may book of a block, as [`florin_core::command::ConnectBlock::cost`] counts; the core's bound is
+    /// [`florin_core::command::PART_COST_MAX`]. More of one block follows in further commands.
+    pub part_cost_max: usize,
 }
 
 /// What the follower knows, for people and metrics.
@@ -197,25 +198,27 @@ impl Follower {
 
     fn go(&mut self, state: &State, chain: &ChainState, way: Way, now_ms: u64, asks: &mut Vec<Ask>) {
         self.wanted = None;
+        let chain_id = self.config.chain;
+        let disconnect = |hash| Ask::internal(Command::DisconnectBlock { chain: chain_id, hash });
+        let part = chain.part.as_ref();
+        // What is booked of a block that does not come next, or is being taken back, goes before anything else.
+        let forward = if let Way::Forward(_, hash) = way { Some(hash) } else { None };
+        let is_back = matches!(way, Way::Back(_));
+        if let Some(part) =
+            part.filter(|part| part.undoing || is_back || forward.is_some_and(|hash| hash != part.block.at.hash))
+        {
+            asks.push(disconnect(part.block.at.hash));
+            return;
+        }
         match way {
-            Way::Back(hashes) => {
-                // A block that is booked in part stands above the tip, and is taken back before it.
-                let part = chain.part.iter().map(|part| part.block.at.hash);
-                let gone = part.chain(hashes).take(DISCONNECTS_MAX);
-                asks.extend(gone.map(|hash| self.ask(Command::DisconnectBlock { chain: self.config.chain, hash })));
-            }
+            Way::Back(hashes) => asks.extend(hashes.into_iter().take(DISCONNECTS_MAX).map(disconnect)),
             Way::Forward(height, hash) => {
-                if let Some(part) = chain.part.as_ref().filter(|part| part.block.at.hash != hash) {
-                    let hash = part.block.at.hash;
-                    asks.push(self.ask(Command::DisconnectBlock { chain: self.config.chain, hash }));
-                    return;
-                }
                 let Some(held) = self.held.as_ref().filter(|held| held.hash == hash) else {
                     self.wanted = Some((height, hash));
                     return;
                 };
                 self.watched.learn_coins(state, self.config.chain, hash);
-                match blocks::connect(held, &self.watched, state, (self.config.chain, self.config.items_max)) {
+                match blocks::connect(held, &self.watched, state, (self.config.chain, self.config.part_cost_max)) {
                     Ok(command) => asks.push(Ask::internal(Command::ConnectBlock(command))),
                     Err(fault) => {
                         // Its merkle root was right when it was fetched: this is content that this build can't read.
@@ -241,10 +244,6 @@ impl Follower {
                 "the nodes do not know the journalled tip, and show no better chain",
             ),
         }
-    }
-
-    fn ask(&self, command: Command) -> Ask {
-        Ask::internal(command)
     }
 
     /// Up to where `quorum` failure groups follow the header chain with the most work.

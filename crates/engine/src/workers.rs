@@ -2,6 +2,8 @@
 //! a crash at any point loses nothing and repeats only what may be repeated. None of them decides about money.
 
 pub mod broadcaster;
+pub mod planner;
+pub mod signing;
 pub mod ticker;
 
 use crate::alarm::Alarm;

@@ -1,0 +1,352 @@
+//! Turns queued withdrawals into plans: which coins, which outputs, which fee. It proposes; the core judges, and the signer
+//! judges again by itself.
+
+use super::{View, Worker, see};
+use crate::alarm::{Alarm, Alarms};
+use crate::follower::nodes::Seat;
+use crate::lanes::Ask;
+use crate::scripts::{Scripts, descriptor_of, network_of};
+use crate::terms::{core_outpoint, library_outpoint};
+use florin_chain::bitcoin::keys::{self, AddressIndex, ScriptKind};
+use florin_chain::bitcoin::network::Network;
+use florin_chain::bitcoin::plan::{
+    ChangeTarget, Coin, CoinStanding, FeeLimits, KeyPlace, OutputRole, Payment, Plan, PlanRefusal, PlanRequest,
+    SatPerKvb, WalletRef, make_plan,
+};
+use florin_core::amount::Amount;
+use florin_core::asset::{AssetPolicy, HaltAction};
+use florin_core::command::{Command, PLAN_INPUTS_MAX, PLAN_PAYMENTS_MAX, ProposePlan};
+use florin_core::custody::{
+    Beneficiary, Branch, KeyPath, PlanChange, PlanPayment, PlanStatus, PlanVersion, Wallet, Withdrawal,
+    WithdrawalStatus,
+};
+use florin_core::id::{BlockHash, ChainId, Height, WalletId};
+use florin_core::state::{ChainState, State};
+use florin_core::wire::Bytes;
+
+/// How often one step tries a smaller batch, or goes on without a withdrawal that can't be paid now.
+pub const TRIES_MAX: usize = 32;
+
+/// How plans are made for one chain.
+#[derive(Debug, Clone)]
+pub struct PlannerConfig {
+    /// The chain.
+    pub chain: ChainId,
+    /// Into one of how many next blocks a transaction should get.
+    pub blocks: u16,
+    /// The lowest rate that is worth sending, in satoshi for 1,000 virtual bytes.
+    pub rate_min: u64,
+    /// The highest rate that is believed.
+    pub rate_max: u64,
+    /// The rate at which spending change later is expected to cost.
+    pub rate_long_term: u64,
+    /// The rate without an estimate; used on regtest only. Elsewhere sending waits, with an alarm.
+    pub rate_fallback: u64,
+    /// The highest fee as a share of what is paid, in parts per million.
+    pub fee_share_ppm_max: u64,
+    /// Withdrawals in one plan, at most [`PLAN_PAYMENTS_MAX`].
+    pub batch_max: usize,
+}
+
+/// What one wallet has to pay, and with what.
+#[derive(Debug)]
+struct Job {
+    chain: ChainId,
+    wallet: WalletId,
+    withdrawals: Vec<Withdrawal>,
+    coins: Vec<Coin>,
+    change: ChangeTarget,
+    network_fee_max: Amount,
+    tip: Height,
+    genesis: BlockHash,
+}
+
+/// Makes plans for the wallets of one chain.
+pub struct Planner {
+    config: PlannerConfig,
+    seats: Vec<Seat>,
+    draw: Box<dyn FnMut() -> [u8; 32] + Send>,
+    scripts: Scripts,
+    alarms: Alarms,
+}
+
+impl std::fmt::Debug for Planner {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Planner({:?})", self.config)
+    }
+}
+
+impl Planner {
+    /// A planner that asks `seats` for fee rates and takes fresh randomness from `draw`.
+    pub fn new(config: PlannerConfig, seats: Vec<Seat>, draw: Box<dyn FnMut() -> [u8; 32] + Send>) -> Planner {
+        Planner { config, seats, draw, scripts: Scripts::default(), alarms: Alarms::default() }
+    }
+
+    fn look(&mut self, state: &State, now_ms: u64) -> Vec<Job> {
+        let Some(chain) = state.chains().get(&self.config.chain) else { return Vec::new() };
+        let coin = chain.chain.coin;
+        let (Some(policy), Some(tip)) = (state.policies().get(&coin), chain.tip()) else { return Vec::new() };
+        let mut jobs = Vec::new();
+        let chain_id = self.config.chain;
+        for wallet in state.wallets().values().filter(|wallet| wallet.chain == chain_id) {
+            let mut withdrawals = queued(state, wallet.id);
+            if withdrawals.is_empty() {
+                continue;
+            }
+            let subject = format!("wallet {}", wallet.id);
+            if state.is_halted(coin, HaltAction::Sign) {
+                self.alarms.say(now_ms, "signing_halted", subject, format!("{} withdrawals wait", withdrawals.len()));
+                continue;
+            }
+            // One plan in the making at a time: the next one then sees what this one has left, and its change index.
+            if state.plans().values().any(|plan| plan.wallet == wallet.id && plan.status == PlanStatus::Signing) {
+                continue;
+            }
+            withdrawals.truncate(self.config.batch_max.clamp(1, PLAN_PAYMENTS_MAX));
+            match self.means(state, chain, policy, wallet) {
+                Ok((coins, change)) => jobs.push(Job {
+                    chain: self.config.chain,
+                    wallet: wallet.id,
+                    withdrawals,
+                    coins,
+                    change,
+                    network_fee_max: policy.network_fee_max,
+                    tip: tip.at.height,
+                    genesis: chain.chain.genesis,
+                }),
+                Err(code) => self.alarms.say(now_ms, code, subject, "its change address can't be derived"),
+            }
+        }
+        jobs
+    }
+
+    /// The coins that the wallet may spend, and where its change goes.
+    fn means(
+        &mut self,
+        state: &State,
+        chain: &ChainState,
+        policy: &AssetPolicy,
+        wallet: &Wallet,
+    ) -> Result<(Vec<Coin>, ChangeTarget), &'static str> {
+        let kind = |branch| descriptor_of(state, wallet, branch).map(|descriptor| descriptor.kind());
+        let external = kind(Branch::External).map_err(|fault| fault.code())?;
+        let internal = kind(Branch::Internal).map_err(|fault| fault.code())?;
+        let mut coins = spendable(state, chain, policy, wallet, (external, internal));
+        // The core takes so many inputs; the largest coins reach furthest.
+        coins.sort_by_key(|coin| (std::cmp::Reverse(coin.amount_sat), coin.outpoint));
+        coins.truncate(PLAN_INPUTS_MAX);
+        let next = self.scripts.next(state, wallet.id, Branch::Internal).map_err(|fault| fault.code())?;
+        let (index, script) = next.ok_or("wallet_unknown")?;
+        let path = KeyPath { wallet: wallet.id, branch: Branch::Internal, index };
+        let place = key_place(path).ok_or("address_branch_exhausted")?;
+        let change = ChangeTarget { script: bitcoin::ScriptBuf::from_bytes(script.0), kind: internal, place };
+        Ok((coins, change))
+    }
+
+    /// The rate to pay: the middle one of what the nodes say, within the bounds.
+    fn rate(&mut self, genesis: BlockHash, now_ms: u64) -> Option<SatPerKvb> {
+        let mut rates = Vec::new();
+        for seat in &mut self.seats {
+            match seat.node.info().and_then(|info| {
+                let is_ours = info.genesis == genesis;
+                if is_ours { seat.node.fee_estimate(self.config.blocks) } else { Ok(None) }
+            }) {
+                Ok(rate) => rates.extend(rate),
+                Err(fault) => self.alarms.say(now_ms, fault.code(), &seat.name, &fault),
+            }
+        }
+        rates.sort_unstable();
+        let is_regtest = network_of(genesis) == Some(Network::Regtest);
+        let rate = match rates.get(rates.len().saturating_sub(1) / 2) {
+            Some(rate) => *rate,
+            None if is_regtest => self.config.rate_fallback,
+            None => {
+                self.alarms.say(now_ms, "fee_estimate_missing", self.config.chain, "no node estimates a fee rate");
+                return None;
+            }
+        };
+        if rate > self.config.rate_max {
+            let detail = format!("{rate} sat/kvB is above the cap of {}", self.config.rate_max);
+            self.alarms.say(now_ms, "fee_estimate_above_cap", self.config.chain, detail);
+            return None;
+        }
+        Some(SatPerKvb(rate.max(self.config.rate_min)))
+    }
+
+    /// The largest batch, the oldest first, for which there is a plan.
+    fn plan(&mut self, mut job: Job, rate: SatPerKvb, now_ms: u64) -> Option<ProposePlan> {
+        let mut count = job.withdrawals.len();
+        for _ in 0..TRIES_MAX {
+            if job.withdrawals.is_empty() {
+                return None;
+            }
+            count = count.clamp(1, job.withdrawals.len());
+            match self.try_plan(&job, count, rate) {
+                Ok(plan) => return Some(proposal(&job, count, &plan)),
+                Err(refusal) => {
+                    let unpayable = match refusal {
+                        PlanRefusal::ScriptNotPayable { index } | PlanRefusal::AmountBelowDust { index, .. } => index,
+                        _ if count > 1 => {
+                            count /= 2;
+                            continue;
+                        }
+                        _ => 0,
+                    };
+                    let withdrawal = job.withdrawals.remove(unpayable);
+                    let subject = format!("withdrawal {}", withdrawal.id);
+                    self.alarms.say(now_ms, refusal.code(), subject, refusal);
+                }
+            }
+        }
+        None
+    }
+
+    fn try_plan(&mut self, job: &Job, count: usize, rate: SatPerKvb) -> Result<Plan, PlanRefusal> {
+        let batch = &job.withdrawals[..count];
+        let payments: Vec<Payment> = batch
+            .iter()
+            .map(|withdrawal| Payment {
+                script: bitcoin::ScriptBuf::from_bytes(withdrawal.script.0.clone()),
+                amount_sat: sat(withdrawal.amount),
+            })
+            .collect();
+        let fee_max = batch.iter().map(|withdrawal| withdrawal.intent.fee_max).fold(job.network_fee_max, Amount::min);
+        let limits = FeeLimits {
+            rate_min: SatPerKvb(self.config.rate_min),
+            rate_max: SatPerKvb(self.config.rate_max),
+            rate_long_term: SatPerKvb(self.config.rate_long_term),
+            fee_sat_max: sat(fee_max),
+            fee_share_ppm_max: self.config.fee_share_ppm_max,
+        };
+        let draw = (self.draw)();
+        // Of ten transactions one looks as if it had been made up to 99 blocks ago, as many wallets have it.
+        let back = if draw[0] % 10 == 0 { u32::from(draw[1]) % 100 } else { 0 };
+        make_plan(&PlanRequest {
+            coins: &job.coins,
+            payments: &payments,
+            change: &job.change,
+            anchor: None,
+            fee_rate: rate,
+            fee_sat_min: 0,
+            limits,
+            lock_time: job.tip.0.saturating_sub(back),
+            draw,
+        })
+    }
+}
+
+impl Worker for Planner {
+    fn name(&self) -> &'static str {
+        "planner"
+    }
+
+    fn step(&mut self, view: &dyn View, now_ms: u64) -> Vec<Ask> {
+        self.alarms.settle();
+        let jobs = see(view, |model| self.look(model.state(), now_ms));
+        let mut asks = Vec::new();
+        for job in jobs {
+            let Some(rate) = self.rate(job.genesis, now_ms) else { break };
+            asks.extend(self.plan(job, rate, now_ms).map(|plan| Ask::internal(Command::ProposePlan(plan))));
+        }
+        asks
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.all()
+    }
+}
+
+/// The wallet's withdrawals that may be planned now, the oldest first. The core says what may be; this leaves out what it
+/// would refuse, because one refused withdrawal refuses its batch.
+fn queued(state: &State, wallet: WalletId) -> Vec<Withdrawal> {
+    let now = state.counters().time;
+    let is_ready = |withdrawal: &&Withdrawal| {
+        let customer = state.customers().get(&withdrawal.customer);
+        withdrawal.status == WithdrawalStatus::Queued
+            && withdrawal.intent.wallet == wallet
+            && withdrawal.intent.expiry > now
+            && (withdrawal.hold.is_none() || customer.is_some_and(|customer| customer.freezes == 0))
+    };
+    let mut queued: Vec<Withdrawal> = state.withdrawals().values().filter(is_ready).cloned().collect();
+    queued.sort_by_key(|withdrawal| (withdrawal.requested, withdrawal.id));
+    queued
+}
+
+/// The wallet's coins that a plan may spend: final ones, and confirmed change of its own.
+fn spendable(
+    state: &State,
+    chain: &ChainState,
+    policy: &AssetPolicy,
+    wallet: &Wallet,
+    (external, internal): (ScriptKind, ScriptKind),
+) -> Vec<Coin> {
+    let is_free = |coin: &&florin_core::custody::Coin| {
+        let depth = chain.confirmations(coin.at.height);
+        let is_change = coin.beneficiary == Beneficiary::CHANGE && !coin.suspense;
+        let depth_min = if is_change { 1 } else { policy.final_confirmations };
+        coin.path.wallet == wallet.id
+            && coin.reserved.is_none()
+            && coin.spent.is_none()
+            && depth >= depth_min
+            && (!coin.coinbase || depth >= chain.chain.coinbase_maturity)
+    };
+    let coin = |coin: &florin_core::custody::Coin| {
+        let script = state.addresses().get(&coin.path)?.script.0.clone();
+        Some(Coin {
+            outpoint: library_outpoint(coin.outpoint),
+            amount_sat: sat(coin.amount),
+            script: bitcoin::ScriptBuf::from_bytes(script),
+            kind: if coin.path.branch == Branch::External { external } else { internal },
+            place: key_place(coin.path)?,
+            standing: CoinStanding::Final,
+        })
+    };
+    state.coins().values().filter(is_free).filter_map(coin).collect()
+}
+
+/// Satoshi. More than 64 bits can't be on a chain of this family; the planner then refuses it as out of range.
+fn sat(amount: Amount) -> u64 {
+    u64::try_from(amount.units()).unwrap_or(u64::MAX)
+}
+
+/// A key path in the chain's terms; `None` past the last index.
+pub(crate) fn key_place(path: KeyPath) -> Option<KeyPlace> {
+    let branch = match path.branch {
+        Branch::External => keys::Branch::External,
+        Branch::Internal => keys::Branch::Internal,
+    };
+    Some(KeyPlace { wallet: WalletRef(u64::from(path.wallet.0)), branch, index: AddressIndex::new(path.index)? })
+}
+
+fn proposal(job: &Job, count: usize, plan: &Plan) -> ProposePlan {
+    let chain = job.chain;
+    let mut payments = Vec::with_capacity(count);
+    let mut change = None;
+    for (vout, output) in (0..).zip(&plan.outputs) {
+        match output.role {
+            OutputRole::Payment(index) => {
+                payments.push(PlanPayment { withdrawal: job.withdrawals[index].id, vout });
+            }
+            OutputRole::Change(place) => {
+                let amount = Amount::new(u128::from(output.amount_sat));
+                let script = Bytes(output.script.to_bytes());
+                change = Some(PlanChange { vout, index: place.index.get(), script, amount });
+            }
+        }
+    }
+    let version = PlanVersion {
+        unsigned: Bytes(plan.unsigned_bytes()),
+        fee: Amount::new(u128::from(plan.fee_sat)),
+        change,
+        payments: payments.clone(),
+        signed: None,
+        txid: None,
+    };
+    ProposePlan {
+        wallet: job.wallet,
+        withdrawals: payments.iter().map(|payment| payment.withdrawal).collect(),
+        inputs: plan.inputs.iter().map(|input| core_outpoint(chain, input.outpoint)).collect(),
+        anchor: core_outpoint(chain, plan.anchor),
+        version,
+    }
+}

@@ -1,0 +1,349 @@
+//! Takes plans to the signer and its word back to the journal. It believes neither nodes (previous transactions are checked by
+//! their ids) nor the signer (what it signed is checked script by script), and it never holds a key.
+
+use super::planner::key_place;
+use super::{View, Worker, see};
+use crate::alarm::{Alarm, Alarms};
+use crate::follower::nodes::{Seat, is_transaction};
+use crate::lanes::Ask;
+use crate::ports::{Fence, IntentToSign, SignRequest, Signer, SignerAnswer};
+use crate::read_model::ReadModel;
+use crate::scripts::descriptor_of;
+use crate::terms::{core_outpoint, core_txid};
+use bitcoin::consensus::encode::deserialize;
+use bitcoin::{ScriptBuf, Transaction, TxOut, Witness};
+use florin_chain::bitcoin::keys::AccountPublic;
+use florin_chain::bitcoin::plan as chain_plan;
+use florin_chain::bitcoin::psbt::{WalletKeys, build_psbt};
+use florin_chain::bitcoin::verify::verify_tx;
+use florin_core::asset::{Halt, HaltAction, HaltReason};
+use florin_core::command::Command;
+use florin_core::custody::{Branch, OutPoint, Plan, PlanStatus, PlanVersion};
+use florin_core::id::{BlockHash, ChainId, PlanId, TxId, WalletId};
+use florin_core::state::State;
+use florin_core::wire::Bytes;
+use std::collections::BTreeMap;
+
+/// Plans taken to the signer in one step.
+pub const PLANS_MAX: usize = 16;
+
+/// How plans of one chain are signed.
+#[derive(Debug, Clone)]
+pub struct SigningConfig {
+    /// The chain.
+    pub chain: ChainId,
+    /// After how long a plan that the signer refused is taken to it again, in milliseconds: approvals may have come, a
+    /// daily limit may have passed.
+    pub retry_ms: u64,
+}
+
+/// A version of a plan that is to be signed or given up.
+struct Job {
+    plan: PlanId,
+    version: u32,
+    wallet: WalletId,
+    anchor: OutPoint,
+    change_index: Option<u32>,
+    account: AccountPublic,
+    planned: chain_plan::Plan,
+    /// The transactions that made the inputs, and their blocks.
+    previous: BTreeMap<TxId, BlockHash>,
+    intents: Vec<IntentToSign>,
+    is_expired: bool,
+}
+
+/// Takes the plans of one chain to the signer.
+pub struct Signing {
+    config: SigningConfig,
+    signer: Box<dyn Signer>,
+    seats: Vec<Seat>,
+    /// When a version was last refused, and with which code.
+    refused: BTreeMap<(PlanId, u32), (u64, String)>,
+    alarms: Alarms,
+}
+
+impl std::fmt::Debug for Signing {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Signing({:?})", self.config)
+    }
+}
+
+impl Signing {
+    /// A worker that has asked for nothing yet; `seats` are where it gets previous transactions.
+    pub fn new(config: SigningConfig, signer: Box<dyn Signer>, seats: Vec<Seat>) -> Signing {
+        Signing { config, signer, seats, refused: BTreeMap::new(), alarms: Alarms::default() }
+    }
+
+    fn look(&mut self, model: &ReadModel, now_ms: u64) -> (Fence, Vec<Job>) {
+        let state = model.state();
+        let counters = state.counters();
+        let place = model.place();
+        let fence = Fence {
+            platform: counters.platform,
+            epoch: counters.epoch,
+            seq: place.seq,
+            head: place.hash,
+            time: counters.time,
+        };
+        let mut jobs = Vec::new();
+        let Some(chain) = state.chains().get(&self.config.chain) else { return (fence, jobs) };
+        let is_halted = state.is_halted(chain.chain.coin, HaltAction::Sign);
+        let plans = state.plans().values().filter(|plan| plan.anchor.chain == self.config.chain);
+        let mut open = std::collections::BTreeSet::new();
+        for plan in plans.filter(|plan| matches!(plan.status, PlanStatus::Signing | PlanStatus::Signed)) {
+            let unsigned = (0..).zip(&plan.versions).filter(|(_, version)| version.signed.is_none());
+            // Only the newest version is worth signing.
+            let Some((number, version)) = unsigned.last() else { continue };
+            open.insert((plan.id, number));
+            let subject = format!("plan {}", plan.id);
+            if is_halted {
+                self.alarms.say(now_ms, "signing_halted", subject, "signing is halted for its asset");
+                continue;
+            }
+            match job(state, plan, (number, version)) {
+                Ok(job) => jobs.push(job),
+                Err((code, detail)) => self.alarms.say(now_ms, code, subject, detail),
+            }
+        }
+        self.refused.retain(|version, _| open.contains(version));
+        (fence, jobs)
+    }
+
+    /// The transactions that made a plan's inputs, from whichever node has them.
+    fn previous(&mut self, job: &Job, now_ms: u64) -> Option<Vec<Vec<u8>>> {
+        let mut all = Vec::with_capacity(job.previous.len());
+        for (txid, block) in &job.previous {
+            let mut found = None;
+            for seat in &mut self.seats {
+                match seat.node.transaction(*txid, Some(*block)) {
+                    Ok(Some(bytes)) if is_transaction(&bytes, *txid) => {
+                        found = Some(bytes);
+                        break;
+                    }
+                    Ok(Some(_)) => self.alarms.say(now_ms, "node_lies", &seat.name, "it gave another transaction"),
+                    Ok(None) => {}
+                    Err(fault) => self.alarms.say(now_ms, fault.code(), &seat.name, &fault),
+                }
+            }
+            let Some(found) = found else {
+                let detail = format!("no node gives the transaction {txid}, which made an input");
+                self.alarms.say(now_ms, "previous_transaction_missing", format!("plan {}", job.plan), detail);
+                return None;
+            };
+            all.push(found);
+        }
+        Some(all)
+    }
+
+    fn ask(&mut self, job: &Job, fence: &Fence, now_ms: u64) -> Option<Ask> {
+        let subject = format!("plan {}", job.plan);
+        let answer = if job.is_expired {
+            // The signer would refuse it for ever; only its word that it never will sign frees the inputs.
+            self.signer.void_plan(fence, job.plan)
+        } else {
+            let previous = self.previous(job, now_ms)?;
+            let keys = WalletKeys { wallet: chain_plan::WalletRef(u64::from(job.wallet.0)), account: &job.account };
+            let psbt = match build_psbt(&job.planned, &previous, &[keys]) {
+                Ok(psbt) => psbt.serialize(),
+                Err(error) => {
+                    self.alarms.say(now_ms, error.code(), subject, &error);
+                    return None;
+                }
+            };
+            self.signer.sign_plan(&SignRequest {
+                fence: *fence,
+                plan: job.plan,
+                version: job.version,
+                wallet: job.wallet,
+                anchor: job.anchor,
+                change_index: job.change_index,
+                intents: job.intents.clone(),
+                psbt,
+            })
+        };
+        match answer {
+            Ok(SignerAnswer::Signed { signed, txid }) => match check_signed(&job.planned, &signed, txid) {
+                Ok(()) => {
+                    let (plan, version) = (job.plan, job.version);
+                    Some(Ask::internal(Command::RecordSigned { plan, version, signed, txid }))
+                }
+                Err(detail) => {
+                    self.alarms.say(now_ms, "signer_answer_wrong", subject, detail);
+                    None
+                }
+            },
+            Ok(SignerAnswer::Voided) => Some(Ask::internal(Command::RecordVoid { plan: job.plan })),
+            Ok(SignerAnswer::Refused { code }) => {
+                self.refused.insert((job.plan, job.version), (now_ms, code));
+                None
+            }
+            Err(fault) => {
+                self.alarms.say(now_ms, fault.code(), "signer", &fault);
+                None
+            }
+        }
+    }
+
+    /// Whether the signer was shown a later journal than ours: then ours is an old copy, and signing stops until people know
+    /// why.
+    fn is_behind_signer(&mut self, fence: &Fence, now_ms: u64) -> Option<bool> {
+        match self.signer.status() {
+            Ok(status) => {
+                if !status.is_unlocked {
+                    self.alarms.say(now_ms, "signer_locked", "signer", "its keys are locked");
+                }
+                let is_behind = status.epoch > fence.epoch || status.seq > fence.seq;
+                if is_behind {
+                    let detail = format!("it was shown row {} and ours is {}", status.seq, fence.seq);
+                    self.alarms.say(now_ms, "signer_ahead_of_journal", "signer", detail);
+                }
+                Some(is_behind)
+            }
+            Err(fault) => {
+                self.alarms.say(now_ms, fault.code(), "signer", &fault);
+                None
+            }
+        }
+    }
+}
+
+impl Worker for Signing {
+    fn name(&self) -> &'static str {
+        "signing"
+    }
+
+    fn step(&mut self, view: &dyn View, now_ms: u64) -> Vec<Ask> {
+        self.alarms.settle();
+        let (fence, jobs) = see(view, |model| self.look(model, now_ms));
+        let retry_ms = self.config.retry_ms;
+        let is_due = |job: &&Job| {
+            let refused = self.refused.get(&(job.plan, job.version));
+            job.is_expired || refused.is_none_or(|(at, _)| now_ms.saturating_sub(*at) >= retry_ms || *at > now_ms)
+        };
+        let due: Vec<&Job> = jobs.iter().filter(is_due).take(PLANS_MAX).collect();
+        let mut asks = Vec::new();
+        if !due.is_empty() {
+            match self.is_behind_signer(&fence, now_ms) {
+                Some(false) => {
+                    for job in due {
+                        asks.extend(self.ask(job, &fence, now_ms));
+                    }
+                }
+                Some(true) => {
+                    let halt = Halt { asset: None, action: HaltAction::Sign, reason: HaltReason::SignerFenced };
+                    asks.push(Ask::internal(Command::Halt(halt)));
+                }
+                None => {}
+            }
+        }
+        for ((plan, _), (_, code)) in &self.refused {
+            self.alarms.say(now_ms, "signer_refused", format!("plan {plan}"), code);
+        }
+        asks
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.all()
+    }
+}
+
+/// Says a version again in the chain's terms, from its bytes and the state's coins.
+fn job(state: &State, plan: &Plan, (number, version): (u32, &PlanVersion)) -> Result<Job, (&'static str, String)> {
+    let broken = |what: &str| ("plan_unreadable", what.to_owned());
+    let wallet = state.wallets().get(&plan.wallet).ok_or_else(|| broken("its wallet is not known"))?;
+    let descriptor =
+        descriptor_of(state, wallet, Branch::External).map_err(|fault| (fault.code(), fault.to_string()))?;
+    let (account, _) = descriptor.account().ok_or_else(|| broken("its wallet is not an account's branch"))?;
+    let unsigned: Transaction =
+        deserialize(&version.unsigned.0).map_err(|_| broken("its unsigned bytes are no transaction"))?;
+    let mut previous = BTreeMap::new();
+    let mut inputs = Vec::with_capacity(unsigned.input.len());
+    for input in &unsigned.input {
+        let outpoint = input.previous_output;
+        let missing = || ("plan_input_missing", format!("the coin {outpoint} is not on the chain now"));
+        let coin = state.coins().get(&core_outpoint(plan.anchor.chain, outpoint)).ok_or_else(missing)?;
+        let address = state.addresses().get(&coin.path).ok_or_else(|| broken("an input has no address"))?;
+        previous.insert(coin.outpoint.txid, coin.at.hash);
+        inputs.push(chain_plan::PlanInput {
+            outpoint,
+            amount_sat: u64::try_from(coin.amount.units()).map_err(|_| broken("an input is too large"))?,
+            script: ScriptBuf::from_bytes(address.script.0.clone()),
+            kind: account.kind,
+            place: key_place(coin.path).ok_or_else(|| broken("an input's index is too high"))?,
+        });
+    }
+    let planned = chain_plan::Plan {
+        inputs,
+        outputs: outputs(plan, version, &unsigned).ok_or_else(|| broken("its change is out of range"))?,
+        fee_sat: u64::try_from(version.fee.units()).map_err(|_| broken("its fee is too large"))?,
+        weight_max: unsigned.weight().to_wu(),
+        anchor: crate::terms::library_outpoint(plan.anchor),
+        lock_time: unsigned.lock_time.to_consensus_u32(),
+    };
+    if planned.unsigned_bytes() != version.unsigned.0 {
+        return Err(broken("its unsigned bytes are not of this build's form"));
+    }
+    let mut intents = Vec::with_capacity(version.payments.len());
+    for payment in &version.payments {
+        let withdrawal = state.withdrawals().get(&payment.withdrawal).ok_or_else(|| broken("a withdrawal is gone"))?;
+        let (intent, approvals) = (withdrawal.intent.clone(), withdrawal.approvals.clone());
+        intents.push(IntentToSign { intent, approvals, vout: payment.vout });
+    }
+    let now = state.counters().time;
+    let is_expired = plan.status == PlanStatus::Signing && intents.iter().any(|to_sign| to_sign.intent.expiry < now);
+    Ok(Job {
+        plan: plan.id,
+        version: number,
+        wallet: plan.wallet,
+        anchor: plan.anchor,
+        change_index: version.change.as_ref().map(|change| change.index),
+        account,
+        planned,
+        previous,
+        intents,
+        is_expired,
+    })
+}
+
+fn outputs(plan: &Plan, version: &PlanVersion, unsigned: &Transaction) -> Option<Vec<chain_plan::PlanOutput>> {
+    let mut payments = 0..;
+    let mut outputs = Vec::with_capacity(unsigned.output.len());
+    for (vout, output) in (0u32..).zip(&unsigned.output) {
+        let role = match version.change.as_ref().filter(|change| change.vout == vout) {
+            Some(change) => {
+                let path = florin_core::custody::KeyPath {
+                    wallet: plan.wallet,
+                    branch: Branch::Internal,
+                    index: change.index,
+                };
+                chain_plan::OutputRole::Change(key_place(path)?)
+            }
+            None => chain_plan::OutputRole::Payment(payments.next()?),
+        };
+        let (script, amount_sat) = (output.script_pubkey.clone(), output.value.to_sat());
+        outputs.push(chain_plan::PlanOutput { script, amount_sat, role });
+    }
+    Some(outputs)
+}
+
+/// Whether signed bytes are the planned transaction, spend what it says, and have the id that the signer says.
+fn check_signed(planned: &chain_plan::Plan, signed: &Bytes, txid: TxId) -> Result<(), String> {
+    let signed: Transaction = deserialize(&signed.0).map_err(|_| "its bytes are no transaction".to_owned())?;
+    if core_txid(signed.compute_txid()) != txid {
+        return Err("its transaction has another id".to_owned());
+    }
+    let mut bare = signed.clone();
+    for input in &mut bare.input {
+        input.script_sig = ScriptBuf::new();
+        input.witness = Witness::new();
+    }
+    if bare != planned.transaction() {
+        return Err("it signed another transaction".to_owned());
+    }
+    let spent = planned
+        .inputs
+        .iter()
+        .map(|input| TxOut { value: bitcoin::Amount::from_sat(input.amount_sat), script_pubkey: input.script.clone() });
+    let fee_sat = verify_tx(&signed, &spent.collect::<Vec<_>>()).map_err(|error| error.code().to_owned())?;
+    if fee_sat == planned.fee_sat { Ok(()) } else { Err("it pays another fee".to_owned()) }
+}
