@@ -1,0 +1,267 @@
+//! The rules by which a request is judged, without memory and keys: pure functions of request, policy and what the
+//! signer read from the transaction by itself. It must never trust a word of the engine that it can check.
+
+use crate::memory::{Charge, PaidWithdrawal};
+use crate::policy::{OPERATORS_MAX, Policy, WalletPolicy};
+use crate::protocol::{Fence, Input, PaymentRequest, Refused, SignPlan};
+use crate::refusal::Refusal;
+use bitcoin::Script;
+use ed25519_dalek::Signature;
+use florin_chain::bitcoin::address::address_text;
+use florin_core::id::LedgerTime;
+use florin_core::wire::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// All the satoshi there will ever be (21 million bitcoin, rounded up): no amount may exceed it.
+pub const AMOUNT_SAT_MAX: u64 = 2_100_000_000_000_000;
+/// How far ledger time may be ahead of the signer's clock: as far as the platform lets its own clock jump. Beyond it one
+/// of the two clocks is wrong, and expiries mean nothing.
+pub const CLOCK_AHEAD_MAX_MS: u64 = 60_000;
+/// Most payments of a plan: with change they still fit a transaction that nodes relay.
+pub const PAYMENTS_MAX: usize = 1_000;
+/// Most versions of a plan. Each bump pays more; nobody bumps a hundred times in earnest.
+pub const PLAN_VERSIONS_MAX: u64 = 100;
+/// How far a change index may be beyond the highest signed for: twice the 10,000 that a restore jumps.
+pub const CHANGE_WINDOW: u32 = 20_000;
+/// An hour.
+pub const HOUR_MS: u64 = 3_600_000;
+/// A day.
+pub const DAY_MS: u64 = 24 * HOUR_MS;
+/// Largest number in a request: the memory holds 63 bits.
+const NUMBER_MAX: u64 = i64::MAX as u64;
+
+/// What the signer read from a transaction by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// What it spends.
+    pub inputs: Vec<Input>,
+    /// What the inputs hold, in satoshi.
+    pub input_sum: u64,
+    /// What it pays.
+    pub outputs: Vec<Output>,
+    /// Its size once signed, in virtual bytes; at most what it will be.
+    pub virtual_size: u64,
+}
+
+/// An output of a [`Reading`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The script paid.
+    pub script: Vec<u8>,
+    /// The amount in satoshi.
+    pub amount: u64,
+}
+
+/// Refuses a fence with numbers that the memory can't hold, of another platform, below the highest seen, or ahead of
+/// the clock. What comes back is the fence to remember: its time never runs backwards.
+pub fn check_fence(
+    fence: &Fence,
+    platform: &[u8; 16],
+    highest: Option<&Fence>,
+    clock: LedgerTime,
+) -> Result<Fence, Refused> {
+    let numbers = [fence.epoch.0, fence.seq.0, fence.time.0];
+    if numbers.into_iter().any(|number| number > NUMBER_MAX) {
+        return Err(Refused::whole(Refusal::RequestInvalid));
+    }
+    if fence.platform != *platform {
+        return Err(Refused::whole(Refusal::PlatformMismatch));
+    }
+    let Some(highest) = highest else {
+        return check_clock(fence, clock).map(|()| *fence);
+    };
+    if fence.seq < highest.seq || fence.epoch < highest.epoch {
+        return Err(Refused::whole(Refusal::FenceBehind));
+    }
+    if fence.seq == highest.seq && (fence.head, fence.epoch) != (highest.head, highest.epoch) {
+        return Err(Refused::whole(Refusal::FenceConflict));
+    }
+    check_clock(fence, clock)?;
+    Ok(Fence { time: fence.time.max(highest.time), ..*fence })
+}
+
+fn check_clock(fence: &Fence, clock: LedgerTime) -> Result<(), Refused> {
+    if fence.time.since_ms(clock) > CLOCK_AHEAD_MAX_MS {
+        return Err(Refused::whole(Refusal::ClockAhead));
+    }
+    Ok(())
+}
+
+/// Refuses a plan number that the memory can't hold.
+pub fn check_plan_number(plan: u64) -> Result<(), Refused> {
+    if plan > NUMBER_MAX { Err(Refused::whole(Refusal::RequestInvalid)) } else { Ok(()) }
+}
+
+/// Checks the intents alone: for this platform, wallet, network and asset, not expired, to an address, one for each
+/// withdrawal.
+pub fn check_intents(
+    policy: &Policy,
+    wallet: &WalletPolicy,
+    request: &SignPlan,
+    now: LedgerTime,
+) -> Result<(), Refused> {
+    if request.payments.is_empty() {
+        return Err(Refused::whole(Refusal::PaymentsMissing));
+    }
+    if request.payments.len() > PAYMENTS_MAX {
+        return Err(Refused::whole(Refusal::PaymentsTooMany));
+    }
+    let genesis = wallet.genesis();
+    let intents = || request.payments.iter().map(|payment| &payment.intent).enumerate();
+    let refuse_where = |reason, wrong: &dyn Fn(&florin_core::custody::Intent) -> bool| {
+        intents().find(|(_, intent)| wrong(intent)).map_or(Ok(()), |(place, _)| Err(Refused::at(reason, place)))
+    };
+    refuse_where(Refusal::IntentPlatformMismatch, &|intent| intent.platform != policy.platform)?;
+    refuse_where(Refusal::IntentWalletMismatch, &|intent| intent.wallet != request.wallet)?;
+    refuse_where(Refusal::GenesisMismatch, &|intent| intent.genesis != genesis)?;
+    refuse_where(Refusal::IntentAssetMismatch, &|intent| intent.asset != wallet.asset)?;
+    refuse_where(Refusal::IntentExpired, &|intent| intent.expiry < now)?;
+    refuse_where(Refusal::DestinationUnknown, &|intent| {
+        address_text(wallet.network, Script::from_bytes(&intent.script.0)).is_none()
+    })?;
+    let mut withdrawals = BTreeSet::new();
+    for (place, intent) in intents() {
+        if !withdrawals.insert(intent.withdrawal) {
+            return Err(Refused::at(Refusal::WithdrawalRepeated, place));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every output is one intent's, to the satoshi, or the one change, and that every intent has its output.
+/// `change_script` is what the signer derived for the index that the request names. The answer says whether there is
+/// change.
+pub fn check_outputs(
+    reading: &Reading,
+    payments: &[PaymentRequest],
+    change_script: Option<&[u8]>,
+) -> Result<bool, Refused> {
+    let mut open: BTreeMap<(&[u8], u128), Vec<usize>> = BTreeMap::new();
+    for (place, payment) in payments.iter().enumerate().rev() {
+        open.entry((&payment.intent.script.0, payment.intent.amount.units())).or_default().push(place);
+    }
+    let mut change = Vec::new();
+    for (place, output) in reading.outputs.iter().enumerate() {
+        let paid = open.get_mut(&(output.script.as_slice(), u128::from(output.amount))).and_then(Vec::pop);
+        if paid.is_some() {
+            continue;
+        }
+        if change_script != Some(output.script.as_slice()) {
+            return Err(Refused::at(Refusal::OutputUnknown, place));
+        }
+        change.push(place);
+    }
+    if let Some(place) = open.values().flatten().min() {
+        return Err(Refused::at(Refusal::PaymentAbsent, *place));
+    }
+    match change.as_slice() {
+        [] => Ok(false),
+        [_] => Ok(true),
+        [_, second, ..] => Err(Refused::at(Refusal::ChangeRepeated, *second)),
+    }
+}
+
+/// Checks that a change index can be found again by a restore.
+pub fn check_change_index(index: Option<u32>, highest: Option<u32>) -> Result<(), Refused> {
+    let limit = highest.unwrap_or(0).saturating_add(CHANGE_WINDOW);
+    if index.is_some_and(|index| index > limit) { Err(Refused::whole(Refusal::ChangeFar)) } else { Ok(()) }
+}
+
+/// Checks the fee against all caps, and returns it, in satoshi.
+pub fn check_fee(reading: &Reading, wallet: &WalletPolicy, payments: &[PaymentRequest]) -> Result<u64, Refused> {
+    let refuse = |reason| Err(Refused::whole(reason));
+    let output_sum = reading.outputs.iter().try_fold(0u64, |sum, output| sum.checked_add(output.amount));
+    let Some(fee) = output_sum.and_then(|sum| reading.input_sum.checked_sub(sum)) else {
+        return refuse(Refusal::AmountsExceeded);
+    };
+    let wide_fee = u128::from(fee);
+    if wide_fee > wallet.fee_max.units() {
+        return refuse(Refusal::FeeAboveCap);
+    }
+    // Each payment equals an output, so the sum is below that of the inputs.
+    let paid: u128 = payments.iter().map(|payment| payment.intent.amount.units()).sum();
+    if wide_fee * 10_000 > paid * u128::from(wallet.fee_share_max_bp) {
+        return refuse(Refusal::FeeAboveShare);
+    }
+    if wide_fee * 1_000 > u128::from(wallet.fee_rate_max) * u128::from(reading.virtual_size) {
+        return refuse(Refusal::FeeRateAboveCap);
+    }
+    match payments.iter().position(|payment| wide_fee > payment.intent.fee_max.units()) {
+        Some(place) => Err(Refused::at(Refusal::FeeAboveIntent, place)),
+        None => Ok(fee),
+    }
+}
+
+/// Checks every approval; the answer says for each payment whether enough distinct operators approved exactly it.
+pub fn check_approvals(policy: &Policy, payments: &[PaymentRequest]) -> Result<Vec<bool>, Refused> {
+    let mut approved = Vec::with_capacity(payments.len());
+    for (place, payment) in payments.iter().enumerate() {
+        let keys: BTreeSet<[u8; 32]> = payment.approvals.iter().map(|approval| approval.key).collect();
+        if keys.iter().any(|key| !policy.operators.contains_key(key)) {
+            return Err(Refused::at(Refusal::ApprovalKeyUnknown, place));
+        }
+        if keys.len() < payment.approvals.len() || keys.len() > OPERATORS_MAX {
+            return Err(Refused::at(Refusal::ApprovalRepeated, place));
+        }
+        let digest = payment.intent.digest();
+        let valid = payment.approvals.iter().all(|approval| {
+            let operator = policy.operators.get(&approval.key);
+            let signature = Signature::from_bytes(&approval.signature);
+            operator.is_some_and(|operator| operator.key.verify_strict(&digest.0, &signature).is_ok())
+        });
+        if !valid {
+            return Err(Refused::at(Refusal::ApprovalInvalid, place));
+        }
+        approved.push(policy.threshold.is_some_and(|threshold| keys.len() >= threshold));
+    }
+    Ok(approved)
+}
+
+/// What a plan pays, in order of withdrawal.
+pub fn payments_of(payments: &[PaymentRequest]) -> Vec<PaidWithdrawal> {
+    let mut paid: Vec<PaidWithdrawal> = payments
+        .iter()
+        .map(|PaymentRequest { intent, .. }| PaidWithdrawal {
+            withdrawal: intent.withdrawal,
+            script: intent.script.clone(),
+            amount: intent.amount,
+        })
+        .collect();
+    paid.sort();
+    paid
+}
+
+/// What a version adds to the counters: its automatic payments and, if there is one among them, its whole fee, beyond
+/// what earlier versions of the plan were charged with. Versions conflict, so that the dearest is all that can leave.
+/// Every amount here equals an output's, and so fits 64 bits.
+pub fn charges(payments: &[PaymentRequest], approved: &[bool], fee: u64, earlier: &[Charge]) -> Vec<Charge> {
+    let mut due: BTreeMap<Bytes, u64> = BTreeMap::new();
+    for (payment, _) in payments.iter().zip(approved).filter(|(_, approved)| !**approved) {
+        let amount = u64::try_from(payment.intent.amount.units()).unwrap_or(u64::MAX);
+        let sum = due.entry(payment.intent.script.clone()).or_default();
+        *sum = sum.saturating_add(amount);
+    }
+    if !due.is_empty() {
+        due.insert(Bytes(Vec::new()), fee);
+    }
+    for charge in earlier {
+        if let Some(sum) = due.get_mut(&charge.script) {
+            *sum = sum.saturating_sub(charge.amount);
+        }
+    }
+    due.into_iter().filter(|(_, amount)| *amount > 0).map(|(script, amount)| Charge { script, amount }).collect()
+}
+
+/// Refuses a payment above the automatic limit of one, unless it is approved.
+pub fn check_payment_limit(
+    wallet: &WalletPolicy,
+    payments: &[PaymentRequest],
+    approved: &[bool],
+) -> Result<(), Refused> {
+    let above =
+        |(payment, approved): (&PaymentRequest, &bool)| !approved && payment.intent.amount > wallet.automatic.payment;
+    match payments.iter().zip(approved).position(above) {
+        Some(place) => Err(Refused::at(Refusal::LimitPayment, place)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,758 @@
+//! The signer's durable memory: what it has seen, signed and given up. It must never forget, never be rolled back
+//! unnoticed, and never be written in parts: all of a decision is one transaction, durable before anything leaves.
+//!
+//! Each decision is a row that names the hash of the row before it; the head of that chain goes out with every reply
+//! ([`MemoryHead`]), so that an engine notices a memory that was restored from an older copy. One process at a time:
+//! the database is locked for as long as it is open.
+
+use crate::entropy::{EntropyError, random_bytes};
+use crate::protocol::{Fence, Input, MemoryHead, Signed, VoidReceipt};
+use bitcoin::hashes::{Hash, HashEngine, sha256};
+use florin_core::amount::Amount;
+use florin_core::id::{Digest, LedgerTime, PlanId, TxId, WalletId, WithdrawalId};
+use florin_core::wire::{Bytes, Message, WireError};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The format this build reads and writes.
+const FORMAT: i64 = 1;
+
+/// The tables. Numbers are 63 bits wide: the session refuses larger ones.
+const SCHEMA: &str = "
+CREATE TABLE identity (one INTEGER PRIMARY KEY CHECK (one = 1), format INTEGER NOT NULL, memory BLOB NOT NULL, platform BLOB NOT NULL) STRICT;
+CREATE TABLE decision (counter INTEGER PRIMARY KEY, record BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
+CREATE TABLE fence (one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB NOT NULL) STRICT;
+CREATE TABLE plan (plan INTEGER PRIMARY KEY, anchor_txid BLOB, anchor_vout INTEGER, receipt BLOB,
+  CHECK ((receipt IS NULL) = (anchor_txid IS NOT NULL) AND (receipt IS NULL) = (anchor_vout IS NOT NULL))) STRICT;
+CREATE TABLE version (plan INTEGER NOT NULL REFERENCES plan, version INTEGER NOT NULL, signed BLOB NOT NULL, PRIMARY KEY (plan, version)) STRICT;
+CREATE TABLE outpoint (txid BLOB NOT NULL, vout INTEGER NOT NULL, plan INTEGER NOT NULL REFERENCES plan, PRIMARY KEY (txid, vout)) STRICT;
+CREATE TABLE withdrawal (withdrawal BLOB PRIMARY KEY, plan INTEGER NOT NULL REFERENCES plan, script BLOB NOT NULL, amount BLOB NOT NULL) STRICT;
+CREATE INDEX withdrawal_of_plan ON withdrawal (plan);
+CREATE TABLE charge (counter INTEGER NOT NULL REFERENCES decision, wallet INTEGER NOT NULL, time INTEGER NOT NULL, plan INTEGER NOT NULL REFERENCES plan,
+  script BLOB NOT NULL, amount INTEGER NOT NULL CHECK (amount > 0)) STRICT;
+CREATE INDEX charge_of_time ON charge (wallet, time);
+CREATE INDEX charge_of_plan ON charge (plan);
+CREATE TABLE change (wallet INTEGER PRIMARY KEY, index_max INTEGER NOT NULL) STRICT;
+";
+
+florin_core::message! {
+    /// One payment of a signed plan.
+    #[derive(PartialOrd, Ord)]
+    pub struct PaidWithdrawal {
+        /// The withdrawal.
+        1: withdrawal: WithdrawalId,
+        /// The script paid.
+        2: script: Bytes,
+        /// The amount.
+        3: amount: Amount,
+    }
+}
+
+florin_core::message! {
+    /// What counts against the automatic limits.
+    #[derive(PartialOrd, Ord)]
+    pub struct Charge {
+        /// The destination; empty for fees.
+        1: script: Bytes,
+        /// In satoshi.
+        2: amount: u64,
+    }
+}
+
+florin_core::message! {
+    /// The decision to sign.
+    pub struct Signature {
+        /// The highest place in the journal seen.
+        1: fence: Fence,
+        /// The wallet.
+        2: wallet: WalletId,
+        /// The plan's anchor.
+        3: anchor: Input,
+        /// Everything it spends.
+        4: inputs: Vec<Input>,
+        /// What it pays.
+        5: payments: Vec<PaidWithdrawal>,
+        /// What it adds to the counters, beyond what earlier versions of the plan did.
+        6: charges: Vec<Charge>,
+        /// The change's index.
+        7: change_index: Option<u32>,
+        /// When, by the signer's own clock, never before an earlier charge of the wallet.
+        8: time: LedgerTime,
+        /// The signed version.
+        9: signed: Signed,
+    }
+}
+
+florin_core::message! {
+    /// The decision to give a plan up.
+    pub struct Void {
+        /// The highest place in the journal seen.
+        1: fence: Fence,
+        /// The receipt.
+        2: receipt: VoidReceipt,
+    }
+}
+
+florin_core::oneof! {
+    /// A decision.
+    pub enum Decision {
+        /// A later place in the journal was seen.
+        1: Seen(Fence),
+        /// A version of a plan was signed.
+        2: Signature(Signature),
+        /// A plan was given up.
+        3: Void(Void),
+    }
+}
+
+/// Why the memory can't be used. The signer stops then: it signs nothing that it could not remember.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// There already is a file; nothing was written.
+    #[error("a signer's memory stands there already; it is never overwritten")]
+    Exists,
+    /// There is no file. A lost memory is never replaced by an empty one without a person.
+    #[error("there is no signer's memory")]
+    Missing,
+    /// Another process has it open.
+    #[error("another process has the signer's memory open")]
+    Locked,
+    /// It was written by another version.
+    #[error("the memory's format is {found}; this build reads {FORMAT}")]
+    FormatUnknown {
+        /// The format found.
+        found: i64,
+    },
+    /// It belongs to another platform.
+    #[error("the memory belongs to another platform")]
+    PlatformMismatch,
+    /// Its content contradicts itself.
+    #[error("the signer's memory is damaged: {0}")]
+    Damaged(&'static str),
+    /// A record in it can't be read.
+    #[error("a record in the signer's memory can't be read")]
+    Record(#[from] WireError),
+    /// An earlier write failed: whether it is durable is unknown until the memory is opened again.
+    #[error("an earlier write failed; the signer must be started again")]
+    Poisoned,
+    /// The system's randomness failed.
+    #[error("no randomness")]
+    Entropy(#[from] EntropyError),
+    /// The file system.
+    #[error("the memory's file can't be made")]
+    Io(#[source] std::io::Error),
+    /// The database.
+    #[error("the memory's database failed")]
+    Database(#[from] rusqlite::Error),
+}
+
+impl MemoryError {
+    /// The stable code of this fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            MemoryError::Exists => "memory_exists",
+            MemoryError::Missing => "memory_missing",
+            MemoryError::Locked => "memory_locked",
+            MemoryError::FormatUnknown { .. } => "memory_format_unknown",
+            MemoryError::PlatformMismatch => "memory_platform_mismatch",
+            MemoryError::Damaged(_) => "memory_damaged",
+            MemoryError::Record(_) => "memory_record_unreadable",
+            MemoryError::Poisoned => "memory_poisoned",
+            MemoryError::Entropy(error) => error.code(),
+            MemoryError::Io(_) => "memory_io",
+            MemoryError::Database(_) => "memory_database",
+        }
+    }
+}
+
+/// What the memory knows of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanMemory {
+    /// Given up.
+    Voided(VoidReceipt),
+    /// Signed at least once.
+    Signed {
+        /// Its anchor.
+        anchor: Input,
+    },
+}
+
+/// The open memory.
+#[derive(Debug)]
+pub struct Memory {
+    connection: Connection,
+    head: MemoryHead,
+    highest: Option<Fence>,
+    poisoned: bool,
+}
+
+impl Memory {
+    /// Makes a new memory for `platform` at `path`.
+    ///
+    /// # Errors
+    /// [`MemoryError::Exists`], then faults.
+    pub fn create(path: &Path, platform: [u8; 16]) -> Result<Memory, MemoryError> {
+        let memory = *random_bytes::<16>()?;
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        made.and_then(|file| file.sync_all()).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => MemoryError::Exists,
+            _ => MemoryError::Io(error),
+        })?;
+        let connection = open_connection(path)?;
+        found(&connection, memory, platform)?;
+        sync_folder(path)?;
+        Memory::load(connection, platform)
+    }
+
+    /// A memory that lasts as long as the process, for simulations; `memory` is its id.
+    ///
+    /// # Errors
+    /// Faults of the database.
+    pub fn volatile(platform: [u8; 16], memory: [u8; 16]) -> Result<Memory, MemoryError> {
+        let connection = Connection::open_in_memory()?;
+        found(&connection, memory, platform)?;
+        Memory::load(connection, platform)
+    }
+
+    /// Opens the memory of `platform`; it is never made anew here.
+    ///
+    /// # Errors
+    /// The variants of [`MemoryError`] from `Missing` to `Record`, then faults.
+    pub fn open(path: &Path, platform: [u8; 16]) -> Result<Memory, MemoryError> {
+        if !path.try_exists().map_err(MemoryError::Io)? {
+            return Err(MemoryError::Missing);
+        }
+        let connection = open_connection(path)?;
+        let sound: String =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(not_a_database)?;
+        if sound != "ok" {
+            return Err(MemoryError::Damaged("the database fails its own check"));
+        }
+        Memory::load(connection, platform)
+    }
+
+    fn load(connection: Connection, platform: [u8; 16]) -> Result<Memory, MemoryError> {
+        let identity = connection.query_row("SELECT format, memory, platform FROM identity", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Vec<u8>>(2)?))
+        });
+        let (format, memory, owner) = identity.map_err(|_| MemoryError::Damaged("it has no identity"))?;
+        if format != FORMAT {
+            return Err(MemoryError::FormatUnknown { found: format });
+        }
+        if owner != platform {
+            return Err(MemoryError::PlatformMismatch);
+        }
+        let memory = <[u8; 16]>::try_from(memory).map_err(|_| MemoryError::Damaged("its id has a wrong length"))?;
+        let head = check_chain(&connection, memory)?;
+        let fence: Option<Vec<u8>> =
+            connection.query_row("SELECT record FROM fence", [], |row| row.get(0)).optional()?;
+        let highest = fence.map(|record| Fence::decode(&record)).transpose()?;
+        Ok(Memory { connection, head, highest, poisoned: false })
+    }
+
+    /// The head of the chain of decisions.
+    pub fn head(&self) -> MemoryHead {
+        self.head
+    }
+
+    /// The highest place in the journal seen.
+    pub fn highest(&self) -> Option<Fence> {
+        self.highest
+    }
+
+    /// What is known of a plan.
+    ///
+    /// # Errors
+    /// Faults, as for all queries here.
+    pub fn plan(&self, plan: PlanId) -> Result<Option<PlanMemory>, MemoryError> {
+        self.check_sound()?;
+        let mut statement =
+            self.connection.prepare("SELECT anchor_txid, anchor_vout, receipt FROM plan WHERE plan = ?1")?;
+        let row = statement.query_row([number(plan.0)?], |row| {
+            Ok((row.get::<_, Option<Vec<u8>>>(0)?, row.get::<_, Option<u32>>(1)?, row.get::<_, Option<Vec<u8>>>(2)?))
+        });
+        match row.optional()? {
+            None => Ok(None),
+            Some((_, _, Some(receipt))) => Ok(Some(PlanMemory::Voided(VoidReceipt::decode(&receipt)?))),
+            Some((Some(txid), Some(vout), None)) => {
+                let txid =
+                    <[u8; 32]>::try_from(txid).map_err(|_| MemoryError::Damaged("an anchor has a wrong length"))?;
+                Ok(Some(PlanMemory::Signed { anchor: Input { txid: TxId(txid), vout } }))
+            }
+            Some(_) => Err(MemoryError::Damaged("a plan is neither signed nor voided")),
+        }
+    }
+
+    /// The signed bytes of a version, if it was ever signed.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn signed(&self, plan: PlanId, version: u32) -> Result<Option<Signed>, MemoryError> {
+        self.check_sound()?;
+        let mut statement = self.connection.prepare("SELECT signed FROM version WHERE plan = ?1 AND version = ?2")?;
+        let record =
+            statement.query_row(params![number(plan.0)?, version], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+        Ok(record.map(|record| Signed::decode(&record)).transpose()?)
+    }
+
+    /// How many versions of a plan are signed.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn version_count(&self, plan: PlanId) -> Result<u64, MemoryError> {
+        self.check_sound()?;
+        self.count("SELECT count(*) FROM version WHERE plan = ?1", params![number(plan.0)?])
+    }
+
+    /// The plan that an outpoint belongs to.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn outpoint_plan(&self, input: &Input) -> Result<Option<PlanId>, MemoryError> {
+        self.check_sound()?;
+        let mut statement = self.connection.prepare("SELECT plan FROM outpoint WHERE txid = ?1 AND vout = ?2")?;
+        let plan = statement.query_row(params![input.txid.0, input.vout], |row| row.get::<_, i64>(0)).optional()?;
+        plan.map(|plan| Ok(PlanId(unsigned(plan)?))).transpose()
+    }
+
+    /// The plan that a withdrawal belongs to.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn withdrawal_plan(&self, withdrawal: WithdrawalId) -> Result<Option<PlanId>, MemoryError> {
+        self.check_sound()?;
+        let mut statement = self.connection.prepare("SELECT plan FROM withdrawal WHERE withdrawal = ?1")?;
+        let plan = statement.query_row([withdrawal.0], |row| row.get::<_, i64>(0)).optional()?;
+        plan.map(|plan| Ok(PlanId(unsigned(plan)?))).transpose()
+    }
+
+    /// What a signed plan pays, in order of withdrawal.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn payments(&self, plan: PlanId) -> Result<Vec<PaidWithdrawal>, MemoryError> {
+        self.check_sound()?;
+        let mut statement = self
+            .connection
+            .prepare("SELECT withdrawal, script, amount FROM withdrawal WHERE plan = ?1 ORDER BY withdrawal")?;
+        let rows = statement.query_map([number(plan.0)?], |row| {
+            Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, [u8; 16]>(2)?))
+        })?;
+        rows.map(|row| {
+            let (withdrawal, script, amount) = row?;
+            let amount = Amount::new(u128::from_be_bytes(amount));
+            Ok(PaidWithdrawal { withdrawal: WithdrawalId(withdrawal), script: Bytes(script), amount })
+        })
+        .collect()
+    }
+
+    /// What a plan has been charged with so far, by destination.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn charged(&self, plan: PlanId) -> Result<Vec<Charge>, MemoryError> {
+        self.check_sound()?;
+        let mut statement = self
+            .connection
+            .prepare("SELECT script, sum(amount) FROM charge WHERE plan = ?1 GROUP BY script ORDER BY script")?;
+        let rows =
+            statement.query_map([number(plan.0)?], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)))?;
+        rows.map(|row| {
+            let (script, amount) = row?;
+            Ok(Charge { script: Bytes(script), amount: unsigned(amount)? })
+        })
+        .collect()
+    }
+
+    /// What a wallet was charged with after `since`.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn charged_since(&self, wallet: WalletId, since: Option<LedgerTime>) -> Result<u64, MemoryError> {
+        self.check_sound()?;
+        self.count(
+            "SELECT coalesce(sum(amount), 0) FROM charge WHERE wallet = ?1 AND time > ?2",
+            params![wallet.0, bound(since)?],
+        )
+    }
+
+    /// What a wallet was charged with after `since` for one destination.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn charged_to_since(
+        &self,
+        wallet: WalletId,
+        script: &[u8],
+        since: Option<LedgerTime>,
+    ) -> Result<u64, MemoryError> {
+        self.check_sound()?;
+        self.count(
+            "SELECT coalesce(sum(amount), 0) FROM charge WHERE wallet = ?1 AND time > ?2 AND script = ?3",
+            params![wallet.0, bound(since)?, script],
+        )
+    }
+
+    /// When a wallet was last charged.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn charge_time_max(&self, wallet: WalletId) -> Result<Option<LedgerTime>, MemoryError> {
+        self.check_sound()?;
+        let mut statement = self.connection.prepare("SELECT max(time) FROM charge WHERE wallet = ?1")?;
+        let time = statement.query_row([wallet.0], |row| row.get::<_, Option<i64>>(0))?;
+        time.map(|time| Ok(LedgerTime(unsigned(time)?))).transpose()
+    }
+
+    /// The highest change index signed for.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn change_index_max(&self, wallet: WalletId) -> Result<Option<u32>, MemoryError> {
+        self.check_sound()?;
+        let mut statement = self.connection.prepare("SELECT index_max FROM change WHERE wallet = ?1")?;
+        Ok(statement.query_row([wallet.0], |row| row.get(0)).optional()?)
+    }
+
+    /// How many plans are signed, and how many voided.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn plan_counts(&self) -> Result<(u64, u64), MemoryError> {
+        self.check_sound()?;
+        let signed = self.count("SELECT count(*) FROM plan WHERE receipt IS NULL", params![])?;
+        let voided = self.count("SELECT count(*) FROM plan WHERE receipt IS NOT NULL", params![])?;
+        Ok((signed, voided))
+    }
+
+    /// Records a decision. When this returns, it is durable.
+    ///
+    /// # Errors
+    /// Faults; the memory is then poisoned, since nobody knows what the disk holds.
+    pub fn record(&mut self, decision: &Decision) -> Result<(), MemoryError> {
+        self.check_sound()?;
+        self.poisoned = true;
+        let encoded = decision.encode();
+        let counter = self.head.counter.checked_add(1).ok_or(MemoryError::Damaged("its counter is full"))?;
+        let hash = chain_hash(&self.head.hash, counter, &encoded);
+        let transaction = self.connection.transaction()?;
+        transaction.execute(
+            "INSERT INTO decision (counter, record, hash) VALUES (?1, ?2, ?3)",
+            params![number(counter)?, encoded, hash.0],
+        )?;
+        let fence = write_decision(&transaction, counter, decision)?;
+        transaction.execute(
+            "INSERT INTO fence (one, record) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET record = excluded.record",
+            [fence.encode()],
+        )?;
+        transaction.commit()?;
+        self.head = MemoryHead { counter, hash, ..self.head };
+        self.highest = Some(fence);
+        self.poisoned = false;
+        Ok(())
+    }
+
+    fn check_sound(&self) -> Result<(), MemoryError> {
+        if self.poisoned { Err(MemoryError::Poisoned) } else { Ok(()) }
+    }
+
+    fn count(&self, query: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<u64, MemoryError> {
+        let value = self.connection.prepare(query)?.query_row(parameters, |row| row.get::<_, i64>(0))?;
+        unsigned(value)
+    }
+}
+
+/// Writes what a decision means into the tables; returns the fence it stands at.
+fn write_decision(transaction: &Transaction<'_>, counter: u64, decision: &Decision) -> Result<Fence, MemoryError> {
+    match decision {
+        Decision::Seen(fence) => Ok(*fence),
+        Decision::Void(void) => {
+            transaction.execute(
+                "INSERT INTO plan (plan, receipt) VALUES (?1, ?2)",
+                params![number(void.receipt.plan.0)?, void.receipt.encode()],
+            )?;
+            Ok(void.fence)
+        }
+        Decision::Signature(signature) => {
+            write_signature(transaction, counter, signature)?;
+            Ok(signature.fence)
+        }
+    }
+}
+
+fn write_signature(transaction: &Transaction<'_>, counter: u64, signature: &Signature) -> Result<(), MemoryError> {
+    let plan = number(signature.signed.plan.0)?;
+    transaction.execute(
+        "INSERT INTO plan (plan, anchor_txid, anchor_vout) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        params![plan, signature.anchor.txid.0, signature.anchor.vout],
+    )?;
+    transaction.execute(
+        "INSERT INTO version (plan, version, signed) VALUES (?1, ?2, ?3)",
+        params![plan, signature.signed.version, signature.signed.encode()],
+    )?;
+    for input in &signature.inputs {
+        transaction.execute(
+            "INSERT INTO outpoint (txid, vout, plan) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            params![input.txid.0, input.vout, plan],
+        )?;
+    }
+    for payment in &signature.payments {
+        transaction.execute(
+            "INSERT INTO withdrawal (withdrawal, plan, script, amount) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            params![payment.withdrawal.0, plan, payment.script.0, payment.amount.units().to_be_bytes()],
+        )?;
+    }
+    for charge in &signature.charges {
+        transaction.execute(
+            "INSERT INTO charge (counter, wallet, time, plan, script, amount) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                number(counter)?,
+                signature.wallet.0,
+                number(signature.time.0)?,
+                plan,
+                charge.script.0,
+                number(charge.amount)?
+            ],
+        )?;
+    }
+    if let Some(index) = signature.change_index {
+        transaction.execute(
+            "INSERT INTO change (wallet, index_max) VALUES (?1, ?2)
+             ON CONFLICT (wallet) DO UPDATE SET index_max = max(index_max, excluded.index_max)",
+            params![signature.wallet.0, index],
+        )?;
+    }
+    Ok(())
+}
+
+fn open_connection(path: &Path) -> Result<Connection, MemoryError> {
+    let connection = Connection::open(path).map_err(locked)?;
+    // Whoever holds the lock holds it for as long as it runs: waiting is of no use.
+    connection.busy_timeout(std::time::Duration::ZERO).map_err(locked)?;
+    // Exclusive: a second signer over one memory would count the limits twice.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(locked)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(locked)?;
+    if mode != "wal" {
+        return Err(MemoryError::Damaged("the database can't use a write-ahead log here"));
+    }
+    connection.pragma_update(None, "synchronous", "FULL").map_err(locked)?;
+    connection.pragma_update(None, "foreign_keys", "ON").map_err(locked)?;
+    // Takes the lock now and not at the first decision.
+    connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(locked)?;
+    Ok(connection)
+}
+
+fn locked(error: rusqlite::Error) -> MemoryError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => MemoryError::Locked,
+        _ => not_a_database(error),
+    }
+}
+
+fn not_a_database(error: rusqlite::Error) -> MemoryError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => MemoryError::Damaged("this is not a database"),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => MemoryError::Damaged("the database fails its own check"),
+        _ => MemoryError::Database(error),
+    }
+}
+
+fn found(connection: &Connection, memory: [u8; 16], platform: [u8; 16]) -> Result<(), MemoryError> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.execute(
+        "INSERT INTO identity (one, format, memory, platform) VALUES (1, ?1, ?2, ?3)",
+        params![FORMAT, memory, platform],
+    )?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn sync_folder(path: &Path) -> Result<(), MemoryError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(MemoryError::Io)
+}
+
+/// Walks the whole chain of decisions: a row that was changed, cut out or put in is found before anything is signed.
+fn check_chain(connection: &Connection, memory: [u8; 16]) -> Result<MemoryHead, MemoryError> {
+    let mut head = MemoryHead { memory, counter: 0, hash: Digest::ZERO };
+    let mut statement = connection.prepare("SELECT counter, record, hash FROM decision ORDER BY counter")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (counter, record, hash) = (row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, [u8; 32]>(2)?);
+        let next = head.counter + 1;
+        if unsigned(counter)? != next || chain_hash(&head.hash, next, &record).0 != hash {
+            return Err(MemoryError::Damaged("its chain of decisions is broken"));
+        }
+        head = MemoryHead { counter: next, hash: Digest(hash), ..head };
+    }
+    Ok(head)
+}
+
+fn chain_hash(previous: &Digest, counter: u64, record: &[u8]) -> Digest {
+    let mut engine = sha256::Hash::engine();
+    engine.input(b"florin/signer-memory/1");
+    engine.input(&previous.0);
+    engine.input(&counter.to_be_bytes());
+    engine.input(record);
+    Digest(sha256::Hash::from_engine(engine).to_byte_array())
+}
+
+fn number(value: u64) -> Result<i64, MemoryError> {
+    i64::try_from(value).map_err(|_| MemoryError::Damaged("a number exceeds 63 bits"))
+}
+
+fn unsigned(value: i64) -> Result<u64, MemoryError> {
+    u64::try_from(value).map_err(|_| MemoryError::Damaged("a number is negative"))
+}
+
+/// Times after this count; before the first window is full, all do, also time 0.
+fn bound(since: Option<LedgerTime>) -> Result<i64, MemoryError> {
+    since.map_or(Ok(-1), |since| number(since.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::SigningKey;
+    use florin_core::id::{Epoch, Seq};
+
+    const PLATFORM: [u8; 16] = [7; 16];
+
+    fn fence(seq: u64) -> Fence {
+        Fence { platform: PLATFORM, epoch: Epoch(1), seq: Seq(seq), head: Digest([1; 32]), time: LedgerTime(seq) }
+    }
+
+    fn void(plan: u64) -> Decision {
+        let receipt = VoidReceipt::sign(PLATFORM, PlanId(plan), &SigningKey::from_bytes(&[3; 32]));
+        Decision::Void(Void { fence: fence(plan), receipt })
+    }
+
+    fn signature(plan: u64, time: u64, amount: u64) -> Signature {
+        let input = Input { txid: TxId([plan as u8; 32]), vout: 0 };
+        let payment = PaidWithdrawal {
+            withdrawal: WithdrawalId([plan as u8; 16]),
+            script: Bytes(vec![1]),
+            amount: Amount::new(u128::from(amount)),
+        };
+        let signed = Signed {
+            plan: PlanId(plan),
+            version: 0,
+            transaction: Bytes(vec![9; 3]),
+            txid: TxId([4; 32]),
+            fee: Amount::new(1),
+        };
+        Signature {
+            fence: fence(plan),
+            wallet: WalletId(1),
+            anchor: input,
+            inputs: vec![input],
+            payments: vec![payment],
+            charges: vec![Charge { script: Bytes(vec![1]), amount }],
+            change_index: Some(plan as u32),
+            time: LedgerTime(time),
+            signed,
+        }
+    }
+
+    fn code<T>(result: Result<T, MemoryError>) -> &'static str {
+        result.err().map_or("ok", |error| error.code())
+    }
+
+    #[test]
+    fn what_is_recorded_is_there_after_reopening() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("memory");
+        let mut memory = Memory::create(&path, PLATFORM).expect("a memory");
+        memory.record(&void(1)).expect("recorded");
+        let decision = signature(2, 50, 600);
+        memory.record(&Decision::Signature(decision.clone())).expect("recorded");
+        let head = memory.head();
+        drop(memory);
+        let memory = Memory::open(&path, PLATFORM).expect("opened");
+        assert_eq!((memory.head(), memory.highest()), (head, Some(decision.fence)));
+        assert!(
+            matches!(memory.plan(PlanId(1)).expect("read"), Some(PlanMemory::Voided(receipt)) if receipt.plan == PlanId(1))
+        );
+        assert_eq!(memory.plan(PlanId(2)).expect("read"), Some(PlanMemory::Signed { anchor: decision.anchor }));
+        assert_eq!(memory.plan(PlanId(3)).expect("read"), None);
+        assert_eq!(memory.signed(PlanId(2), 0).expect("read"), Some(decision.signed));
+        assert_eq!(memory.signed(PlanId(2), 1).expect("read"), None);
+        assert_eq!(memory.version_count(PlanId(2)).expect("read"), 1);
+        assert_eq!(memory.outpoint_plan(&decision.anchor).expect("read"), Some(PlanId(2)));
+        assert_eq!(memory.withdrawal_plan(WithdrawalId([2; 16])).expect("read"), Some(PlanId(2)));
+        assert_eq!(memory.payments(PlanId(2)).expect("read"), decision.payments);
+        assert_eq!(memory.charged(PlanId(2)).expect("read"), decision.charges);
+        assert_eq!(memory.change_index_max(WalletId(1)).expect("read"), Some(2));
+        assert_eq!(memory.plan_counts().expect("read"), (1, 1));
+    }
+
+    #[test]
+    fn windows_leave_out_what_lies_at_their_start() {
+        let mut memory = Memory::volatile(PLATFORM, [1; 16]).expect("a memory");
+        for (plan, time) in [(1, 0), (2, 10), (3, 20)] {
+            memory.record(&Decision::Signature(signature(plan, time, 100))).expect("recorded");
+        }
+        let since = |time| memory.charged_since(WalletId(1), time).expect("read");
+        assert_eq!((since(None), since(Some(LedgerTime(0))), since(Some(LedgerTime(10)))), (300, 200, 100));
+        let to = |script: &[u8]| memory.charged_to_since(WalletId(1), script, None).expect("read");
+        assert_eq!((to(&[1]), to(&[2])), (300, 0));
+        assert_eq!(memory.charged_since(WalletId(2), None).expect("read"), 0);
+        assert_eq!(memory.charge_time_max(WalletId(1)).expect("read"), Some(LedgerTime(20)));
+        assert_eq!(memory.charge_time_max(WalletId(2)).expect("read"), None);
+    }
+
+    #[test]
+    fn a_memory_is_neither_made_by_opening_nor_overwritten_nor_shared() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("memory");
+        assert_eq!(code(Memory::open(&path, PLATFORM)), "memory_missing");
+        let memory = Memory::create(&path, PLATFORM).expect("a memory");
+        assert_eq!(code(Memory::create(&path, PLATFORM)), "memory_exists");
+        assert_eq!(code(Memory::open(&path, PLATFORM)), "memory_locked");
+        drop(memory);
+        assert_eq!(code(Memory::open(&path, [8; 16])), "memory_platform_mismatch");
+        assert_eq!(code(Memory::open(&path, PLATFORM)), "ok");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().expect("a file").permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_changed_cut_or_foreign_file_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let changed = |name: &str, statement: &str| {
+            let path = folder.path().join(name);
+            let mut memory = Memory::create(&path, PLATFORM).expect("a memory");
+            for plan in 1..=3 {
+                memory.record(&void(plan)).expect("recorded");
+            }
+            drop(memory);
+            Connection::open(&path).and_then(|connection| connection.execute_batch(statement)).expect("changed");
+            code(Memory::open(&path, PLATFORM))
+        };
+        assert_eq!(changed("same", ""), "ok");
+        assert_eq!(changed("cut", "DELETE FROM decision WHERE counter = 2"), "memory_damaged");
+        assert_eq!(changed("edit", "UPDATE decision SET record = x'00' WHERE counter = 1"), "memory_damaged");
+        assert_eq!(changed("anonymous", "DELETE FROM identity"), "memory_damaged");
+        assert_eq!(changed("future", "UPDATE identity SET format = 2"), "memory_format_unknown");
+        assert_eq!(changed("fence", "UPDATE fence SET record = x'00'"), "memory_record_unreadable");
+        let path = folder.path().join("text");
+        std::fs::write(&path, [b'x'; 5000]).expect("written");
+        assert_eq!(code(Memory::open(&path, PLATFORM)), "memory_damaged");
+    }
+
+    #[test]
+    fn after_a_failed_write_nothing_is_believed() {
+        let mut memory = Memory::volatile(PLATFORM, [1; 16]).expect("a memory");
+        memory.record(&void(1)).expect("recorded");
+        let head = memory.head();
+        assert_eq!(code(memory.record(&void(1))), "memory_database", "a plan has one row");
+        assert_eq!(memory.head(), head);
+        assert_eq!(code(memory.plan(PlanId(1))), "memory_poisoned");
+        assert_eq!(code(memory.record(&void(2))), "memory_poisoned");
+    }
+}

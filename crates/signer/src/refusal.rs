@@ -1,0 +1,129 @@
+//! Every reason for which the signer says no, in the order in which it checks. It must never carry a secret.
+
+macro_rules! refusals {
+    ($($(#[$meta:meta])* $name:ident = $number:literal, $code:literal, $message:literal;)*) => {
+        florin_core::choice! {
+            /// Why the signer refused, in the order of its checks: of several reasons the first one here is told.
+            pub enum Refusal { $($(#[$meta])* $name = $number),* }
+        }
+
+        impl Refusal {
+            /// The stable code of this refusal.
+            pub fn code(self) -> &'static str {
+                match self { $(Refusal::$name => $code),* }
+            }
+        }
+
+        impl std::fmt::Display for Refusal {
+            fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str(match self { $(Refusal::$name => $message),* })
+            }
+        }
+    };
+}
+
+refusals! {
+    /// The request is not a canonical message, or one of its numbers exceeds 63 bits.
+    RequestInvalid = 1, "request_invalid", "the request can't be read";
+    /// Another version of the protocol.
+    ProtocolUnknown = 2, "protocol_unknown", "the signer speaks another version of the protocol";
+    /// The request is for another platform.
+    PlatformMismatch = 3, "platform_mismatch", "the signer serves another platform";
+    /// The engine is behind what the signer has seen: restored from an old backup, or no longer the leader.
+    FenceBehind = 4, "fence_behind", "the signer has seen a later state of the journal";
+    /// The same row number with another hash: two journals claim to be one.
+    FenceConflict = 5, "fence_conflict", "the signer has seen another journal with this number";
+    /// The ledger time is ahead of the signer's own clock: one of the two is wrong.
+    ClockAhead = 6, "clock_ahead", "the ledger time is ahead of the signer's clock";
+    /// The wallet is not in the signer's policy.
+    WalletUnknown = 7, "wallet_unknown", "the signer's policy does not know the wallet";
+    /// The plan was voided.
+    PlanVoided = 8, "plan_voided", "the plan was voided";
+    /// The plan is signed and can't be voided.
+    PlanSigned = 9, "plan_signed", "the plan is signed and can't be voided";
+    /// The plan has as many versions as it may.
+    VersionsExhausted = 10, "versions_exhausted", "the plan has too many versions";
+    /// The plan pays nobody.
+    PaymentsMissing = 11, "payments_missing", "the plan pays nobody";
+    /// The plan pays too many.
+    PaymentsTooMany = 12, "payments_too_many", "the plan has too many payments";
+    /// An intent is for another platform.
+    IntentPlatformMismatch = 13, "intent_platform_mismatch", "an intent is for another platform";
+    /// An intent is for another wallet.
+    IntentWalletMismatch = 14, "intent_wallet_mismatch", "an intent is for another wallet";
+    /// An intent is for another network.
+    GenesisMismatch = 15, "genesis_mismatch", "an intent is for another network";
+    /// An intent is for another asset.
+    IntentAssetMismatch = 16, "intent_asset_mismatch", "an intent is for another asset";
+    /// An intent's time is over.
+    IntentExpired = 17, "intent_expired", "an intent has expired";
+    /// An intent's script has no address: no operator could compare it.
+    DestinationUnknown = 18, "destination_unknown", "an intent's script has no address";
+    /// Two intents of the plan are for one withdrawal.
+    WithdrawalRepeated = 19, "withdrawal_repeated", "two intents are for one withdrawal";
+    /// The transaction can't be read, or is not one that this signer signs.
+    TransactionInvalid = 20, "transaction_invalid", "the transaction can't be read or is not allowed";
+    /// An input is not proven by the whole transaction that made it, or contradicts it.
+    InputUnproven = 21, "input_unproven", "an input's amount is not proven by its previous transaction";
+    /// An input is not the wallet's.
+    InputForeign = 22, "input_foreign", "an input is not the wallet's";
+    /// A signature type other than the one that covers everything.
+    SighashForbidden = 23, "sighash_forbidden", "only signatures over the whole transaction are given";
+    /// An output is neither an intent's nor the wallet's own change.
+    OutputUnknown = 24, "output_unknown", "an output is neither an intent's nor change";
+    /// There is no output for an intent.
+    PaymentAbsent = 25, "payment_absent", "no output pays an intent";
+    /// More than one output claims to be change.
+    ChangeRepeated = 26, "change_repeated", "there is more than one change output";
+    /// The change's index is far beyond those used so far: a restore would not find it.
+    ChangeFar = 27, "change_far", "the change's index is too far ahead";
+    /// The outputs exceed the inputs.
+    AmountsExceeded = 28, "amounts_exceeded", "the outputs exceed the inputs";
+    /// The fee exceeds the policy's absolute cap.
+    FeeAboveCap = 29, "fee_above_cap", "the fee exceeds the policy's cap";
+    /// The fee exceeds the policy's share of what is paid.
+    FeeAboveShare = 30, "fee_above_share", "the fee exceeds the policy's share of the amount";
+    /// The fee rate exceeds the policy's cap.
+    FeeRateAboveCap = 31, "fee_rate_above_cap", "the fee rate exceeds the policy's cap";
+    /// The fee exceeds what an intent allows.
+    FeeAboveIntent = 32, "fee_above_intent", "the fee exceeds what an intent allows";
+    /// The transaction does not spend the plan's anchor.
+    AnchorUnspent = 33, "anchor_unspent", "the transaction does not spend the plan's anchor";
+    /// An earlier version of the plan has another anchor.
+    AnchorChanged = 34, "anchor_changed", "an earlier version of the plan has another anchor";
+    /// An input was signed for under another plan.
+    OutpointTaken = 35, "outpoint_taken", "an input belongs to another plan";
+    /// A withdrawal was signed for under another plan.
+    WithdrawalTaken = 36, "withdrawal_taken", "a withdrawal belongs to another plan";
+    /// An earlier version of the plan pays other withdrawals, or pays them otherwise.
+    PaymentsChanged = 37, "payments_changed", "an earlier version of the plan makes other payments";
+    /// An approval's key is not in the policy.
+    ApprovalKeyUnknown = 38, "approval_key_unknown", "an approval's key is not in the policy";
+    /// Two approvals of one intent are by the same key.
+    ApprovalRepeated = 39, "approval_repeated", "two approvals are by the same key";
+    /// An approval is not a signature over this intent.
+    ApprovalInvalid = 40, "approval_invalid", "an approval is not a signature over this intent";
+    /// An intent without enough approvals exceeds the automatic limit of one payment.
+    LimitPayment = 41, "limit_payment", "the automatic limit of one payment is exceeded";
+    /// The automatic limit of an hour is used up.
+    LimitHour = 42, "limit_hour", "the automatic limit of an hour is exceeded";
+    /// The automatic limit of a day is used up.
+    LimitDay = 43, "limit_day", "the automatic limit of a day is exceeded";
+    /// The automatic limit of a day to one destination is used up.
+    LimitDestination = 44, "limit_destination", "the automatic limit of a day to one destination is exceeded";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_the_names_and_unique() {
+        let codes: BTreeSet<&str> = Refusal::ALL.iter().map(|refusal| refusal.code()).collect();
+        assert_eq!(codes.len(), Refusal::ALL.len());
+        for refusal in Refusal::ALL {
+            assert_eq!(refusal.code(), refusal.name());
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The signer's socket: one request, one answer, one connection at a time. It must never wait for ever, read without a
+//! bound, or answer when memory failed.
+
+use crate::protocol::{Refused, Reply, Request};
+use crate::refusal::Refusal;
+use crate::session::{Fault, Signer};
+use florin_core::id::LedgerTime;
+use florin_core::wire::Message;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Largest frame: a hundred inputs with previous transactions of 40 kB fit. The length goes before it, as four
+/// big-endian bytes.
+pub const FRAME_SIZE_MAX: usize = 4 * 1024 * 1024;
+
+/// How long one connection may take to send its request, and again to take its answer. The next caller waits meanwhile.
+pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a frame did not come or go.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The peer announced more than [`FRAME_SIZE_MAX`] bytes.
+    #[error("a frame of {size} bytes is too long")]
+    TooLong {
+        /// What it announced.
+        size: usize,
+    },
+    /// The peer closed before the frame was whole.
+    #[error("the connection was closed inside a frame")]
+    Closed,
+    /// It took too long.
+    #[error("the peer took too long")]
+    Timeout,
+    /// The connection failed.
+    #[error("the connection failed")]
+    Io(#[source] std::io::Error),
+}
+
+impl FrameError {
+    /// The stable code of this fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            FrameError::TooLong { .. } => "frame_too_long",
+            FrameError::Closed => "frame_closed",
+            FrameError::Timeout => "frame_timeout",
+            FrameError::Io(_) => "frame_io",
+        }
+    }
+}
+
+/// Why the server ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The signer can't go on; the process must end and be started again.
+    #[error("the signer can't go on")]
+    Signer(#[from] Fault),
+    /// No more connections can be accepted.
+    #[error("the signer's socket failed")]
+    Socket(#[source] std::io::Error),
+}
+
+impl ServeError {
+    /// The stable code of this fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ServeError::Signer(error) => error.code(),
+            ServeError::Socket(_) => "socket_failed",
+        }
+    }
+}
+
+/// The machine's clock.
+pub fn system_clock() -> LedgerTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    LedgerTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Makes the socket at `path`, with mode 600 from its first moment. A socket that nobody listens on is replaced.
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there, or something else stands there; faults of the file system.
+pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    if let Ok(metadata) = path.symlink_metadata() {
+        let socket = std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type());
+        if !socket || UnixStream::connect(path).is_ok() {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+    }
+    // A socket's mode can't be given when it is made; so it is made where nobody else can look, and moved.
+    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+    let mut folder_name = name.to_owned();
+    folder_name.push(format!(".{}.new", std::process::id()));
+    let folder = path.with_file_name(folder_name);
+    // What a crash at this place left behind; both calls remove nothing else.
+    let _ = std::fs::remove_file(folder.join("s")).and_then(|()| std::fs::remove_dir(&folder));
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let made = make_socket(&folder.join("s"), path);
+    std::fs::remove_dir_all(&folder)?;
+    made
+}
+
+fn make_socket(draft: &Path, path: &Path) -> std::io::Result<UnixListener> {
+    let listener = UnixListener::bind(draft)?;
+    std::fs::set_permissions(draft, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(draft, path)?;
+    Ok(listener)
+}
+
+/// Answers requests until `stop` is set and one more connection comes, or until memory or socket fail.
+///
+/// # Errors
+/// [`ServeError`]. After a fault of the signer no reply was sent: the caller asks again once the signer is back, and gets the
+/// same bytes if they were recorded.
+pub fn serve(
+    listener: &UnixListener,
+    signer: &mut Signer,
+    clock: impl Fn() -> LedgerTime,
+    stop: &AtomicBool,
+) -> Result<(), ServeError> {
+    loop {
+        let mut stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
+            Err(error) => return Err(ServeError::Socket(error)),
+        };
+        if stop.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let reply = match read_frame(&mut stream, Instant::now() + CONNECTION_TIMEOUT) {
+            Ok(request) => answer(signer, &request, clock())?,
+            Err(FrameError::TooLong { .. }) => refuse(signer),
+            // Who hangs up or dawdles gets no answer and harms nobody but itself.
+            Err(FrameError::Closed | FrameError::Timeout | FrameError::Io(_)) => continue,
+        };
+        // A caller that is gone asks again.
+        let _ = write_frame(&mut stream, &reply.encode(), Instant::now() + CONNECTION_TIMEOUT);
+    }
+}
+
+fn answer(signer: &mut Signer, request: &[u8], clock: LedgerTime) -> Result<Reply, Fault> {
+    match Request::decode(request) {
+        Ok(request) => signer.handle(&request, clock),
+        Err(_) => Ok(refuse(signer)),
+    }
+}
+
+fn refuse(signer: &Signer) -> Reply {
+    signer.reply(crate::protocol::Outcome::Refused(Refused::whole(Refusal::RequestInvalid)))
+}
+
+/// Reads one frame before `deadline`.
+pub(crate) fn read_frame(stream: &mut UnixStream, deadline: Instant) -> Result<Vec<u8>, FrameError> {
+    let mut length = [0u8; 4];
+    read_all(stream, &mut length, deadline)?;
+    let size = u32::from_be_bytes(length) as usize;
+    if size > FRAME_SIZE_MAX {
+        return Err(FrameError::TooLong { size });
+    }
+    // Room grows with what arrives, and not with what was announced.
+    let mut frame = Vec::new();
+    while frame.len() < size {
+        let start = frame.len();
+        frame.resize(size.min(start + 64 * 1024), 0);
+        read_all(stream, &mut frame[start..], deadline)?;
+    }
+    Ok(frame)
+}
+
+/// Writes one frame before `deadline`.
+pub(crate) fn write_frame(stream: &mut UnixStream, frame: &[u8], deadline: Instant) -> Result<(), FrameError> {
+    if frame.len() > FRAME_SIZE_MAX {
+        return Err(FrameError::TooLong { size: frame.len() });
+    }
+    let mut bytes = (frame.len() as u32).to_be_bytes().to_vec();
+    bytes.extend_from_slice(frame);
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        stream.set_write_timeout(Some(left(deadline)?)).map_err(FrameError::Io)?;
+        match stream.write(rest) {
+            Ok(0) => return Err(FrameError::Closed),
+            Ok(count) => rest = &rest[count..],
+            Err(error) => interpret(error)?,
+        }
+    }
+    Ok(())
+}
+
+fn read_all(stream: &mut UnixStream, buffer: &mut [u8], deadline: Instant) -> Result<(), FrameError> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        stream.set_read_timeout(Some(left(deadline)?)).map_err(FrameError::Io)?;
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => return Err(FrameError::Closed),
+            Ok(count) => filled += count,
+            Err(error) => interpret(error)?,
+        }
+    }
+    Ok(())
+}
+
+fn left(deadline: Instant) -> Result<Duration, FrameError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(FrameError::Timeout) } else { Ok(left) }
+}
+
+fn interpret(error: std::io::Error) -> Result<(), FrameError> {
+    match error.kind() {
+        ErrorKind::Interrupted => Ok(()),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Err(FrameError::Timeout),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => Err(FrameError::Closed),
+        _ => Err(FrameError::Io(error)),
+    }
+}

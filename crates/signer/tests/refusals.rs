@@ -1,0 +1,196 @@
+//! Every refusal of a signing request, and that the first in order is the one told; it must never skip one.
+
+mod support;
+
+use bitcoin::bip32::ChildNumber;
+use bitcoin::sighash::EcdsaSighashType;
+use florin_chain::bitcoin::keys::ScriptKind;
+use florin_core::amount::Amount;
+use florin_core::id::{AssetId, BlockHash, Digest, LedgerTime, PlanId, Seq, TxId, WalletId};
+use florin_core::wire::Bytes;
+use florin_signer::judge::PLAN_VERSIONS_MAX;
+use florin_signer::protocol::{Hello, Input, Outcome, Request, VoidPlan};
+use florin_signer::refusal::Refusal;
+use florin_signer::session::Signer;
+use std::collections::BTreeSet;
+use support::*;
+
+const VOIDED: u64 = 20;
+const EARLIER: u64 = 12;
+const FULL: u64 = 13;
+const CLOCK: LedgerTime = LedgerTime(NOW.0 + 2 * HOUR);
+
+/// A signer with a past: 900,000 each to two strangers two hours ago, 700,000 to a third now; a voided plan; a plan with
+/// as many versions as there may be.
+fn past(wallet: &Wallet) -> Signer {
+    let mut signer = signer(ScriptKind::Wpkh);
+    let mut signed = |draft: &Draft, clock| sign(&mut signer, wallet, draft, clock).expect("signed");
+    signed(&draft(10, vec![wallet.coin(10, 5_000_000)], vec![pay(10, stranger(1), 900_000)]), NOW);
+    signed(&draft(11, vec![wallet.coin(11, 5_000_000)], vec![pay(11, stranger(2), 900_000)]), NOW);
+    let mut later = draft(EARLIER, vec![wallet.coin(12, 5_000_000)], vec![pay(12, stranger(3), 700_000)]);
+    later.fence = fence(2, CLOCK);
+    signed(&later, CLOCK);
+    let mut full = draft(FULL, vec![wallet.coin(13, 50_000)], vec![pay(13, stranger(4), 10_000)]);
+    full.fence = fence(2, CLOCK);
+    for version in 0..PLAN_VERSIONS_MAX as u32 {
+        full.version = version;
+        full.locktime = version;
+        signed(&full, CLOCK);
+    }
+    let void = Request::VoidPlan(VoidPlan { fence: fence(2, CLOCK), plan: PlanId(VOIDED) });
+    assert!(matches!(ask(&mut signer, &void, CLOCK).outcome, Outcome::Voided(_)));
+    signer
+}
+
+fn good_pays() -> Vec<Pay> {
+    vec![pay(30, stranger(30), 60_000), pay(31, stranger(31), 40_000)]
+}
+
+fn good(wallet: &Wallet) -> Draft {
+    let coins = vec![wallet.coin(30, 5_000_000), wallet.coin(31, 1_000_000)];
+    let mut good = draft(30, coins, good_pays());
+    good.fence = fence(2, CLOCK);
+    good
+}
+
+type Bend = (Refusal, fn(&mut Draft));
+
+/// One way to break each rule, in the order of the rules.
+const BENDS: [Bend; 42] = [
+    (Refusal::RequestInvalid, |draft| draft.fence.seq = Seq(u64::MAX)),
+    (Refusal::PlatformMismatch, |draft| draft.fence.platform = [0x12; 16]),
+    (Refusal::FenceBehind, |draft| draft.fence.seq = Seq(1)),
+    (Refusal::FenceConflict, |draft| draft.fence.head = Digest([0; 32])),
+    (Refusal::ClockAhead, |draft| draft.fence.time = CLOCK.plus_ms(60_001)),
+    (Refusal::WalletUnknown, |draft| draft.wallet = 2),
+    (Refusal::PlanVoided, |draft| draft.plan = VOIDED),
+    (Refusal::VersionsExhausted, |draft| (draft.plan, draft.version) = (FULL, 1_000)),
+    (Refusal::PaymentsMissing, |draft| draft.pays.clear()),
+    (Refusal::PaymentsTooMany, |draft| draft.pays = (0..1_001).map(|number| pay(number, stranger(1), 1)).collect()),
+    (Refusal::IntentPlatformMismatch, |draft| each(draft, |pay| pay.intent.platform = [0x12; 16])),
+    (Refusal::IntentWalletMismatch, |draft| each(draft, |pay| pay.intent.wallet = WalletId(2))),
+    (Refusal::GenesisMismatch, |draft| each(draft, |pay| pay.intent.genesis = BlockHash([0; 32]))),
+    (Refusal::IntentAssetMismatch, |draft| each(draft, |pay| pay.intent.asset = AssetId(3))),
+    (Refusal::IntentExpired, |draft| each(draft, |pay| pay.intent.expiry = LedgerTime(CLOCK.0 - 1))),
+    (Refusal::DestinationUnknown, |draft| each(draft, |pay| pay.intent.script = Bytes(vec![0x51]))),
+    (Refusal::WithdrawalRepeated, |draft| draft.pays.extend(draft.pays.first().cloned())),
+    (Refusal::TransactionInvalid, |draft| draft.cut = true),
+    (Refusal::InputUnproven, |draft| draft.edits.push(|psbt| psbt.inputs[0].non_witness_utxo = None)),
+    (Refusal::InputForeign, |draft| {
+        draft.edits.push(|psbt| {
+            for (_, path) in psbt.inputs[0].bip32_derivation.values_mut() {
+                *path = path.child(ChildNumber::Normal { index: 0 });
+            }
+        });
+    }),
+    (Refusal::SighashForbidden, |draft| {
+        draft.edits.push(|psbt| psbt.inputs[0].sighash_type = Some(EcdsaSighashType::None.into()));
+    }),
+    (Refusal::OutputUnknown, |draft| draft.extra_outputs.push((stranger(99), 1_000))),
+    (Refusal::PaymentAbsent, |draft| draft.payment_outputs_dropped = 1),
+    (Refusal::ChangeRepeated, |draft| draft.change_split = true),
+    (Refusal::ChangeFar, |draft| draft.change_index = Some(5 + 20_001)),
+    (Refusal::AmountsExceeded, |draft| draft.change_extra = 10_000_000),
+    (Refusal::FeeAboveCap, |draft| draft.fee = FEE_CAP + 1),
+    (Refusal::FeeAboveShare, |draft| (draft.pays, draft.fee) = (good_pays(), 10_001)),
+    (Refusal::FeeRateAboveCap, |draft| {
+        draft.coins.truncate(1);
+        (draft.pays, draft.fee) = (good_pays(), 9_900);
+    }),
+    (Refusal::FeeAboveIntent, |draft| each(draft, |pay| pay.intent.fee_max = Amount::new(999))),
+    (Refusal::AnchorUnspent, |draft| draft.anchor = Some(Input { txid: TxId([7; 32]), vout: 0 })),
+    (Refusal::AnchorChanged, |draft| {
+        draft.coins = good(&Wallet::new(ScriptKind::Wpkh)).coins;
+        (draft.plan, draft.version, draft.anchor) = (EARLIER, 1, None);
+    }),
+    (Refusal::OutpointTaken, |draft| {
+        draft.coins.push(Wallet::new(ScriptKind::Wpkh).coin(10, 5_000_000));
+        draft.anchor = None;
+        draft.plan = 30;
+    }),
+    (Refusal::WithdrawalTaken, |draft| {
+        draft.pays.truncate(1);
+        each(draft, |pay| pay.intent.withdrawal = support::pay(10, vec![], 0).intent.withdrawal);
+    }),
+    (Refusal::PaymentsChanged, |draft| {
+        draft.coins = vec![Wallet::new(ScriptKind::Wpkh).coin(12, 5_000_000)];
+        (draft.plan, draft.version, draft.anchor) = (EARLIER, 1, None);
+    }),
+    (Refusal::ApprovalKeyUnknown, |draft| each(draft, |pay| pay.approvals = vec![Approving::Right(4)])),
+    (Refusal::ApprovalRepeated, |draft| each(draft, |pay| pay.approvals = vec![Approving::Right(1); 2])),
+    (Refusal::ApprovalInvalid, |draft| {
+        each(draft, |pay| pay.approvals = vec![Approving::Right(1), Approving::Wrong(2)]);
+    }),
+    (Refusal::LimitPayment, |draft| draft.pays = vec![pay(40, stranger(40), LIMIT_PAYMENT + 1)]),
+    (Refusal::LimitHour, |draft| {
+        draft.pays = vec![pay(40, stranger(40), 650_000), pay(41, stranger(41), 650_000)];
+    }),
+    (Refusal::LimitDay, |draft| draft.pays = vec![pay(40, stranger(40), 600_000)]),
+    (Refusal::LimitDestination, |draft| draft.pays = vec![pay(40, stranger(1), 201_000)]),
+];
+
+fn each(draft: &mut Draft, change: impl Fn(&mut Pay)) {
+    draft.pays.iter_mut().for_each(change);
+}
+
+#[test]
+fn each_broken_rule_is_told_and_what_breaks_none_is_signed() {
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    let mut signer = past(&wallet);
+    for (refusal, bend) in BENDS {
+        let mut bent = good(&wallet);
+        bend(&mut bent);
+        assert_eq!(reason(sign(&mut signer, &wallet, &bent, CLOCK)), Some(refusal), "{}", refusal.code());
+    }
+    let untouched = sign(&mut signer, &wallet, &good(&wallet), CLOCK).expect("a good request is signed after all that");
+    assert_eq!(untouched.fee, Amount::new(1_000));
+}
+
+#[test]
+fn of_two_broken_rules_the_first_is_told() {
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    let mut signer = past(&wallet);
+    let order: Vec<Refusal> = BENDS.iter().map(|(refusal, _)| *refusal).collect();
+    assert!(order.is_sorted());
+    let mut pairs = 0;
+    for (first, (refusal, bend)) in BENDS.iter().enumerate() {
+        for (_, later) in &BENDS[first + 1..] {
+            let mut bent = good(&wallet);
+            later(&mut bent);
+            bend(&mut bent);
+            let told = reason(sign(&mut signer, &wallet, &bent, CLOCK));
+            assert_eq!(told, Some(*refusal), "{} before pair {pairs}", refusal.code());
+            pairs += 1;
+        }
+    }
+    assert_eq!(pairs, 42 * 41 / 2);
+}
+
+#[test]
+fn the_remaining_refusals_belong_to_other_requests() {
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    let mut signer = past(&wallet);
+    let hello = ask(&mut signer, &Request::Hello(Hello { protocol: 2 }), CLOCK).outcome;
+    assert!(matches!(hello, Outcome::Refused(refused) if refused.reason == Refusal::ProtocolUnknown));
+    let void = Request::VoidPlan(VoidPlan { fence: fence(2, CLOCK), plan: PlanId(EARLIER) });
+    let voided = ask(&mut signer, &void, CLOCK).outcome;
+    assert!(matches!(voided, Outcome::Refused(refused) if refused.reason == Refusal::PlanSigned));
+    let mut covered: BTreeSet<Refusal> = BENDS.iter().map(|(refusal, _)| *refusal).collect();
+    covered.extend([Refusal::ProtocolUnknown, Refusal::PlanSigned]);
+    assert_eq!(covered, Refusal::ALL.iter().copied().collect());
+}
+
+#[test]
+fn a_fence_counts_for_voids_and_checkpoints_too() {
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    let mut signer = past(&wallet);
+    let behind = fence(1, CLOCK);
+    let requests = [
+        Request::VoidPlan(VoidPlan { fence: behind, plan: PlanId(77) }),
+        Request::CheckpointHead(florin_signer::protocol::CheckpointHead { fence: behind }),
+    ];
+    for request in requests {
+        let told = ask(&mut signer, &request, CLOCK).outcome;
+        assert!(matches!(told, Outcome::Refused(refused) if refused.reason == Refusal::FenceBehind));
+    }
+}
