@@ -15,6 +15,7 @@ pub mod command;
 pub mod custody;
 pub mod decide;
 pub mod event;
+pub mod hex;
 pub mod id;
 mod index;
 pub mod journal;

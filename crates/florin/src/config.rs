@@ -1,6 +1,7 @@
 //! The configuration file: what it may say, what it means, and the commented one that `florin init` writes. It never holds a secret: those are files that it names.
 
 use crate::failure::Failure;
+use florin_core::id::CommandId;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,14 @@ pub const FILE_NAME: &str = "florin.toml";
 
 /// The commented file that `florin init` writes.
 pub const TEMPLATE: &str = include_str!("florin.toml");
+
+/// The id that stands in [`TEMPLATE`].
+const TEMPLATE_ID: &str = "00000000-0000-4000-8000-000000000000";
+
+/// The commented file for a new platform.
+pub fn fresh(id: [u8; 16]) -> String {
+    TEMPLATE.replace(TEMPLATE_ID, &CommandId(id).to_string())
+}
 
 /// The whole configuration. Unknown keys are refused: a misspelt limit must not be a missing one.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,6 +43,8 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformConfig {
+    /// The journal's id, drawn once by `florin init`: it names the platform in every intent. All nodes of a platform share it.
+    pub id: String,
     /// This node's name, as `EpochStarted` records it.
     pub node: String,
     /// The data folder.
@@ -148,6 +159,11 @@ impl Config {
         Ok(config)
     }
 
+    /// The journal's id.
+    pub fn platform_id(&self) -> [u8; 16] {
+        CommandId::parse(&self.platform.id).expect("checked when it was read").0
+    }
+
     /// A path of the configuration, relative to its file.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
@@ -161,6 +177,9 @@ impl Config {
     fn check(&self) -> Result<(), Failure> {
         let wrong = |text: String| Err(Failure::new("config_invalid", text));
         let bitcoin = &self.bitcoin;
+        if CommandId::parse(&self.platform.id).is_none() {
+            return wrong("platform.id: a UUID in lower case, as 'florin init' draws it".into());
+        }
         if self.platform.node.is_empty() || self.platform.node.len() > 64 {
             return wrong("platform.node: 1 to 64 characters".into());
         }
@@ -213,8 +232,15 @@ mod tests {
     }
 
     #[test]
+    fn a_fresh_platform_has_its_own_id() {
+        let config = Config::parse(&fresh([7; 16]), PathBuf::new()).expect("a fresh file is right");
+        assert_eq!(config.platform_id(), [7; 16]);
+    }
+
+    #[test]
     fn what_is_wrong_is_refused_and_named() {
         assert!(refused(|text| text.replace("quorum = 1", "qourum = 1")).contains("qourum"));
+        assert!(refused(|text| text.replace(TEMPLATE_ID, "one")).contains("platform.id"));
         assert!(refused(|text| text.replace("quorum = 1", "quorum = 2")).contains("2 of 1 failure groups"));
         assert!(refused(|text| text.replace("trust = \"single\"", "trust = \"quorum\"")).contains("bitcoin.trust"));
         assert!(refused(|text| text.replace("network = \"regtest\"", "network = \"mainnet\"")).contains("mainnet"));

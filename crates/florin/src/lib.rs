@@ -2,6 +2,11 @@
 //!
 //! This crate decides nothing about money: it carries requests to the engine and answers back.
 
+pub mod approve;
 pub mod config;
+pub mod demo;
 pub mod failure;
 pub mod node;
+pub mod secret;
+pub mod signer;
+pub mod signing;

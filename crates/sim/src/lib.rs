@@ -3,4 +3,8 @@
 //! Nothing links this crate. It never reads a clock or a random source: a seed is the whole of a run.
 
 pub mod auditor;
+pub mod chaos;
+pub mod ports;
+pub mod process;
 pub mod rng;
+pub mod world;

@@ -1,6 +1,7 @@
 //! The engine's port to a Bitcoin node, served by bitcoind's JSON-RPC. It translates and believes nothing: what a node says is judged by the engine.
 
-use super::rpc::{Rpc, RpcFault, satoshi};
+use super::rpc::{Caller, RpcFault, satoshi};
+use florin_core::hex;
 use florin_core::id::{BlockHash, Height, TxId};
 use florin_engine::ports::{Node, NodeFault, NodeInfo, SendResult, TestAccept};
 use serde_json::{Value, json};
@@ -20,18 +21,18 @@ const RPC_VERIFY_ALREADY_IN_UTXO_SET: i64 = -27;
 
 /// A bitcoind, or a node that speaks like one.
 #[derive(Debug)]
-pub struct Bitcoind {
-    rpc: Rpc,
+pub struct Bitcoind<C> {
+    caller: C,
 }
 
-impl Bitcoind {
-    /// A node behind `rpc`.
-    pub fn new(rpc: Rpc) -> Bitcoind {
-        Bitcoind { rpc }
+impl<C: Caller> Bitcoind<C> {
+    /// The node that `caller` reaches.
+    pub fn new(caller: C) -> Bitcoind<C> {
+        Bitcoind { caller }
     }
 
     fn call(&self, method: &str, params: Value) -> Result<Value, NodeFault> {
-        self.rpc.call(method, params).map_err(|fault| match fault {
+        self.caller.call(method, params).map_err(|fault| match fault {
             RpcFault::Node { code, message } => NodeFault::Refused { code, reason: message },
             RpcFault::Malformed(what) => NodeFault::Malformed { what: what.to_owned() },
             RpcFault::Auth(_) | RpcFault::Transport(_) | RpcFault::Forbidden => NodeFault::Transport(Box::new(fault)),
@@ -66,7 +67,7 @@ fn height(value: &Value) -> Result<Height, NodeFault> {
 
 fn bytes(value: &Value) -> Result<Vec<u8>, NodeFault> {
     let text = value.as_str().ok_or_else(|| malformed("hexadecimal was expected"))?;
-    decode_hex(text).ok_or_else(|| malformed("hexadecimal was expected"))
+    hex::decode(text).ok_or_else(|| malformed("hexadecimal was expected"))
 }
 
 /// A hash as Bitcoin's tools show it: 64 hexadecimal digits, the last byte first.
@@ -76,30 +77,7 @@ fn hash(value: &Value) -> Result<[u8; 32], NodeFault> {
     Ok(hash)
 }
 
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    };
-    text.as_bytes().chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
-}
-
-fn encode_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
-impl Node for Bitcoind {
+impl<C: Caller> Node for Bitcoind<C> {
     fn info(&mut self) -> Result<NodeInfo, NodeFault> {
         let chain = self.call("getblockchaininfo", json!([]))?;
         let genesis = self.call("getblockhash", json!([0]))?;
@@ -149,7 +127,7 @@ impl Node for Bitcoind {
     }
 
     fn send(&mut self, transaction: &[u8]) -> Result<SendResult, NodeFault> {
-        match self.call("sendrawtransaction", json!([encode_hex(transaction)])) {
+        match self.call("sendrawtransaction", json!([hex::encode(transaction)])) {
             Ok(_) => Ok(SendResult::Sent),
             Err(NodeFault::Refused { code: RPC_VERIFY_ALREADY_IN_UTXO_SET, .. }) => Ok(SendResult::AlreadyKnown),
             Err(NodeFault::Refused { code: RPC_VERIFY_ERROR | RPC_VERIFY_REJECTED, reason }) => {
@@ -161,7 +139,7 @@ impl Node for Bitcoind {
     }
 
     fn test_accept(&mut self, transaction: &[u8]) -> Result<TestAccept, NodeFault> {
-        let list = self.call("testmempoolaccept", json!([[encode_hex(transaction)]]))?;
+        let list = self.call("testmempoolaccept", json!([[hex::encode(transaction)]]))?;
         let answer = list.get(0).ok_or_else(|| malformed("an answer for each transaction was expected"))?;
         match field(answer, "allowed")?.as_bool() {
             Some(true) => Ok(TestAccept::Accepted),
@@ -185,14 +163,6 @@ impl Node for Bitcoind {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hexadecimal_round_trips_and_refuses_the_rest() {
-        assert_eq!(decode_hex(&encode_hex(&[0, 15, 16, 255])), Some(vec![0, 15, 16, 255]));
-        for bad in ["0", "0g", "0x", " 00"] {
-            assert_eq!(decode_hex(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn hashes_are_read_as_bitcoins_tools_show_them() {

@@ -35,7 +35,16 @@ pub enum RpcFault {
     },
 }
 
-/// A node's JSON-RPC.
+/// Whatever carries calls to a node: HTTP, or, in simulations, a network in process.
+pub trait Caller: Send {
+    /// One call.
+    ///
+    /// # Errors
+    /// Each kind of [`RpcFault`].
+    fn call(&self, method: &str, params: Value) -> Result<Value, RpcFault>;
+}
+
+/// A node's JSON-RPC over HTTP.
 #[derive(Debug, Clone)]
 pub struct Rpc {
     agent: ureq::Agent,
@@ -49,12 +58,10 @@ impl Rpc {
         let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
         Rpc { agent: config.into(), url, auth_file }
     }
+}
 
-    /// One call.
-    ///
-    /// # Errors
-    /// Each kind of [`RpcFault`].
-    pub fn call(&self, method: &str, params: Value) -> Result<Value, RpcFault> {
+impl Caller for Rpc {
+    fn call(&self, method: &str, params: Value) -> Result<Value, RpcFault> {
         let auth = std::fs::read_to_string(&self.auth_file).map_err(RpcFault::Auth)?;
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let mut response = self

@@ -1,0 +1,119 @@
+//! `florin approve`: an operator's own tool. It shows what will be signed, decoded from the intent's bytes and not from what anybody says of them, and signs it on the operator's machine.
+
+use crate::failure::Failure;
+use crate::secret;
+use clap::{Args, Subcommand};
+use florin_core::hex;
+use florin_signer::approve::{ApproveError, OperatorKey, ShownIntent, approve};
+use serde_json::json;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+
+/// An operator's key and approvals.
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ApproveCommand,
+}
+
+/// What an operator can do.
+#[derive(Debug, Subcommand)]
+pub enum ApproveCommand {
+    /// Make an operator's key; its public half goes into the signer's policy
+    Key(KeyArgs),
+    /// Show an intent and sign it
+    Intent(IntentArgs),
+}
+
+/// Where an operator's key is made.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// The new key's file
+    #[arg(long, default_value = "operator.key")]
+    pub key: PathBuf,
+    /// A file with the passphrase, readable by its owner alone; asked for where it is not given
+    #[arg(long)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is approved, and with which key.
+#[derive(Debug, Args)]
+pub struct IntentArgs {
+    /// The intent in hexadecimal, as 'florin withdrawal show' prints it
+    pub intent: String,
+    /// The operator's key
+    #[arg(long, default_value = "operator.key")]
+    pub key: PathBuf,
+    /// A file with the passphrase, readable by its owner alone; asked for where it is not given
+    #[arg(long)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Do not ask whether what is shown is right
+    #[arg(long)]
+    pub yes: bool,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs `florin approve`.
+///
+/// # Errors
+/// The codes of the key's file and of the intent, `approval_declined`.
+pub fn run(args: &ApproveArgs) -> Result<(), Failure> {
+    match &args.command {
+        ApproveCommand::Key(args) => make_key(args),
+        ApproveCommand::Intent(args) => approve_intent(args),
+    }
+}
+
+fn failed(what: &str, fault: ApproveError) -> Failure {
+    Failure::new(fault.code(), what).because(fault)
+}
+
+fn show(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}")
+        .map_err(|fault| Failure::new("output_failed", "nothing could be shown").because(fault))
+}
+
+fn make_key(args: &KeyArgs) -> Result<(), Failure> {
+    let passphrase = secret::new_passphrase(args.passphrase_file.as_deref())?;
+    let key = OperatorKey::create(&args.key, &passphrase).map_err(|fault| failed("no key could be made", fault))?;
+    if args.json {
+        return show(&json!({ "key": key.public_text(), "file": args.key }).to_string());
+    }
+    show(&format!("{}\n\nPut this line into the signer's policy: key = \"{}\"", args.key.display(), key.public_text()))
+}
+
+fn approve_intent(args: &IntentArgs) -> Result<(), Failure> {
+    let bytes = hex::decode(args.intent.trim())
+        .ok_or_else(|| Failure::new("intent_invalid", "an intent is written in hexadecimal"))?;
+    let shown = ShownIntent::read(&bytes).map_err(|fault| failed("this is no intent that can be approved", fault))?;
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "You are about to approve exactly this:\n\n{shown}");
+    if !args.yes {
+        let _ = write!(err, "Type 'approve' to sign it: ").and_then(|()| err.flush());
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        if read.is_err() || answer.trim() != "approve" {
+            return Err(Failure::new("approval_declined", "nothing was signed"));
+        }
+    }
+    drop(err);
+    let passphrase = secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?;
+    let key = OperatorKey::open(&args.key, &passphrase)
+        .map_err(|fault| failed("the operator's key can't be opened", fault))?;
+    let approval = approve(&shown, &key);
+    if args.json {
+        let answer = json!({
+            "withdrawal": shown.intent().withdrawal.to_string(),
+            "key": hex::encode(&approval.key),
+            "signature": hex::encode(&approval.signature),
+        });
+        return show(&answer.to_string());
+    }
+    show(&format!("key       {}\nsignature {}", hex::encode(&approval.key), hex::encode(&approval.signature)))
+}

@@ -1,0 +1,370 @@
+//! The story: what a newcomer sees, from a fresh seed to a confirmed withdrawal, told through the HTTP interface alone. Each sentence that claims something is checked; the first that does not hold ends the story with a failure.
+
+use super::stage::Stage;
+use super::world::{MinedBlock, World};
+use crate::failure::Failure;
+use bitcoin::{Amount, ScriptBuf};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// How long the platform may take for anything the story waits for. It takes a second; a busy machine may take many.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// How often the story looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Who speaks to the platform: the HTTP client, as any other.
+pub trait Ask {
+    /// Reads.
+    ///
+    /// # Errors
+    /// The platform's own refusal, or that it does not answer.
+    fn get(&self, path: &str) -> Result<Value, Failure>;
+    /// Asks for something.
+    ///
+    /// # Errors
+    /// As [`Ask::get`].
+    fn post(&self, path: &str, body: Value) -> Result<Value, Failure>;
+}
+
+/// The wallet whose keys the signer made.
+#[derive(Debug, Clone)]
+pub struct FreshWallet {
+    /// The master key's fingerprint.
+    pub fingerprint: String,
+    /// The descriptor of receiving addresses.
+    pub external: String,
+    /// The descriptor of change addresses.
+    pub internal: String,
+}
+
+/// Tells the story.
+///
+/// # Errors
+/// `story_broken` with the sentence that does not hold, or what went wrong on the way.
+pub fn tell(ask: &dyn Ask, world: &World, wallet: &FreshWallet) -> Result<(), Failure> {
+    let mut story = Story { ask, world, stage: Stage::new() };
+    story.wallet(wallet)?;
+    let (first, second) = story.customers()?;
+    story.inventory()?;
+    story.deposit(&first)?;
+    story.exchange(&first)?;
+    story.withdrawal(&first)?;
+    story.fork(&second)?;
+    story.books()
+}
+
+struct Story<'a> {
+    ask: &'a dyn Ask,
+    world: &'a World,
+    stage: Stage,
+}
+
+fn broken(text: impl Into<String>) -> Failure {
+    Failure::new("story_broken", text)
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str, Failure> {
+    value[name].as_str().ok_or_else(|| broken(format!("an answer has no '{name}': {value}")))
+}
+
+/// Bitcoin's text in satoshi.
+fn satoshi(text: &str) -> Result<u64, Failure> {
+    let units = florin_core::amount::Amount::parse(text, 8).map_err(|fault| broken(format!("'{text}': {fault}")))?;
+    u64::try_from(units.units()).map_err(|_| broken(format!("'{text}' is more than there can be")))
+}
+
+fn bitcoin(satoshi: u64) -> String {
+    Amount::from_sat(satoshi).to_string_in(bitcoin::Denomination::Bitcoin)
+}
+
+impl Story<'_> {
+    fn until<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>, Failure>) -> Result<T, Failure> {
+        let start = Instant::now();
+        loop {
+            self.world.exchange()?;
+            if let Some(found) = look()? {
+                return Ok(found);
+            }
+            if start.elapsed() > WAIT {
+                return Err(broken(format!("waited {} s in vain for: {what}", WAIT.as_secs())));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn expect(&self, holds: bool, text: &str) -> Result<(), Failure> {
+        if !holds {
+            return Err(broken(format!("this does not hold: {text}")));
+        }
+        self.stage.holds(text);
+        Ok(())
+    }
+
+    fn mine(&self, count: u32) -> Result<(), Failure> {
+        let blocks = self.world.mine(count)?;
+        self.show_blocks(&blocks);
+        let height = blocks.last().map_or(0, |block| block.mined.height);
+        self.follow(height)
+    }
+
+    /// Waits until the platform has followed the network to a height.
+    fn follow(&self, height: u32) -> Result<(), Failure> {
+        self.until("the platform follows the new blocks", || {
+            let blocks = self.ask.get("/api/v1/chains/1/blocks?limit=1")?;
+            Ok((blocks["items"][0]["height"].as_u64() == Some(u64::from(height))).then_some(()))
+        })
+    }
+
+    fn show_blocks(&self, blocks: &[MinedBlock]) {
+        for MinedBlock { mined, verdicts } in blocks {
+            let transactions = mined.block.txdata.len() - 1;
+            self.stage.say(&format!(
+                "block {} with {transactions} transactions: the miner gets {} in fees and {} in new coins; {} issued so far",
+                mined.height,
+                bitcoin(mined.fees_sat),
+                bitcoin(mined.subsidy_sat),
+                bitcoin(mined.issued_sat),
+            ));
+            let verdicts: Vec<String> = verdicts.iter().map(|(node, verdict)| format!("{node}: {verdict}")).collect();
+            self.stage.say(&format!("  {}", verdicts.join("; ")));
+        }
+    }
+
+    fn wallet(&mut self, wallet: &FreshWallet) -> Result<(), Failure> {
+        self.stage.chapter("A wallet is generated");
+        self.stage.say("The signer, a process of its own, drew a seed from the operating system and keeps it. Florin gets public descriptors:");
+        self.stage.say(&format!("  {}", wallet.external));
+        let body = json!({ "id": 1, "chain": 1, "tier": "hot", "descriptor_external": wallet.external, "descriptor_internal": wallet.internal });
+        self.ask.post("/api/v1/wallets", body)?;
+        let known = self.ask.get("/api/v1/wallets")?;
+        self.expect(
+            known["items"][0]["descriptor_external"].as_str() == Some(&wallet.external),
+            &format!(
+                "wallet 1, of master key {}, is registered; nobody can spend with what the platform knows",
+                wallet.fingerprint
+            ),
+        )
+    }
+
+    fn customers(&mut self) -> Result<(String, String), Failure> {
+        self.stage.chapter("Two customers");
+        let mut ids = Vec::new();
+        for name in ["First customer", "Second customer"] {
+            let customer = self.ask.post("/api/v1/customers", json!({ "name": name }))?;
+            ids.push(text(&customer, "id")?.to_owned());
+            self.stage.say(&format!("{name}: {}", ids[ids.len() - 1]));
+        }
+        let [first, second] = <[String; 2]>::try_from(ids).map_err(|_| broken("there are two customers"))?;
+        Ok((first, second))
+    }
+
+    fn address(&self, path: &str) -> Result<(String, Vec<u8>), Failure> {
+        let issued = self.ask.post(path, json!({}))?;
+        let script = ScriptBuf::from_hex(text(&issued, "script")?).map_err(|fault| broken(fault.to_string()))?;
+        Ok((text(&issued, "address")?.to_owned(), script.into_bytes()))
+    }
+
+    fn deposits(&self, customer: &str) -> Result<Value, Failure> {
+        Ok(self.ask.get(&format!("/api/v1/customers/{customer}/deposits"))?["items"].take())
+    }
+
+    fn wait_deposit(&self, customer: &str, status: &str) -> Result<Value, Failure> {
+        self.until(&format!("the deposit is {status}"), || {
+            let deposit = self.deposits(customer)?[0].take();
+            Ok((deposit["status"].as_str() == Some(status)).then_some(deposit))
+        })
+    }
+
+    fn balance(&self, customer: &str, asset: &str, part: &str) -> Result<String, Failure> {
+        let balances = self.ask.get(&format!("/api/v1/customers/{customer}/balances"))?;
+        let mut items = balances["items"].as_array().into_iter().flatten();
+        let found = items.find(|balance| balance["asset"].as_str() == Some(asset));
+        Ok(found.and_then(|balance| balance[part].as_str()).unwrap_or("0").to_owned())
+    }
+
+    fn inventory(&mut self) -> Result<(), Failure> {
+        self.stage.chapter("The house deposits what it will sell");
+        let (address, script) = self.address("/api/v1/wallets/1/addresses")?;
+        self.world.pay(&script, 200_000_000)?;
+        self.stage.say(&format!(
+            "2 BTC are paid to the inventory's address {address}, and 100,000.00 EUR arrive at the bank"
+        ));
+        let receipt =
+            json!({ "reference": "INVENTORY-1", "asset": "EUR", "amount": "100000.00", "beneficiary": "inventory" });
+        self.ask.post("/api/v1/bank-receipts", receipt)?;
+        self.mine(3)?;
+        self.until("the inventory is credited", || {
+            let books = self.ask.get("/api/v1/books")?;
+            let lines = books["items"].as_array().into_iter().flatten();
+            let lines = lines.filter(|books| books["asset"].as_str() == Some("BTC"));
+            let mut lines = lines.flat_map(|books| books["lines"].as_array().into_iter().flatten());
+            Ok(lines.any(|line| line["account"] == "inventory" && line["amount"] == "2.00000000").then_some(()))
+        })?;
+        self.stage.holds("the inventory holds 2 BTC that were really received");
+        Ok(())
+    }
+
+    fn deposit(&mut self, customer: &str) -> Result<(), Failure> {
+        self.stage.chapter("A deposit, from mempool to credit");
+        let (address, script) = self.address(&format!("/api/v1/customers/{customer}/addresses"))?;
+        let txid = self.world.pay(&script, 50_000_000)?;
+        self.stage.say(&format!("Somebody pays 0.5 BTC to {address} in transaction {txid}"));
+        let seen = self.wait_deposit(customer, "seen")?;
+        self.expect(
+            satoshi(&self.balance(customer, "BTC", "available")?)? == 0,
+            &format!(
+                "it shows as seen in the mempool ({}), and counts for nothing",
+                seen["waits_for"].as_str().unwrap_or("")
+            ),
+        )?;
+        self.mine(1)?;
+        let pending = self.wait_deposit(customer, "pending")?;
+        self.stage.holds(&format!("{} of {} confirmations", pending["confirmations"], pending["confirmations_needed"]));
+        let needed = pending["confirmations_needed"].as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
+        self.mine(needed.saturating_sub(1))?;
+        self.wait_deposit(customer, "credited")?;
+        self.expect(self.balance(customer, "BTC", "available")? == "0.50000000", "0.5 BTC are hers to spend")
+    }
+
+    fn exchange(&mut self, customer: &str) -> Result<(), Failure> {
+        self.stage.chapter("She buys and sells for EUR, by quote");
+        let receipt = json!({ "reference": "RECEIPT-1", "asset": "EUR", "amount": "1000.00", "beneficiary": customer });
+        self.ask.post("/api/v1/bank-receipts", receipt)?;
+        let price = json!({ "base": "BTC", "quote": "EUR", "price": "60000.00", "spread_bp": 50, "age_max_s": 3600, "quote_s": 30 });
+        self.ask.post("/api/v1/prices", price)?;
+        self.stage.say("1,000.00 EUR arrive for her; the operator sets 60,000.00 EUR a bitcoin with a spread of 0.5 %");
+        for (side, amount) in
+            [("buy", json!({ "quote_amount": "600.00" })), ("sell", json!({ "base_amount": "0.10000000" }))]
+        {
+            let mut body = json!({ "customer": customer, "side": side, "base": "BTC", "quote": "EUR" });
+            body.as_object_mut()
+                .into_iter()
+                .for_each(|body| body.extend(amount.as_object().cloned().unwrap_or_default()));
+            let quote = self.ask.post("/api/v1/quotes", body)?;
+            self.ask.post(&format!("/api/v1/quotes/{}/accept", text(&quote, "id")?), json!({}))?;
+            self.stage.say(&format!(
+                "she {side}s {} BTC for {} EUR; the house earns {} EUR",
+                text(&quote, "base_amount")?,
+                text(&quote, "quote_amount")?,
+                text(&quote, "spread")?
+            ));
+        }
+        let (bitcoin, euro) =
+            (self.balance(customer, "BTC", "available")?, self.balance(customer, "EUR", "available")?);
+        let holds = satoshi(&bitcoin)? > 0 && !euro.starts_with('-');
+        self.expect(holds, &format!("she has {bitcoin} BTC and {euro} EUR"))
+    }
+
+    fn withdrawal(&mut self, customer: &str) -> Result<(), Failure> {
+        self.stage.chapter("A withdrawal, through the signer");
+        let address = self.world.outside_address();
+        let before = self.world.outside_received_sat();
+        let body = json!({ "customer": customer, "asset": "BTC", "amount": "0.2", "address": address });
+        let requested = self.ask.post("/api/v1/withdrawals", body)?;
+        let id = text(&requested, "id")?.to_owned();
+        self.stage.say(&format!(
+            "she withdraws 0.2 BTC to {address}; {} BTC are held for it with the fee",
+            self.balance(customer, "BTC", "held")?
+        ));
+        let path = format!("/api/v1/withdrawals/{id}");
+        let mut shown: Vec<String> = Vec::new();
+        let mut watch = |wanted: &str| {
+            self.until(&format!("the withdrawal is {wanted}"), || {
+                let withdrawal = self.ask.get(&path)?;
+                let status = text(&withdrawal, "status")?.to_owned();
+                if shown.last() != Some(&status) {
+                    self.stage.say(&format!("it is {status}"));
+                    shown.push(status.clone());
+                }
+                Ok((status == wanted).then_some(withdrawal))
+            })
+        };
+        let sent = watch("broadcast")?;
+        self.stage.say(&format!(
+            "signed by the signer, journalled, sent: transaction {}",
+            sent["signed_txids"][0].as_str().unwrap_or("?")
+        ));
+        self.mine(1)?;
+        watch("confirmed")?;
+        self.mine(5)?;
+        watch("final")?;
+        let received = self.world.outside_received_sat() - before;
+        self.expect(received == 20_000_000, &format!("{} BTC arrived outside, once", bitcoin(received)))
+    }
+
+    fn fork(&mut self, customer: &str) -> Result<(), Failure> {
+        self.stage.chapter("A fork takes a deposit back, and returns it");
+        let (address, script) = self.address(&format!("/api/v1/customers/{customer}/addresses"))?;
+        self.world.pay(&script, 30_000_000)?;
+        self.stage.say(&format!("Somebody pays 0.3 BTC to {address}"));
+        self.mine(2)?;
+        let pending = self.wait_deposit(customer, "pending")?;
+        self.stage.holds(&format!("{} of {} confirmations", pending["confirmations"], pending["confirmations_needed"]));
+        self.stage.say("Another miner publishes three blocks beside the last two:");
+        let blocks = self.world.fork(2)?;
+        self.show_blocks(&blocks);
+        self.follow(blocks.last().map_or(0, |block| block.mined.height))?;
+        let back = self.wait_deposit(customer, "seen")?;
+        let nothing = satoshi(&self.balance(customer, "BTC", "available")?)? == 0;
+        self.expect(nothing, &format!("the deposit is back to seen: {}", back["waits_for"].as_str().unwrap_or("")))?;
+        self.mine(3)?;
+        self.wait_deposit(customer, "credited")?;
+        self.expect(self.balance(customer, "BTC", "available")? == "0.30000000", "it came back, and is credited once")
+    }
+
+    fn books(&mut self) -> Result<(), Failure> {
+        self.stage.chapter("The books, compared with the chain");
+        let books = self.ask.get("/api/v1/books")?;
+        let mut held_in_books = 0;
+        for asset in books["items"].as_array().into_iter().flatten() {
+            let name = text(asset, "asset")?;
+            let rows = asset["lines"].as_array().into_iter().flatten().map(|line| {
+                let cell = |name: &str| line[name].as_str().unwrap_or("").to_owned();
+                let (debit, credit) = if line["side"] == "debit" {
+                    (cell("amount"), String::new())
+                } else {
+                    (String::new(), cell("amount"))
+                };
+                vec![cell("account"), debit, credit]
+            });
+            let mut rows: Vec<Vec<String>> = rows.collect();
+            rows.push(vec!["together".into(), text(asset, "debits")?.into(), text(asset, "credits")?.into()]);
+            self.stage.table(&[name, "debit", "credit"], &rows);
+            self.expect(
+                asset["balanced"] == true,
+                &format!("{name}: debits equal credits, and custody equals the coins"),
+            )?;
+            if name == "BTC" {
+                for wallet in asset["wallets"].as_array().into_iter().flatten() {
+                    held_in_books += satoshi(text(wallet, "books")?)?;
+                }
+            }
+        }
+        let on_chain = self.world.held_sat(&self.scripts()?);
+        self.expect(
+            on_chain == held_in_books,
+            &format!("a node finds {} BTC on all our scripts; the books say the same", bitcoin(on_chain)),
+        )
+    }
+
+    /// Every script that was ever handed out, change included, from the journal's own events.
+    fn scripts(&self) -> Result<BTreeSet<ScriptBuf>, Failure> {
+        let mut scripts = BTreeSet::new();
+        let mut after = 0;
+        loop {
+            let page = self.ask.get(&format!("/api/v1/events?after={after}&limit=500"))?;
+            let items = page["items"].as_array().cloned().unwrap_or_default();
+            let Some(last) = items.last().and_then(|item| item["seq"].as_u64()) else { return Ok(scripts) };
+            for item in &items {
+                let issued =
+                    item["event"]["address_issued"]["script"].as_str().or_else(|| item["data"]["script"].as_str());
+                if let Some(script) = issued {
+                    scripts.insert(ScriptBuf::from_hex(script).map_err(|fault| broken(fault.to_string()))?);
+                }
+            }
+            after = last;
+        }
+    }
+}

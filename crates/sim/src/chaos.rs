@@ -1,0 +1,81 @@
+//! Where a process dies: before or after an effect, at a moment drawn from the seed. After the moment nothing that the dying process asks for happens any more.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// On which side of an effect a process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edge {
+    /// The effect has not happened.
+    Before,
+    /// The effect has happened, and nobody in the process knows.
+    After,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many more edges the process survives; `None`: all.
+    countdown: Option<u64>,
+    is_dead: bool,
+    deaths: BTreeMap<String, u64>,
+}
+
+/// One process' fate, shared by all its ports.
+#[derive(Debug, Clone, Default)]
+pub struct Chaos {
+    state: Arc<Mutex<State>>,
+}
+
+impl Chaos {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process dies at the `edges`-th edge from now, counted from 0.
+    pub fn arm(&self, edges: u64) {
+        self.lock().countdown = Some(edges);
+    }
+
+    /// The process lives on.
+    pub fn disarm(&self) {
+        self.lock().countdown = None;
+    }
+
+    /// Whether the process is dead.
+    pub fn is_dead(&self) -> bool {
+        self.lock().is_dead
+    }
+
+    /// A new process starts.
+    pub fn revive(&self) {
+        let mut state = self.lock();
+        state.is_dead = false;
+        state.countdown = None;
+    }
+
+    /// How often processes died, by effect and edge.
+    pub fn deaths(&self) -> BTreeMap<String, u64> {
+        self.lock().deaths.clone()
+    }
+
+    /// An effect is about to happen, or has happened: says whether the process lives.
+    pub fn pass(&self, effect: &str, edge: Edge) -> bool {
+        let mut state = self.lock();
+        if state.is_dead {
+            return false;
+        }
+        match state.countdown {
+            Some(0) => {
+                state.countdown = None;
+                state.is_dead = true;
+                *state.deaths.entry(format!("crash {edge:?} {effect}").to_lowercase()).or_default() += 1;
+                false
+            }
+            Some(edges) => {
+                state.countdown = Some(edges - 1);
+                true
+            }
+            None => true,
+        }
+    }
+}

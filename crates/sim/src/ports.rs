@@ -1,0 +1,180 @@
+//! The engine's ports in the simulation: the network's nodes through the real node client, a signer in process, a journal in memory; each with the edges at which the process may die.
+
+use crate::chaos::{Chaos, Edge};
+use florin::node::rpc::{Caller, RpcFault};
+use florin::signing::Transport;
+use florin_core::id::{Digest, LedgerTime, Seq};
+use florin_core::journal::{AppendError, Journal, ReadError, Row, SnapshotHeader};
+use florin_core::wire::Bytes;
+use florin_devnet::network::{Network, NodeId, Reply as NodeReply};
+use florin_engine::ports::{SignerFault, SnapshotFault, Snapshots};
+use florin_signer::protocol::{Reply, Request};
+use florin_signer::session::Signer;
+use florin_store::memory::MemoryJournal;
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a simulated fault says of itself.
+#[derive(Debug, thiserror::Error)]
+#[error("simulated: {0}")]
+pub struct Simulated(pub &'static str);
+
+/// A lock that a dying process left behind is as good as any.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Time, as the simulation sets it.
+#[derive(Debug, Clone, Default)]
+pub struct SimClock(Arc<AtomicU64>);
+
+impl SimClock {
+    /// The time in Unix milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+    /// Sets it.
+    pub fn set(&self, now_ms: u64) {
+        self.0.store(now_ms, Ordering::Relaxed);
+    }
+}
+
+/// One node of the network, as the platform reaches it.
+pub struct NodeCaller {
+    /// The network.
+    pub network: Arc<Mutex<Network>>,
+    /// Which node.
+    pub node: NodeId,
+    /// The process that calls.
+    pub chaos: Chaos,
+}
+
+impl Caller for NodeCaller {
+    fn call(&self, method: &str, params: Value) -> Result<Value, RpcFault> {
+        let gone = |what| RpcFault::Transport(Box::new(Simulated(what)));
+        if !self.chaos.pass("node call", Edge::Before) {
+            return Err(gone("the process died before it called"));
+        }
+        let reply = lock(&self.network).rpc(self.node, method, params);
+        if !self.chaos.pass("node call", Edge::After) {
+            return Err(gone("the process died after it called"));
+        }
+        match reply {
+            NodeReply::Answer(Ok(value)) => Ok(value),
+            NodeReply::Answer(Err(error)) => {
+                Err(RpcFault::Node { code: i64::from(error.code), message: error.message })
+            }
+            NodeReply::Lost => Err(gone("the reply is lost")),
+            NodeReply::Down => Err(gone("the node is down")),
+        }
+    }
+}
+
+/// How the next question to the signer fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignerTrouble {
+    /// It never hears the question.
+    Unheard,
+    /// It answers, and the answer is lost.
+    LostReply,
+}
+
+/// The signer, which outlives the platform's processes.
+#[derive(Clone)]
+pub struct SignerLink {
+    /// The signer.
+    pub signer: Arc<Mutex<Signer>>,
+    /// What befalls the next questions.
+    pub troubles: Arc<Mutex<VecDeque<SignerTrouble>>>,
+    /// The signer's clock.
+    pub clock: SimClock,
+    /// The process that asks.
+    pub chaos: Chaos,
+}
+
+impl Transport for SignerLink {
+    fn ask(&mut self, request: &Request) -> Result<Reply, SignerFault> {
+        let gone = |what| SignerFault::Transport(Box::new(Simulated(what)));
+        if !self.chaos.pass("signer call", Edge::Before) {
+            return Err(gone("the process died before it asked"));
+        }
+        let trouble = lock(&self.troubles).pop_front();
+        if trouble == Some(SignerTrouble::Unheard) {
+            return Err(SignerFault::Timeout);
+        }
+        let clock = LedgerTime(self.clock.now_ms());
+        let reply =
+            lock(&self.signer).handle(request, clock).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
+        if !self.chaos.pass("signer call", Edge::After) {
+            return Err(gone("the process died after it asked"));
+        }
+        match trouble {
+            Some(SignerTrouble::LostReply) => Err(SignerFault::Timeout),
+            Some(SignerTrouble::Unheard) | None => Ok(reply),
+        }
+    }
+}
+
+/// The journal as one process sees it.
+#[derive(Clone)]
+pub struct ProcessJournal {
+    /// The rows, which outlive every process.
+    pub rows: MemoryJournal,
+    /// The process.
+    pub chaos: Chaos,
+}
+
+impl Journal for ProcessJournal {
+    fn append(&mut self, row: &Row) -> Result<(), AppendError> {
+        if !self.chaos.pass("append", Edge::Before) {
+            return Err(AppendError::Unknown(Box::new(Simulated("the process died before the append"))));
+        }
+        let fate = self.rows.append(row);
+        if !self.chaos.pass("append", Edge::After) {
+            return Err(AppendError::Unknown(Box::new(Simulated("the process died after the append"))));
+        }
+        fate
+    }
+
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        self.rows.read(after, count_max)
+    }
+
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        self.rows.head()
+    }
+}
+
+/// Snapshots in memory, which outlive every process.
+#[derive(Clone, Default)]
+pub struct MemorySnapshots {
+    newest: Arc<Mutex<Option<(SnapshotHeader, Vec<Bytes>)>>>,
+    /// The process.
+    pub chaos: Chaos,
+}
+
+impl MemorySnapshots {
+    /// Turns a bit of the newest snapshot over, as a bad disk would; says whether there was one.
+    pub fn spoil(&self) -> bool {
+        let mut newest = lock(&self.newest);
+        let byte = newest.as_mut().and_then(|(_, chunks)| chunks.first_mut()).and_then(|chunk| chunk.0.first_mut());
+        byte.map(|byte| *byte ^= 1).is_some()
+    }
+}
+
+impl Snapshots for MemorySnapshots {
+    fn newest(&mut self) -> Result<Option<(SnapshotHeader, Vec<Bytes>)>, SnapshotFault> {
+        Ok(lock(&self.newest).clone())
+    }
+
+    fn put(&mut self, header: &SnapshotHeader, chunks: &[Bytes]) -> Result<(), SnapshotFault> {
+        let gone = |what| SnapshotFault(Box::new(Simulated(what)));
+        if !self.chaos.pass("snapshot", Edge::Before) {
+            return Err(gone("the process died before the snapshot"));
+        }
+        *lock(&self.newest) = Some((header.clone(), chunks.to_vec()));
+        if self.chaos.pass("snapshot", Edge::After) { Ok(()) } else { Err(gone("the process died after the snapshot")) }
+    }
+}

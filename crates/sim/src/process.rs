@@ -1,0 +1,164 @@
+//! One process of the platform: the real writer, read model, follower and workers, stepped one at a time. When it dies, all of this is gone; journal, snapshots, signer and nodes go on.
+
+use crate::chaos::Chaos;
+use crate::ports::{MemorySnapshots, ProcessJournal};
+use florin_core::journal::{AppendError, Journal};
+use florin_engine::lanes::Ask;
+use florin_engine::load::{LoadError, load};
+use florin_engine::read_model::{Gate, ReadModel};
+use florin_engine::snapshotter::{Snapshotter, SnapshotterConfig};
+use florin_engine::workers::Worker;
+use florin_engine::writer::{Appended, CoreRules, Reply, Role, Sealed, SubmitRefusal, Ticket, Writer, WriterConfig};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Rows between two snapshots.
+const SNAPSHOT_ROWS: u64 = 60;
+
+/// A running process.
+pub struct Process {
+    writer: Writer,
+    model: ReadModel,
+    gate: Gate,
+    durable: VecDeque<Arc<Sealed>>,
+    row: Option<Arc<Sealed>>,
+    journal: ProcessJournal,
+    snapshots: MemorySnapshots,
+    snapshotter: Snapshotter,
+    workers: Vec<Box<dyn Worker>>,
+    chaos: Chaos,
+}
+
+/// What the platform's own parts asked for counts as nobody's: they find their work again in the state.
+pub const OWN_TICKET: Ticket = Ticket(u64::MAX);
+
+impl Process {
+    /// Starts: loads what is durable and takes the lead.
+    ///
+    /// # Errors
+    /// Where no state can be loaded.
+    pub fn start(
+        config: WriterConfig,
+        mut journal: ProcessJournal,
+        mut snapshots: MemorySnapshots,
+        workers: Vec<Box<dyn Worker>>,
+        now_ms: u64,
+    ) -> Result<Process, LoadError> {
+        let loaded = load(&mut journal, &mut snapshots)?;
+        let snapshotter_config =
+            SnapshotterConfig { rows_max: SNAPSHOT_ROWS, time_max_ms: u64::MAX, build: config.build.clone() };
+        let mut writer = Writer::new(config, Box::new(CoreRules));
+        let model = ReadModel::new(loaded.clone());
+        let snapshotter = Snapshotter::new(snapshotter_config, model.at(), now_ms);
+        writer.take_lead(loaded, now_ms);
+        let chaos = journal.chaos.clone();
+        let (gate, durable) = (Gate::default(), VecDeque::new());
+        Ok(Process { writer, model, gate, durable, row: None, journal, snapshots, snapshotter, workers, chaos })
+    }
+
+    /// What everyone but the writer sees.
+    pub fn model(&self) -> &ReadModel {
+        &self.model
+    }
+
+    /// The writer, to look at.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// The workers, to look at.
+    pub fn workers(&self) -> &[Box<dyn Worker>] {
+        &self.workers
+    }
+
+    /// Takes a command in.
+    ///
+    /// # Errors
+    /// As the writer.
+    pub fn submit(&mut self, ticket: Ticket, ask: Ask) -> Result<(), SubmitRefusal> {
+        self.writer.submit(ticket, ask)
+    }
+
+    /// Decides what waits.
+    pub fn decide(&mut self, now_ms: u64) {
+        self.writer.decide_waiting(now_ms);
+    }
+
+    /// Hands the next row to the journal; its fate is taken in by [`Process::settle`], so that commands can be decided meanwhile.
+    pub fn send_row(&mut self) {
+        if self.row.is_none() {
+            self.row = self.writer.next_row();
+        }
+    }
+
+    /// Appends the row that was sent, and takes its fate in. Says whether there was one.
+    pub fn settle(&mut self) -> bool {
+        let Some(row) = self.row.take() else { return false };
+        let fate = match self.journal.append(&row.row) {
+            Ok(()) => Appended::Durable,
+            Err(AppendError::Fenced) => Appended::Fenced,
+            Err(AppendError::Unknown(_)) => Appended::Unknown,
+        };
+        if self.chaos.is_dead() {
+            return true;
+        }
+        self.durable.extend(self.writer.appended(fate));
+        self.gate.push(self.writer.take_replies());
+        true
+    }
+
+    /// Folds durable rows into the read model, and gives the answers that may be given now.
+    ///
+    /// # Errors
+    /// A sentence where a row that we wrote does not fold.
+    pub fn fold(&mut self) -> Result<Vec<Reply>, String> {
+        while let Some(sealed) = self.durable.pop_front() {
+            self.model.fold(&sealed).map_err(|fault| format!("a row of ours does not fold: {fault}"))?;
+        }
+        if self.writer.role() == Role::Poisoned {
+            self.writer.recover(self.model.loaded()).map_err(|fault| format!("no way back from a panic: {fault}"))?;
+        }
+        self.gate.push(self.writer.take_replies());
+        Ok(self.gate.open(self.model.at()))
+    }
+
+    /// Follows after another writer was first, and takes the lead again.
+    ///
+    /// # Errors
+    /// Where the journal does not fold.
+    pub fn lead_again(&mut self, now_ms: u64) -> Result<bool, LoadError> {
+        if self.writer.role() != Role::Following {
+            return Ok(false);
+        }
+        while self.model.follow(&mut self.journal)? > 0 {}
+        self.writer.take_lead(self.model.loaded(), now_ms);
+        Ok(true)
+    }
+
+    /// Steps one worker; what it asks for waits in the writer. Says how much that was.
+    pub fn step_worker(&mut self, index: usize, now_ms: u64) -> usize {
+        let asks = self.workers[index].step(&self.model, now_ms);
+        if self.chaos.is_dead() {
+            return 0;
+        }
+        let count = asks.len();
+        for ask in asks {
+            // A full lane or a lost lead: the worker finds its work again.
+            let _ = self.writer.submit(OWN_TICKET, ask);
+        }
+        count
+    }
+
+    /// Writes a snapshot where one is due.
+    pub fn snapshot(&mut self, now_ms: u64) {
+        if self.snapshotter.is_due(self.model.at(), now_ms) {
+            // A fault costs time at the next start, and nothing else.
+            let _ = self.snapshotter.write(&self.model.loaded(), &mut self.snapshots, now_ms);
+        }
+    }
+
+    /// Whether nothing waits and nothing is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.writer.is_idle() && self.durable.is_empty() && self.gate.waiting() == 0
+    }
+}
