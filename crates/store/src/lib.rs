@@ -8,8 +8,14 @@
 pub mod conformance;
 pub mod fail_stop;
 pub mod fault;
+pub mod heartbeat;
 pub mod maria;
 pub mod memory;
+pub mod people;
+pub mod projection;
+pub mod retention;
+pub mod segment;
+pub mod snapshots;
 pub mod sqlite;
 
 mod database;

@@ -1,8 +1,10 @@
 //! Table cells, the same for both databases, and the journal's row in them. What comes out of a table is never trusted.
 
 use crate::fault::StoreFault;
+use florin_core::amount::Amount;
 use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
 use florin_core::journal::{ROW_BYTES_MAX, Row};
+use florin_core::wire::Message;
 
 /// The largest number that both databases hold: SQLite's integers are signed.
 pub(crate) const NUMBER_MAX: u64 = i64::MAX as u64;
@@ -20,6 +22,21 @@ pub(crate) enum Cell {
     Text(String),
     /// What no table of ours may hold: a float, a date, a negative number.
     Foreign,
+}
+
+impl Cell {
+    /// An amount: sixteen bytes, big-endian, so that they sort as the amounts do.
+    pub(crate) fn amount(amount: Amount) -> Cell {
+        Cell::Bytes(amount.units().to_be_bytes().to_vec())
+    }
+
+    pub(crate) fn bytes(bytes: &[u8]) -> Cell {
+        Cell::Bytes(bytes.to_vec())
+    }
+
+    pub(crate) fn optional<T>(value: Option<T>, cell: impl FnOnce(T) -> Cell) -> Cell {
+        value.map_or(Cell::Null, cell)
+    }
 }
 
 /// One row of a result, read from left to right.
@@ -54,6 +71,46 @@ impl Cells {
 
     pub(crate) fn fixed<const N: usize>(&mut self, column: &'static str) -> Result<[u8; N], StoreFault> {
         self.bytes(column)?.try_into().map_err(|_| self.malformed(column))
+    }
+
+    /// What `read` makes of the next value; `None` where it is null.
+    pub(crate) fn optional<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, StoreFault>,
+    ) -> Result<Option<T>, StoreFault> {
+        if self.cells.as_slice().first() == Some(&Cell::Null) {
+            self.cells.next();
+            return Ok(None);
+        }
+        read(self).map(Some)
+    }
+
+    pub(crate) fn small(&mut self, column: &'static str) -> Result<u32, StoreFault> {
+        u32::try_from(self.number(column)?).map_err(|_| self.malformed(column))
+    }
+
+    pub(crate) fn text(&mut self, column: &'static str) -> Result<String, StoreFault> {
+        String::from_utf8(self.bytes(column)?).map_err(|_| self.malformed(column))
+    }
+
+    pub(crate) fn amount(&mut self, column: &'static str) -> Result<Amount, StoreFault> {
+        Ok(Amount::new(u128::from_be_bytes(self.fixed(column)?)))
+    }
+
+    /// A member of a closed list, stored as its number.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        column: &'static str,
+        all: &[T],
+        number: impl Fn(T) -> u64,
+    ) -> Result<T, StoreFault> {
+        let found = self.number(column)?;
+        all.iter().copied().find(|member| number(*member) == found).ok_or(self.malformed(column))
+    }
+
+    /// Bytes that have to be a canonical message.
+    pub(crate) fn message<T: Message>(&mut self, column: &'static str) -> Result<T, StoreFault> {
+        T::decode(&self.bytes(column)?).map_err(|_| self.malformed(column))
     }
 
     /// A journal row from the columns `seq, epoch, time_ms, previous, hash, payload`. Lengths are checked here; whether the

@@ -4,6 +4,7 @@ use super::{MariaConnection, MariaServer};
 use crate::database::{Schema, is_conflict};
 use crate::fault::StoreFault;
 use crate::record::{Cell, NUMBER_MAX, is_sound};
+use crate::retention::{self, Permit, PrefixError, PrefixTables};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, ReadError, Row};
 use std::time::Duration;
@@ -68,6 +69,14 @@ impl MariaJournal {
         Ok(MariaJournal { connection: server.connect("journal", &SCHEMA)?, role: Role::Reader })
     }
 
+    /// Deletes a prefix that [`permit`](crate::retention::permit) has released, while the journal goes on.
+    ///
+    /// # Errors
+    /// [`PrefixError`].
+    pub fn delete_prefix(&mut self, permit: &Permit) -> Result<(), PrefixError> {
+        retention::delete(self, permit)
+    }
+
     fn insert(&mut self, row: &Row) -> Result<bool, StoreFault> {
         let mut values = vec![
             Cell::Number(row.seq.0),
@@ -100,11 +109,12 @@ impl MariaJournal {
                 Err(fault) => return Err(fault),
             }
         }
-        let standing = self.connection.query("journal", STANDING, vec![Cell::Number(row.seq.0)])?;
-        match standing.into_iter().next() {
-            None => Ok(false),
-            Some(mut cells) => Ok(cells.fixed("hash")? == row.hash.0),
-        }
+        Ok(self.hash_at(row.seq)? == Some(row.hash))
+    }
+
+    fn end(&mut self, sql: &str) -> Result<Option<Seq>, StoreFault> {
+        let row = self.connection.query("journal", sql, Vec::new())?.into_iter().next();
+        row.map(|mut row| Ok(Seq(row.number("seq")?))).transpose()
     }
 
     fn try_read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, StoreFault> {
@@ -121,6 +131,26 @@ impl MariaJournal {
             return Ok(None);
         };
         Ok(Some((Seq(cells.number("seq")?), Digest(cells.fixed("hash")?))))
+    }
+}
+
+impl PrefixTables for MariaJournal {
+    fn hash_at(&mut self, seq: Seq) -> Result<Option<Digest>, StoreFault> {
+        let row = self.connection.query("journal", STANDING, vec![Cell::Number(seq.0)])?.into_iter().next();
+        row.map(|mut row| Ok(Digest(row.fixed("hash")?))).transpose()
+    }
+
+    fn first(&mut self) -> Result<Option<Seq>, StoreFault> {
+        self.end("SELECT seq FROM journal ORDER BY seq LIMIT 1")
+    }
+
+    fn last(&mut self) -> Result<Option<Seq>, StoreFault> {
+        self.end("SELECT seq FROM journal ORDER BY seq DESC LIMIT 1")
+    }
+
+    fn delete_through(&mut self, seq: Seq) -> Result<(), StoreFault> {
+        self.connection.execute("DELETE FROM journal WHERE seq <= ?", vec![Cell::Number(seq.0)])?;
+        Ok(())
     }
 }
 

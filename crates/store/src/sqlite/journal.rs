@@ -1,10 +1,11 @@
 //! The journal in a SQLite file of its own: one writer, any number of readers. It never acknowledges a row that the disk has
 //! not confirmed, and never touches the file again after the disk has failed once.
 
-use super::{Durability, cell, cells};
+use super::{Durability, cells};
 use crate::database::Schema;
 use crate::fault::StoreFault;
 use crate::record::{Cells, is_sound};
+use crate::retention::{self, Permit, PrefixError, PrefixTables};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, ReadError, Row};
 use rusqlite::{Connection, params};
@@ -111,6 +112,14 @@ impl SqliteJournal {
         self
     }
 
+    /// Deletes a prefix that [`permit`](crate::retention::permit) has released, while the journal goes on.
+    ///
+    /// # Errors
+    /// [`PrefixError`].
+    pub fn delete_prefix(&mut self, permit: &Permit) -> Result<(), PrefixError> {
+        retention::delete(self, permit)
+    }
+
     fn try_append(&mut self, row: &Row) -> Result<Standing, StoreFault> {
         if self.appended >= self.checkpoint_bytes {
             // Readers may hold a part back; what is left is copied next time.
@@ -132,13 +141,22 @@ impl SqliteJournal {
             self.appended += row.payload.len() as u64;
             return Ok(Standing::Ours);
         }
+        Ok(if self.standing(row.seq)? == Some(row.hash) { Standing::Ours } else { Standing::NotOurs })
+    }
+
+    /// The hash of the row at a number.
+    fn standing(&mut self, seq: Seq) -> Result<Option<Digest>, StoreFault> {
         let mut statement = self.connection.prepare(STANDING)?;
-        let mut rows = statement.query([row.seq.0 as i64])?;
-        let ours = match rows.next()? {
-            None => false,
-            Some(standing) => Cells::new("journal", vec![cell(standing.get_ref(0)?)]).fixed("hash")? == row.hash.0,
-        };
-        Ok(if ours { Standing::Ours } else { Standing::NotOurs })
+        let mut found = statement.query([seq.0 as i64])?;
+        let Some(row) = found.next()? else { return Ok(None) };
+        Ok(Some(Digest(Cells::new("journal", cells(row, 1)?).fixed("hash")?)))
+    }
+
+    fn end(&mut self, sql: &str) -> Result<Option<Seq>, StoreFault> {
+        let mut statement = self.connection.prepare(sql)?;
+        let mut found = statement.query([])?;
+        let Some(row) = found.next()? else { return Ok(None) };
+        Ok(Some(Seq(Cells::new("journal", cells(row, 1)?).number("seq")?)))
     }
 
     fn try_read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, StoreFault> {
@@ -186,6 +204,27 @@ fn checkpoint(connection: &Connection, pragma: &str) -> Result<Copied, StoreFaul
 enum Standing {
     Ours,
     NotOurs,
+}
+
+impl PrefixTables for SqliteJournal {
+    fn hash_at(&mut self, seq: Seq) -> Result<Option<Digest>, StoreFault> {
+        self.guarded(|journal| journal.standing(seq))
+    }
+
+    fn first(&mut self) -> Result<Option<Seq>, StoreFault> {
+        self.guarded(|journal| journal.end("SELECT seq FROM journal ORDER BY seq LIMIT 1"))
+    }
+
+    fn last(&mut self) -> Result<Option<Seq>, StoreFault> {
+        self.guarded(|journal| journal.end("SELECT seq FROM journal ORDER BY seq DESC LIMIT 1"))
+    }
+
+    fn delete_through(&mut self, seq: Seq) -> Result<(), StoreFault> {
+        self.guarded(|journal| {
+            journal.connection.execute("DELETE FROM journal WHERE seq <= ?1", [seq.0 as i64])?;
+            Ok(())
+        })
+    }
 }
 
 impl Journal for SqliteJournal {

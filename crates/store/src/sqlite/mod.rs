@@ -71,7 +71,7 @@ pub(crate) fn open_reader(path: &Path, schema: &Schema) -> Result<Connection, St
 
 /// Runs a statement that answers with one row, beyond that row: a fault after it (of a switch's or a checkpoint's own
 /// commit) is otherwise never heard of, and the connection goes on in a mode that it denies.
-fn run_to_end<T>(
+pub(crate) fn run_to_end<T>(
     connection: &Connection,
     sql: &str,
     read: impl Fn(&rusqlite::Row<'_>) -> Result<T, rusqlite::Error>,

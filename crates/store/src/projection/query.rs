@@ -1,0 +1,579 @@
+//! Questions to the search tables. Lists come newest first and are paged by [`Place`]; history comes oldest first.
+
+use super::fold::{ACCOUNT, QUOTE_ACCEPTED, QUOTE_ENDED, QUOTE_OPEN, read_account};
+use super::{Place, Projection};
+use crate::fault::StoreFault;
+use crate::record::{Cell, Cells};
+use florin_core::amount::Amount;
+use florin_core::broker::Quote;
+use florin_core::custody::{
+    Beneficiary, BlockRef, Branch, DepositStatus, KeyPath, OutPoint, PlanStatus, WithdrawalStatus,
+};
+use florin_core::event::Event;
+use florin_core::id::{
+    AccountId, AssetId, BlockHash, ChainId, CommandId, CustomerId, Height, HoldId, LedgerTime, PlanId, TxId, WalletId,
+    WithdrawalId,
+};
+use florin_core::ledger::{Account, Owner, TransferReason};
+use florin_core::wire::Bytes;
+
+/// The most records of one page.
+pub const PAGE_MAX: u32 = 1_000;
+
+/// A page of a list that comes newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Only what is older than this; `None` for the first page.
+    pub before: Option<Place>,
+    /// How many; more than [`PAGE_MAX`] counts as that.
+    pub count: u32,
+}
+
+/// What history can be asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A command, and what it made: a withdrawal, a quote; or a customer, a session. These ids never collide.
+    Uuid([u8; 16]),
+    /// A transaction or a block.
+    Hash([u8; 32]),
+    /// An output: a coin, a deposit.
+    OutPoint(OutPoint),
+    /// An account: its opening and its holds. Its transfers have a list of their own.
+    Account(AccountId),
+    /// A hold.
+    Hold(HoldId),
+    /// A plan.
+    Plan(PlanId),
+    /// A wallet.
+    Wallet(WalletId),
+}
+
+impl Subject {
+    /// The key under which events are found; the forms differ in length or in their first byte.
+    pub(super) fn key(&self) -> Vec<u8> {
+        let tagged = |tag: u8, number: u64| [&[tag][..], &number.to_be_bytes()].concat();
+        match self {
+            Subject::Uuid(id) => id.to_vec(),
+            Subject::Hash(hash) => hash.to_vec(),
+            Subject::OutPoint(outpoint) => {
+                [&outpoint.chain.0.to_be_bytes()[..], &outpoint.txid.0, &outpoint.vout.to_be_bytes()].concat()
+            }
+            Subject::Account(id) => tagged(b'a', id.0),
+            Subject::Hold(id) => tagged(b'h', id.0),
+            Subject::Plan(id) => tagged(b'p', id.0),
+            Subject::Wallet(id) => tagged(b'w', id.0.into()),
+        }
+    }
+}
+
+fn outpoint(outpoint: OutPoint) -> Vec<Subject> {
+    vec![Subject::OutPoint(outpoint), Subject::Hash(outpoint.txid.0)]
+}
+
+fn beneficiary(beneficiary: &Beneficiary) -> Option<Subject> {
+    match beneficiary {
+        Beneficiary::Customer(id) => Some(Subject::Uuid(id.0)),
+        Beneficiary::House(_) => None,
+    }
+}
+
+/// Whom and what an event is about, beside its command.
+pub(super) fn subjects(event: &Event) -> Vec<Subject> {
+    let uuid = |id: [u8; 16]| vec![Subject::Uuid(id)];
+    match event {
+        Event::SessionAdvanced(advanced) => uuid(advanced.session.0),
+        Event::Forgotten(forgotten) => uuid(forgotten.command.0),
+        Event::AccountOpened(account) => match account.owner {
+            Owner::Customer(id) => vec![Subject::Account(account.id), Subject::Uuid(id.0)],
+            Owner::House(_) | Owner::Custody(_) | Owner::Plain(_) => vec![Subject::Account(account.id)],
+        },
+        Event::HoldPlaced(hold) => {
+            vec![Subject::Hold(hold.id), Subject::Account(hold.transfer.debit), Subject::Account(hold.transfer.credit)]
+        }
+        Event::HoldPosted(posted) => vec![Subject::Hold(posted.hold)],
+        Event::HoldReleased(released) => vec![Subject::Hold(released.hold)],
+        Event::CustomerSet(customer) => uuid(customer.id.0),
+        Event::WalletRegistered(wallet) => vec![Subject::Wallet(wallet.id)],
+        Event::WalletRetired(retired) => vec![Subject::Wallet(retired.wallet)],
+        Event::AddressIssued(address) => {
+            std::iter::once(Subject::Wallet(address.path.wallet)).chain(beneficiary(&address.beneficiary)).collect()
+        }
+        Event::BlockConnected(block) => vec![Subject::Hash(block.at.hash.0)],
+        Event::BlockDisconnected(gone) => vec![Subject::Hash(gone.at.hash.0)],
+        Event::BlockPartBooked(part) => vec![Subject::Hash(part.block.at.hash.0)],
+        Event::BlockArchived(archived) => vec![Subject::Hash(archived.at.hash.0)],
+        Event::CoinReceived(coin) => outpoint(coin.outpoint),
+        Event::CoinSpent(spent) => {
+            let by = [Subject::Hash(spent.spent.txid.0)];
+            outpoint(spent.outpoint).into_iter().chain(by).chain(spent.spent.plan.map(Subject::Plan)).collect()
+        }
+        Event::CoinUnspent(coin) | Event::CoinRemoved(coin) => outpoint(coin.outpoint),
+        Event::DepositSeen(deposit) => {
+            outpoint(deposit.outpoint).into_iter().chain(beneficiary(&deposit.beneficiary)).collect()
+        }
+        Event::DepositMoved(moved) => {
+            outpoint(moved.outpoint).into_iter().chain(moved.hold.map(Subject::Hold)).collect()
+        }
+        Event::DepositArchived(archived) => outpoint(archived.outpoint),
+        Event::WithdrawalRequested(withdrawal) => {
+            [Subject::Uuid(withdrawal.id.0), Subject::Uuid(withdrawal.customer.0)]
+                .into_iter()
+                .chain(withdrawal.hold.map(Subject::Hold))
+                .collect()
+        }
+        Event::WithdrawalApproved(approved) => uuid(approved.withdrawal.0),
+        Event::WithdrawalMoved(moved) => {
+            let paid = moved.paid.as_ref().map(|paid| Subject::Hash(paid.txid.0));
+            std::iter::once(Subject::Uuid(moved.withdrawal.0))
+                .chain(paid)
+                .chain(moved.plan.map(Subject::Plan))
+                .collect()
+        }
+        Event::WithdrawalArchived(archived) => uuid(archived.withdrawal.0),
+        Event::SigningRequested(plan) => {
+            let payments = plan.versions.iter().flat_map(|version| &version.payments);
+            let paid = payments.map(|payment| Subject::Uuid(payment.withdrawal.0));
+            let inputs = plan.inputs.iter().copied().map(Subject::OutPoint);
+            std::iter::once(Subject::Plan(plan.id)).chain(paid).chain(inputs).collect()
+        }
+        Event::PlanSigned(signed) => vec![Subject::Plan(signed.plan), Subject::Hash(signed.txid.0)],
+        Event::PlanBumped(bumped) => vec![Subject::Plan(bumped.plan)],
+        Event::PlanMoved(moved) => {
+            let paid = moved.paid.as_ref().map(|paid| Subject::Hash(paid.txid.0));
+            std::iter::once(Subject::Plan(moved.plan)).chain(paid).collect()
+        }
+        Event::PlanArchived(archived) => vec![Subject::Plan(archived.plan)],
+        Event::QuoteOffered(quote) => vec![Subject::Uuid(quote.id.0), Subject::Uuid(quote.customer.0)],
+        Event::QuoteEnded(ended) => uuid(ended.quote.0),
+        // About the platform, or about more accounts than a key each would be worth.
+        _ => Vec::new(),
+    }
+}
+
+/// A posted transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferRecord {
+    /// Where in the journal.
+    pub place: Place,
+    /// When.
+    pub at: LedgerTime,
+    /// The account debited.
+    pub debit: AccountId,
+    /// The account credited.
+    pub credit: AccountId,
+    /// How much.
+    pub amount: Amount,
+    /// Why.
+    pub reason: TransferReason,
+}
+
+/// A deposit as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DepositRecord {
+    /// Where in the journal it was first seen.
+    pub place: Place,
+    /// Where it last changed.
+    pub changed: Place,
+    /// The output.
+    pub outpoint: OutPoint,
+    /// The customer; `None` for the house.
+    pub customer: Option<CustomerId>,
+    /// What it pays.
+    pub amount: Amount,
+    /// Where it stands.
+    pub status: DepositStatus,
+    /// Its block, while it has one.
+    pub at: Option<BlockRef>,
+    /// When it was first seen.
+    pub seen: LedgerTime,
+    /// What was debited when it was reversed.
+    pub debited: Amount,
+    /// The address it paid.
+    pub path: KeyPath,
+}
+
+/// A withdrawal as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WithdrawalRecord {
+    /// Where in the journal it was requested.
+    pub place: Place,
+    /// Where it last changed.
+    pub changed: Place,
+    /// Its id.
+    pub id: WithdrawalId,
+    /// Whose.
+    pub customer: CustomerId,
+    /// Of which asset.
+    pub asset: AssetId,
+    /// What arrives.
+    pub amount: Amount,
+    /// What it costs on top.
+    pub fee: Amount,
+    /// The output script it pays.
+    pub script: Bytes,
+    /// Where it stands.
+    pub status: WithdrawalStatus,
+    /// The plan that pays it.
+    pub plan: Option<PlanId>,
+    /// When it was requested.
+    pub requested: LedgerTime,
+    /// The transaction that paid it, and its block.
+    pub paid: Option<(TxId, BlockRef)>,
+}
+
+/// A plan as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanRecord {
+    /// Where in the journal it was made.
+    pub place: Place,
+    /// Where it last changed.
+    pub changed: Place,
+    /// Its id.
+    pub id: PlanId,
+    /// The wallet that pays.
+    pub wallet: WalletId,
+    /// Where it stands.
+    pub status: PlanStatus,
+    /// The transaction signed last.
+    pub txid: Option<TxId>,
+}
+
+/// A block that was booked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockRecord {
+    /// Where in the journal it was connected last.
+    pub place: Place,
+    /// Its chain.
+    pub chain: ChainId,
+    /// Height and hash.
+    pub at: BlockRef,
+    /// The block before it.
+    pub previous: BlockHash,
+    /// Its own time in Unix seconds.
+    pub time_s: u64,
+    /// Whether it is part of the chain now.
+    pub connected: bool,
+}
+
+/// What became of a quote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuoteStatus {
+    /// It stands, if it has not expired.
+    Open,
+    /// Its exchange was done.
+    Accepted,
+    /// It expired, or a newer one took its place.
+    Ended,
+}
+
+/// A quote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuoteRecord {
+    /// Where in the journal it was offered.
+    pub place: Place,
+    /// As it was offered.
+    pub quote: Quote,
+    /// What became of it.
+    pub status: QuoteStatus,
+}
+
+/// An event of something's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecord {
+    /// Where in the journal.
+    pub place: Place,
+    /// When.
+    pub at: LedgerTime,
+    /// The command that it is an answer to, if any.
+    pub command: Option<CommandId>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Conditions that all have to hold, as SQL and values.
+#[derive(Default)]
+struct Filter {
+    conditions: Vec<&'static str>,
+    values: Vec<Cell>,
+}
+
+impl Filter {
+    fn with(mut self, condition: &'static str, value: Option<Cell>) -> Filter {
+        if let Some(value) = value {
+            self.conditions.push(condition);
+            self.values.push(value);
+        }
+        self
+    }
+
+    fn before(self, page: Page) -> Filter {
+        self.with("place < ?", page.before.map(|place| Cell::Number(place.to_number())))
+    }
+
+    fn sql(&self) -> String {
+        if self.conditions.is_empty() { String::new() } else { format!(" WHERE {}", self.conditions.join(" AND ")) }
+    }
+}
+
+fn limit(count: u32) -> u32 {
+    count.min(PAGE_MAX)
+}
+
+fn place(row: &mut Cells, column: &'static str) -> Result<Place, StoreFault> {
+    Ok(Place(row.number(column)?))
+}
+
+fn block_ref(row: &mut Cells) -> Result<Option<BlockRef>, StoreFault> {
+    let height = row.optional(|row| row.small("height"))?;
+    let hash = row.optional(|row| row.fixed("block"))?;
+    Ok(height.zip(hash).map(|(height, hash)| BlockRef { height: Height(height), hash: BlockHash(hash) }))
+}
+
+impl Projection {
+    fn list<T>(
+        &mut self,
+        table: &'static str,
+        columns: &str,
+        filter: Filter,
+        count: u32,
+        read: impl Fn(Cells) -> Result<T, StoreFault>,
+    ) -> Result<Vec<T>, StoreFault> {
+        let sql = format!("SELECT {columns} FROM {table}{} ORDER BY place DESC LIMIT {}", filter.sql(), limit(count));
+        self.database.query(table, &sql, filter.values)?.into_iter().map(read).collect()
+    }
+
+    /// A customer's accounts, oldest first.
+    ///
+    /// # Errors
+    /// Where the store fails or holds what we never wrote; so with every question here.
+    pub fn accounts(&mut self, customer: CustomerId) -> Result<Vec<Account>, StoreFault> {
+        let sql = format!("{ACCOUNT} WHERE customer = ? ORDER BY id");
+        let rows = self.database.query("accounts", &sql, vec![Cell::bytes(&customer.0)])?;
+        rows.into_iter().map(read_account).collect()
+    }
+
+    /// All accounts after one, by number: for comparing their sums with the state's.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts`].
+    pub fn accounts_after(&mut self, after: Option<AccountId>, count: u32) -> Result<Vec<Account>, StoreFault> {
+        let filter = Filter::default().with("id > ?", after.map(|id| Cell::Number(id.0)));
+        let sql = format!("{ACCOUNT}{} ORDER BY id LIMIT {}", filter.sql(), limit(count));
+        self.database.query("accounts", &sql, filter.values)?.into_iter().map(read_account).collect()
+    }
+
+    /// Transfers into and out of an account.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts`].
+    pub fn transfers(&mut self, account: AccountId, page: Page) -> Result<Vec<TransferRecord>, StoreFault> {
+        let side = |condition| Filter::default().with(condition, Some(Cell::Number(account.0))).before(page);
+        let (debits, credits) = (side("debit = ?"), side("credit = ?"));
+        let count = limit(page.count);
+        // Each side is one walk down an index; a condition on both at once would be a walk over the table.
+        let half = |filter: &Filter, name: &str| {
+            let columns = "place, at_ms, debit, credit, amount, reason";
+            let sql = filter.sql();
+            format!("SELECT * FROM (SELECT {columns} FROM transfers{sql} ORDER BY place DESC LIMIT {count}) AS {name}")
+        };
+        let sql = format!(
+            "SELECT * FROM ({} UNION ALL {}) AS both_sides ORDER BY place DESC LIMIT {count}",
+            half(&debits, "debits"),
+            half(&credits, "credits")
+        );
+        let values = [debits.values, credits.values].concat();
+        let rows = self.database.query("transfers", &sql, values)?;
+        rows.into_iter().map(read_transfer).collect()
+    }
+
+    /// Deposits, of one customer or all, in one status or any.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts`].
+    pub fn deposits(
+        &mut self,
+        customer: Option<CustomerId>,
+        status: Option<DepositStatus>,
+        page: Page,
+    ) -> Result<Vec<DepositRecord>, StoreFault> {
+        let filter = Filter::default()
+            .with("customer = ?", customer.map(|id| Cell::bytes(&id.0)))
+            .with("status = ?", status.map(|status| Cell::Number(status as u64)))
+            .before(page);
+        let columns = "place, changed, chain, txid, vout, customer, amount, status, height, block, seen_ms, debited,
+            wallet, branch, address";
+        self.list("deposits", columns, filter, page.count, read_deposit)
+    }
+
+    /// Withdrawals, of one customer or all, in one status or any.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts`].
+    pub fn withdrawals(
+        &mut self,
+        customer: Option<CustomerId>,
+        status: Option<WithdrawalStatus>,
+        page: Page,
+    ) -> Result<Vec<WithdrawalRecord>, StoreFault> {
+        let filter = Filter::default()
+            .with("customer = ?", customer.map(|id| Cell::bytes(&id.0)))
+            .with("status = ?", status.map(|status| Cell::Number(status as u64)))
+            .before(page);
+        self.list("withdrawals", WITHDRAWAL, filter, page.count, read_withdrawal)
+    }
+
+    /// One withdrawal, finished ones included.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts`].
+    pub fn withdrawal(&mut self, id: WithdrawalId) -> Result<Option<WithdrawalRecord>, StoreFault> {
+        let filter = Filter::default().with("id = ?", Some(Cell::bytes(&id.0)));
+        Ok(self.list("withdrawals", WITHDRAWAL, filter, 1, read_withdrawal)?.pop())
+    }
+
+    /// One plan.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts`].
+    pub fn plan(&mut self, id: PlanId) -> Result<Option<PlanRecord>, StoreFault> {
+        let filter = Filter::default().with("id = ?", Some(Cell::Number(id.0)));
+        let read = |mut row: Cells| {
+            Ok(PlanRecord {
+                place: place(&mut row, "place")?,
+                changed: place(&mut row, "changed")?,
+                id: PlanId(row.number("id")?),
+                wallet: WalletId(row.small("wallet")?),
+                status: row.choice("status", PlanStatus::ALL, |status| status as u64)?,
+                txid: row.optional(|row| Ok(TxId(row.fixed("txid")?)))?,
+            })
+        };
+        Ok(self.list("plans", "place, changed, id, wallet, status, txid", filter, 1, read)?.pop())
+    }
+
+    /// The blocks of a chain that were ever booked, those that were taken back included.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts`].
+    pub fn blocks(&mut self, chain: ChainId, page: Page) -> Result<Vec<BlockRecord>, StoreFault> {
+        let filter = Filter::default().with("chain = ?", Some(Cell::Number(chain.0.into()))).before(page);
+        let read = |mut row: Cells| {
+            Ok(BlockRecord {
+                place: place(&mut row, "place")?,
+                chain,
+                at: BlockRef { height: Height(row.small("height")?), hash: BlockHash(row.fixed("hash")?) },
+                previous: BlockHash(row.fixed("previous")?),
+                time_s: row.number("time_s")?,
+                connected: row.number("connected")? == 1,
+            })
+        };
+        self.list("blocks", "place, height, hash, previous, time_s, connected", filter, page.count, read)
+    }
+
+    /// A customer's quotes.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts`].
+    pub fn quotes(&mut self, customer: CustomerId, page: Page) -> Result<Vec<QuoteRecord>, StoreFault> {
+        let filter = Filter::default().with("customer = ?", Some(Cell::bytes(&customer.0))).before(page);
+        let states = [
+            (QUOTE_OPEN, QuoteStatus::Open),
+            (QUOTE_ACCEPTED, QuoteStatus::Accepted),
+            (QUOTE_ENDED, QuoteStatus::Ended),
+        ];
+        let read = |mut row: Cells| {
+            Ok(QuoteRecord {
+                place: place(&mut row, "place")?,
+                quote: row.message("payload")?,
+                status: row.choice("status", &states, |(number, _)| number)?.1,
+            })
+        };
+        self.list("quotes", "place, payload, status", filter, page.count, read)
+    }
+
+    /// What happened to something, oldest first, after a place.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts`].
+    pub fn history(
+        &mut self,
+        subject: Subject,
+        after: Option<Place>,
+        count: u32,
+    ) -> Result<Vec<EventRecord>, StoreFault> {
+        let filter = Filter::default()
+            .with("mentions.subject = ?", Some(Cell::Bytes(subject.key())))
+            .with("mentions.place > ?", after.map(|place| Cell::Number(place.to_number())));
+        let sql = format!(
+            "SELECT events.place, at_ms, command, payload FROM mentions
+             JOIN events ON events.place = mentions.place{} ORDER BY mentions.place LIMIT {}",
+            filter.sql(),
+            limit(count)
+        );
+        let read = |mut row: Cells| {
+            Ok(EventRecord {
+                place: place(&mut row, "place")?,
+                at: LedgerTime(row.number("at_ms")?),
+                command: row.optional(|row| Ok(CommandId(row.fixed("command")?)))?,
+                event: row.message("payload")?,
+            })
+        };
+        self.database.query("events", &sql, filter.values)?.into_iter().map(read).collect()
+    }
+}
+
+const WITHDRAWAL: &str = "place, changed, id, customer, asset, amount, fee, script, status, plan, requested_ms, txid,
+    height, block";
+
+fn read_transfer(mut row: Cells) -> Result<TransferRecord, StoreFault> {
+    Ok(TransferRecord {
+        place: place(&mut row, "place")?,
+        at: LedgerTime(row.number("at_ms")?),
+        debit: AccountId(row.number("debit")?),
+        credit: AccountId(row.number("credit")?),
+        amount: row.amount("amount")?,
+        reason: row.choice("reason", TransferReason::ALL, |reason| reason as u64)?,
+    })
+}
+
+fn read_deposit(mut row: Cells) -> Result<DepositRecord, StoreFault> {
+    Ok(DepositRecord {
+        place: place(&mut row, "place")?,
+        changed: place(&mut row, "changed")?,
+        outpoint: OutPoint {
+            chain: ChainId(row.small("chain")?),
+            txid: TxId(row.fixed("txid")?),
+            vout: row.small("vout")?,
+        },
+        customer: row.optional(|row| Ok(CustomerId(row.fixed("customer")?)))?,
+        amount: row.amount("amount")?,
+        status: row.choice("status", DepositStatus::ALL, |status| status as u64)?,
+        at: block_ref(&mut row)?,
+        seen: LedgerTime(row.number("seen_ms")?),
+        debited: row.amount("debited")?,
+        path: KeyPath {
+            wallet: WalletId(row.small("wallet")?),
+            branch: row.choice("branch", Branch::ALL, |branch| branch as u64)?,
+            index: row.small("address")?,
+        },
+    })
+}
+
+fn read_withdrawal(mut row: Cells) -> Result<WithdrawalRecord, StoreFault> {
+    Ok(WithdrawalRecord {
+        place: place(&mut row, "place")?,
+        changed: place(&mut row, "changed")?,
+        id: WithdrawalId(row.fixed("id")?),
+        customer: CustomerId(row.fixed("customer")?),
+        asset: AssetId(row.small("asset")?),
+        amount: row.amount("amount")?,
+        fee: row.amount("fee")?,
+        script: Bytes(row.bytes("script")?),
+        status: row.choice("status", WithdrawalStatus::ALL, |status| status as u64)?,
+        plan: row.optional(|row| Ok(PlanId(row.number("plan")?)))?,
+        requested: LedgerTime(row.number("requested_ms")?),
+        paid: {
+            let txid = row.optional(|row| Ok(TxId(row.fixed("txid")?)))?;
+            txid.zip(block_ref(&mut row)?)
+        },
+    })
+}

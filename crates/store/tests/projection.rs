@@ -1,0 +1,401 @@
+//! The search tables on both databases: exactly once, rebuilt to the same, paged without gap, compared with a naive fold.
+
+mod common;
+
+use common::Maria;
+use florin_core::amount::Amount;
+use florin_core::custody::{
+    Beneficiary, BlockRef, Branch, Deposit, DepositStatus, Intent, KeyPath, OutPoint, Payment, Withdrawal,
+    WithdrawalStatus,
+};
+use florin_core::event::{DepositMoved, Event, HoldPosted, HoldReleased, TransfersPosted, WithdrawalMoved};
+use florin_core::id::*;
+use florin_core::journal::{Batch, Entry, Row, SnapshotChunk, SnapshotHeader, state_hash};
+use florin_core::ledger::{Account, BalanceRule, Hold, Owner, Transfer, TransferReason};
+use florin_core::wire::{Bytes, Message};
+use florin_store::conformance::Random;
+use florin_store::projection::query::{Page, WithdrawalRecord};
+use florin_store::projection::{ApplyAnswer, FILE, Place, Projection, ProjectionError, Subject};
+use florin_store::snapshots::VerifiedSnapshot;
+use std::collections::{BTreeMap, BTreeSet};
+use tempfile::TempDir;
+
+const CUSTOMER: CustomerId = CustomerId([7; 16]);
+const FIRST: Page = Page { before: None, count: 1_000 };
+
+/// Runs the test on fresh tables of each database.
+fn on_each(test: impl Fn(&mut Projection)) {
+    let folder = TempDir::new().expect("a folder can be made");
+    println!("SQLite");
+    test(&mut Projection::open_sqlite(&folder.path().join(FILE)).expect("the tables open"));
+    println!("MariaDB");
+    let maria = Maria::fresh();
+    test(&mut Projection::open_maria(&maria.server).expect("the tables open"));
+}
+
+/// A journal that grows.
+#[derive(Default)]
+struct Rows(Vec<(Row, Batch)>);
+
+impl Rows {
+    fn push(&mut self, events: Vec<Event>) -> (Row, Batch) {
+        let (seq, previous) = self.0.last().map_or((Seq::START, Digest::ZERO), |(row, _)| (row.seq, row.hash));
+        let command = (seq.0 % 2 == 0).then_some(CommandId([seq.0 as u8; 16]));
+        let batch = Batch { entries: vec![Entry { command, request: None, events, outcome: None }] };
+        let row = Row::seal(seq.next(), Epoch(1), LedgerTime(1_000 + seq.0), previous, batch.encode());
+        self.0.push((row, batch));
+        self.0[self.0.len() - 1].clone()
+    }
+}
+
+fn account(id: u64, owner: Owner) -> Event {
+    let zero = Amount::ZERO;
+    Event::AccountOpened(Account {
+        id: AccountId(id),
+        owner,
+        asset: AssetId(1),
+        rule: BalanceRule::Free,
+        debits_posted: zero,
+        credits_posted: zero,
+        debits_pending: zero,
+        credits_pending: zero,
+    })
+}
+
+fn transfer(debit: u64, credit: u64, units: u128) -> Transfer {
+    let (debit, credit) = (AccountId(debit), AccountId(credit));
+    Transfer { debit, credit, amount: Amount::new(units), reason: TransferReason::Plain }
+}
+
+fn posted(transfers: Vec<Transfer>) -> Event {
+    Event::TransfersPosted(TransfersPosted { transfers })
+}
+
+fn outpoint(number: u8) -> OutPoint {
+    OutPoint { chain: ChainId(1), txid: TxId([number; 32]), vout: 3 }
+}
+
+fn deposit(number: u8, customer: Option<CustomerId>) -> Deposit {
+    Deposit {
+        outpoint: outpoint(number),
+        beneficiary: customer.map_or(Beneficiary::INVENTORY, Beneficiary::Customer),
+        amount: Amount::new(u128::MAX - u128::from(number)),
+        status: DepositStatus::Seen,
+        at: None,
+        hold: None,
+        seen: LedgerTime(5),
+        missing_since: None,
+        debited: Amount::ZERO,
+        coinbase: false,
+        path: KeyPath { wallet: WalletId(1), branch: Branch::External, index: 9 },
+        due: None,
+    }
+}
+
+fn moved(number: u8, status: DepositStatus, at: Option<BlockRef>) -> Event {
+    let (hold, missing_since, debited, due) = (None, None, Amount::new(4), None);
+    Event::DepositMoved(DepositMoved { outpoint: outpoint(number), status, at, hold, missing_since, debited, due })
+}
+
+fn withdrawal(number: u8) -> Withdrawal {
+    let (id, script) = (WithdrawalId([number; 16]), Bytes(vec![0, 20, number]));
+    let (amount, expiry) = (Amount::new(1_000), LedgerTime(9_000));
+    let intent = Intent {
+        platform: [1; 16],
+        wallet: WalletId(1),
+        genesis: BlockHash([2; 32]),
+        asset: AssetId(1),
+        script: script.clone(),
+        amount,
+        fee_max: Amount::new(50),
+        expiry,
+        withdrawal: id,
+    };
+    Withdrawal {
+        id,
+        customer: CUSTOMER,
+        asset: AssetId(1),
+        amount,
+        fee: Amount::new(10),
+        script,
+        status: WithdrawalStatus::Queued,
+        hold: Some(HoldId(1)),
+        intent,
+        approvals: Vec::new(),
+        plan: None,
+        requested: LedgerTime(77),
+        paid: None,
+    }
+}
+
+const BLOCK: BlockRef = BlockRef { height: Height(100), hash: BlockHash([9; 32]) };
+
+/// A deposit and a withdrawal from beginning to end.
+fn story() -> Rows {
+    let mut rows = Rows::default();
+    rows.push(vec![
+        account(0, Owner::Customer(CUSTOMER)),
+        account(1, Owner::Plain(1)),
+        account(2, Owner::Custody(WalletId(1))),
+    ]);
+    rows.push(vec![Event::DepositSeen(deposit(1, Some(CUSTOMER))), Event::DepositSeen(deposit(2, None))]);
+    rows.push(vec![
+        moved(1, DepositStatus::Pending, Some(BLOCK)),
+        Event::HoldPlaced(Hold { id: HoldId(0), transfer: transfer(2, 0, 500) }),
+    ]);
+    rows.push(vec![
+        Event::HoldPosted(HoldPosted { hold: HoldId(0), amount: Amount::new(400) }),
+        moved(1, DepositStatus::Credited, Some(BLOCK)),
+        posted(vec![transfer(0, 1, 30), transfer(1, 0, 5)]),
+    ]);
+    rows.push(vec![
+        Event::HoldPlaced(Hold { id: HoldId(1), transfer: transfer(0, 2, 100) }),
+        Event::WithdrawalRequested(withdrawal(1)),
+        Event::HoldPlaced(Hold { id: HoldId(2), transfer: transfer(0, 2, 7) }),
+        Event::HoldReleased(HoldReleased { hold: HoldId(2) }),
+    ]);
+    let paid = Some(Payment { txid: TxId([8; 32]), at: BLOCK });
+    let (status, plan) = (WithdrawalStatus::Confirmed, Some(PlanId(4)));
+    let id = WithdrawalId([1; 16]);
+    rows.push(vec![Event::WithdrawalMoved(WithdrawalMoved { withdrawal: id, status, hold: None, plan, paid })]);
+    rows
+}
+
+fn apply_all(tables: &mut Projection, rows: &Rows) {
+    for (row, batch) in &rows.0 {
+        assert_eq!(tables.apply(row, batch).expect("the row fits"), ApplyAnswer::Applied);
+    }
+}
+
+#[test]
+fn a_deposit_and_a_withdrawal_can_be_found_in_every_way() {
+    on_each(|tables| {
+        let rows = story();
+        apply_all(tables, &rows);
+        assert_eq!(tables.cursor().expect("answers"), (Seq(6), rows.0[5].0.hash));
+
+        let mine = tables.accounts(CUSTOMER).expect("answers");
+        let sums = |account: &Account| {
+            [account.debits_posted, account.credits_posted, account.debits_pending, account.credits_pending]
+                .map(Amount::units)
+        };
+        assert_eq!(mine.iter().map(sums).collect::<Vec<_>>(), [[30, 405, 100, 0]]);
+        let custody = &tables.accounts_after(Some(AccountId(1)), 9).expect("answers")[0];
+        assert_eq!((custody.owner.clone(), sums(custody)), (Owner::Custody(WalletId(1)), [400, 0, 0, 100]));
+
+        let deposits = tables.deposits(Some(CUSTOMER), None, FIRST).expect("answers");
+        assert_eq!(deposits.len(), 1);
+        assert_eq!((deposits[0].outpoint, deposits[0].status), (outpoint(1), DepositStatus::Credited));
+        assert_eq!((deposits[0].at, deposits[0].amount), (Some(BLOCK), Amount::new(u128::MAX - 1)));
+        assert_eq!((deposits[0].place.seq(), deposits[0].changed.seq()), (Seq(2), Seq(4)));
+        let seen = tables.deposits(None, Some(DepositStatus::Seen), FIRST).expect("answers");
+        assert_eq!(seen.iter().map(|found| (found.customer, found.at)).collect::<Vec<_>>(), [(None, None)]);
+        assert_eq!(tables.deposits(None, None, FIRST).expect("answers").len(), 2);
+        assert_eq!(tables.deposits(Some(CUSTOMER), Some(DepositStatus::Seen), FIRST).expect("answers"), []);
+
+        let record = WithdrawalRecord {
+            place: Place::new(Seq(5), 1).expect("in range"),
+            changed: Place::new(Seq(6), 0).expect("in range"),
+            id: WithdrawalId([1; 16]),
+            customer: CUSTOMER,
+            asset: AssetId(1),
+            amount: Amount::new(1_000),
+            fee: Amount::new(10),
+            script: Bytes(vec![0, 20, 1]),
+            status: WithdrawalStatus::Confirmed,
+            plan: Some(PlanId(4)),
+            requested: LedgerTime(77),
+            paid: Some((TxId([8; 32]), BLOCK)),
+        };
+        assert_eq!(tables.withdrawal(record.id).expect("answers").as_ref(), Some(&record));
+        let confirmed = Some(WithdrawalStatus::Confirmed);
+        assert_eq!(tables.withdrawals(Some(CUSTOMER), confirmed, FIRST).expect("answers"), [record]);
+        assert_eq!(tables.withdrawals(None, Some(WithdrawalStatus::Queued), FIRST).expect("answers"), []);
+        assert_eq!(tables.withdrawal(WithdrawalId([2; 16])).expect("answers"), None);
+
+        let history = tables.history(Subject::OutPoint(outpoint(1)), None, 9).expect("answers");
+        let expected = [&rows.0[1], &rows.0[2], &rows.0[3]].map(|(_, batch)| &batch.entries[0].events);
+        let expected = [&expected[0][0], &expected[1][0], &expected[2][1]];
+        assert_eq!(history.iter().map(|record| &record.event).collect::<Vec<_>>(), expected);
+        let later = tables.history(Subject::OutPoint(outpoint(1)), Some(history[0].place), 1).expect("answers");
+        assert_eq!(later, history[1..2]);
+        let by_command = tables.history(Subject::Uuid([2; 16]), None, 9).expect("answers");
+        assert_eq!(by_command.len(), 2);
+        assert_eq!(by_command[0].command, Some(CommandId([2; 16])));
+    });
+}
+
+#[test]
+fn each_row_is_taken_in_once_and_only_in_its_turn() {
+    on_each(|tables| {
+        let rows = story();
+        let (later, batch) = &rows.0[1];
+        let error = tables.apply(later, batch).expect_err("row 2 before row 1");
+        assert!(matches!(error, ProjectionError::Gap { expected: Seq(1), found: Seq(2) }), "{error}");
+        apply_all(tables, &rows);
+        let before = tables.transfers(AccountId(0), FIRST).expect("answers");
+        for (row, batch) in &rows.0 {
+            assert_eq!(tables.apply(row, batch).expect("answers"), ApplyAnswer::Already);
+        }
+        assert_eq!(tables.transfers(AccountId(0), FIRST).expect("answers"), before);
+        assert_eq!(before.len(), 3);
+
+        let mut foreign = rows.0[5].0.clone();
+        foreign.hash = Digest([1; 32]);
+        assert_eq!(tables.apply(&foreign, batch).expect_err("foreign").code(), "projection_foreign_row");
+        let unlinked = Row::seal(Seq(7), Epoch(1), LedgerTime(1), Digest([1; 32]), Vec::new());
+        assert_eq!(tables.apply(&unlinked, batch).expect_err("foreign").code(), "projection_foreign_row");
+    });
+}
+
+#[test]
+fn a_row_that_can_not_be_taken_in_changes_nothing() {
+    on_each(|tables| {
+        let mut rows = story();
+        apply_all(tables, &rows);
+        let cursor = tables.cursor().expect("answers");
+        let transfers = tables.transfers(AccountId(0), FIRST).expect("answers");
+        let bad = [
+            (posted(vec![transfer(0, 99, 1)]), "projection_missing_record"),
+            (moved(77, DepositStatus::Credited, None), "projection_missing_record"),
+            (Event::HoldReleased(HoldReleased { hold: HoldId(2) }), "projection_missing_record"),
+            (posted(vec![transfer(0, 1, u128::MAX)]), "projection_sums"),
+        ];
+        for (event, code) in bad {
+            let (row, batch) = rows.push(vec![posted(vec![transfer(0, 1, 1)]), event]);
+            rows.0.pop();
+            assert_eq!(tables.apply(&row, &batch).expect_err("a bad row").code(), code);
+            assert_eq!(tables.cursor().expect("answers"), cursor);
+            assert_eq!(tables.transfers(AccountId(0), FIRST).expect("answers"), transfers);
+        }
+        let (row, batch) = rows.push(vec![posted(vec![transfer(0, 1, 1)])]);
+        assert_eq!(tables.apply(&row, &batch).expect("a good row"), ApplyAnswer::Applied);
+    });
+}
+
+/// Many transfers, in rows of any size up to more than one `INSERT` takes.
+fn random_rows(seed: u64) -> Rows {
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let mut rows = Rows::default();
+    rows.push((0..20).map(|id| account(id, Owner::Plain(id))).collect());
+    for size in [1, 3, 700, 40, 1_200, 2] {
+        let transfers = (0..size).map(|_| {
+            let debit = random.below(20);
+            transfer(debit, (debit + 1 + random.below(19)) % 20, u128::from(random.below(1 << 40)) + 1)
+        });
+        rows.push(vec![posted(transfers.collect())]);
+    }
+    rows
+}
+
+#[test]
+fn pages_of_transfers_and_sums_of_accounts_match_a_naive_fold() {
+    on_each(|tables| {
+        let rows = random_rows(11);
+        apply_all(tables, &rows);
+        let mut sums: BTreeMap<AccountId, (u128, u128)> = BTreeMap::new();
+        let mut lists: BTreeMap<AccountId, Vec<Transfer>> = BTreeMap::new();
+        for (_, batch) in &rows.0 {
+            let Event::TransfersPosted(posted) = &batch.entries[0].events[0] else { continue };
+            for transfer in &posted.transfers {
+                sums.entry(transfer.debit).or_default().0 += transfer.amount.units();
+                sums.entry(transfer.credit).or_default().1 += transfer.amount.units();
+                lists.entry(transfer.debit).or_default().push(*transfer);
+                lists.entry(transfer.credit).or_default().push(*transfer);
+            }
+        }
+        for account in tables.accounts_after(None, 100).expect("answers") {
+            let found = (account.debits_posted.units(), account.credits_posted.units());
+            assert_eq!(found, sums[&account.id], "account {}", account.id);
+        }
+        for (id, list) in &lists {
+            let (mut found, mut before) = (Vec::new(), None);
+            loop {
+                let page = tables.transfers(*id, Page { before, count: 70 }).expect("answers");
+                let Some(last) = page.last() else { break };
+                before = Some(last.place);
+                found.extend(page);
+            }
+            let places: BTreeSet<Place> = found.iter().map(|record| record.place).collect();
+            assert_eq!(places.len(), found.len(), "a transfer came twice");
+            let naive = list.iter().rev().map(|transfer| (transfer.debit, transfer.credit, transfer.amount));
+            assert!(naive.eq(found.iter().map(|record| (record.debit, record.credit, record.amount))), "account {id}");
+        }
+    });
+}
+
+#[test]
+fn a_rebuild_gives_the_same_tables() {
+    on_each(|tables| {
+        let rows = story();
+        let everything = |tables: &mut Projection| {
+            (
+                tables.accounts_after(None, 100).expect("answers"),
+                tables.transfers(AccountId(0), FIRST).expect("answers"),
+                tables.deposits(None, None, FIRST).expect("answers"),
+                tables.withdrawals(None, None, FIRST).expect("answers"),
+                tables.history(Subject::Uuid(CUSTOMER.0), None, 99).expect("answers"),
+                tables.cursor().expect("answers"),
+            )
+        };
+        apply_all(tables, &rows);
+        let before = everything(tables);
+        assert!(!before.4.is_empty());
+        tables.rebuild().expect("answers");
+        assert_eq!(tables.cursor().expect("answers"), (Seq::START, Digest::ZERO));
+        assert_eq!(tables.accounts_after(None, 9).expect("answers"), []);
+        apply_all(tables, &rows);
+        assert_eq!(everything(tables), before);
+    });
+}
+
+#[test]
+fn tables_can_start_from_a_snapshot() {
+    on_each(|tables| {
+        let mut rows = story();
+        apply_all(tables, &rows);
+        let accounts = tables.accounts_after(None, 100).expect("answers");
+        let row = rows.0[5].0.clone();
+        let mut events: Vec<Event> = accounts.iter().cloned().map(Event::RestateAccount).collect();
+        events.push(Event::RestateHold(Hold { id: HoldId(1), transfer: transfer(0, 2, 100) }));
+        events.push(Event::RestateWithdrawal(withdrawal(1)));
+        let chunks = vec![Bytes(SnapshotChunk { events }.encode())];
+        let header = SnapshotHeader {
+            seq: row.seq,
+            row_hash: row.hash,
+            epoch: row.epoch,
+            time: row.time,
+            state_hash: state_hash(chunks.iter()),
+            chunk_count: 1,
+            build: "test".to_owned(),
+        };
+        let snapshot = VerifiedSnapshot::verify(header, chunks).expect("the chunks match");
+        tables.rebuild_from(&snapshot).expect("the snapshot fits");
+        assert_eq!(tables.cursor().expect("answers"), (row.seq, row.hash));
+        assert_eq!(tables.accounts_after(None, 100).expect("answers"), accounts);
+        let release = vec![Event::HoldReleased(HoldReleased { hold: HoldId(1) })];
+        let (row, batch) = rows.push(release);
+        assert_eq!(tables.apply(&row, &batch).expect("the next row fits"), ApplyAnswer::Applied);
+        assert_eq!(tables.accounts(CUSTOMER).expect("answers")[0].debits_pending, Amount::ZERO);
+        assert_eq!(tables.withdrawals(None, None, FIRST).expect("answers").len(), 1);
+    });
+}
+
+#[test]
+fn a_damaged_table_gives_a_typed_error() {
+    let folder = TempDir::new().expect("a folder can be made");
+    let path = folder.path().join(FILE);
+    let mut tables = Projection::open_sqlite(&path).expect("the tables open");
+    apply_all(&mut tables, &story());
+    let foreign = rusqlite::Connection::open(&path).expect("the file opens");
+    let damages =
+        "UPDATE deposits SET amount = x'01'; UPDATE withdrawals SET status = 99; UPDATE events SET payload = x'ff'";
+    foreign.execute_batch(damages).expect("the damage is done");
+    let codes = [
+        tables.deposits(None, None, FIRST).expect_err("damaged").code(),
+        tables.withdrawals(None, None, FIRST).expect_err("damaged").code(),
+        tables.history(Subject::Uuid(CUSTOMER.0), None, 9).expect_err("damaged").code(),
+    ];
+    assert_eq!(codes, ["store_malformed"; 3]);
+}

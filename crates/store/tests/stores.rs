@@ -1,0 +1,238 @@
+//! Snapshots, segments, the deletion of prefixes, signs of life and people.
+
+mod common;
+
+use common::Maria;
+use florin_core::id::{CustomerId, Digest, Epoch, LedgerTime, Seq};
+use florin_core::journal::{AppendError, Journal, Row, SnapshotHeader, state_hash};
+use florin_core::wire::Bytes;
+use florin_store::conformance::{Random, fill, row_after};
+use florin_store::heartbeat::{Beat, BeatAnswer, Heartbeat, SqlHeartbeat};
+use florin_store::maria::journal::MariaJournal;
+use florin_store::people::{EraseAnswer, InsertAnswer, People, Person};
+use florin_store::retention::{Permit, PrefixError, PrefixRefusal, PrefixRequest, permit};
+use florin_store::segment::{SegmentError, export_segment, read_segment};
+use florin_store::snapshots::{Snapshots, VerifiedSnapshot};
+use florin_store::sqlite::journal::SqliteJournal;
+use florin_store::{heartbeat, people, snapshots};
+use std::num::NonZeroUsize;
+use tempfile::TempDir;
+
+fn folder() -> TempDir {
+    TempDir::new().expect("a folder can be made")
+}
+
+fn snapshot(row: &Row, chunks: Vec<Bytes>) -> VerifiedSnapshot {
+    let header = SnapshotHeader {
+        seq: row.seq,
+        row_hash: row.hash,
+        epoch: row.epoch,
+        time: row.time,
+        state_hash: state_hash(chunks.iter()),
+        chunk_count: chunks.len() as u32,
+        build: "test".to_owned(),
+    };
+    VerifiedSnapshot::verify(header, chunks).expect("the chunks match")
+}
+
+fn rows(count: usize) -> Vec<Row> {
+    fill(&mut florin_store::memory::MemoryJournal::new(), count)
+}
+
+#[test]
+fn snapshots_come_back_verified_newest_first_and_only_the_last_are_kept() {
+    let folder = folder();
+    let path = folder.path().join(snapshots::FILE);
+    let mut store = Snapshots::open(&path).expect("the file opens");
+    assert_eq!(store.newest().expect("answers"), None);
+    let rows = rows(4);
+    let mut random = Random::new(5);
+    let kept: Vec<VerifiedSnapshot> =
+        rows.iter().map(|row| snapshot(row, (0..3).map(|_| Bytes(random.bytes(300_000))).collect())).collect();
+    for index in [1, 0, 3, 2] {
+        store.write(&kept[index]).expect("it is written");
+        store.write(&kept[index]).expect("it is written in its own place");
+    }
+    drop(store);
+    let mut store = Snapshots::open(&path).expect("the file opens again");
+    assert_eq!(store.list().expect("answers"), [Seq(4), Seq(3), Seq(2), Seq(1)]);
+    assert!(store.newest().expect("answers").as_ref() == Some(&kept[3]), "the newest comes back");
+    assert!(store.load(Seq(2)).expect("answers").as_ref() == Some(&kept[1]), "an older one comes back");
+    store.retain(NonZeroUsize::new(2).expect("not zero")).expect("answers");
+    assert_eq!(store.list().expect("answers"), [Seq(4), Seq(3)]);
+    assert_eq!(store.load(Seq(2)).expect("answers"), None);
+    let chunks: i64 = rusqlite::Connection::open(&path)
+        .and_then(|file| file.query_row("SELECT count(*) FROM snapshot_chunk", [], |row| row.get(0)))
+        .expect("answers");
+    assert_eq!(chunks, 6, "the chunks of removed snapshots are gone too");
+}
+
+#[test]
+fn a_damaged_snapshot_is_not_handed_out() {
+    let damages = [
+        ("UPDATE snapshot_chunk SET payload = x'00' WHERE position = 1", "snapshot_wrong_hash"),
+        ("DELETE FROM snapshot_chunk WHERE position = 1", "snapshot_chunk_count"),
+        ("UPDATE snapshot SET header = x'00'", "store_malformed"),
+        ("UPDATE snapshot SET seq = 7; UPDATE snapshot_chunk SET seq = 7", "store_malformed"),
+    ];
+    for (damage, code) in damages {
+        let folder = folder();
+        let path = folder.path().join(snapshots::FILE);
+        let mut store = Snapshots::open(&path).expect("the file opens");
+        store.write(&snapshot(&rows(1)[0], vec![Bytes(vec![1]), Bytes(vec![2])])).expect("it is written");
+        let foreign = rusqlite::Connection::open(&path).expect("the file opens");
+        foreign.execute_batch(damage).expect("the damage is done");
+        assert_eq!(store.newest().expect_err("damaged").code(), code, "{damage}");
+    }
+}
+
+#[test]
+fn segments_come_back_and_nothing_else_is_read_as_one() {
+    let rows = rows(20);
+    for stretch in [&rows[..], &rows[..1], &rows[7..12]] {
+        let bytes = export_segment(stretch).expect("the rows link");
+        assert_eq!(read_segment(&bytes).expect("the segment is whole"), stretch);
+    }
+    assert_eq!(export_segment(&[]), Err(SegmentError::Empty));
+    let gap = [rows[1].clone(), rows[3].clone()];
+    assert_eq!(export_segment(&gap), Err(SegmentError::BrokenLink(Seq(4))));
+    let mut torn = rows[2..4].to_vec();
+    torn[1].payload.push(1);
+    assert_eq!(export_segment(&torn), Err(SegmentError::BrokenLink(Seq(4))));
+
+    let bytes = export_segment(&rows[7..12]).expect("the rows link");
+    for index in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[index] ^= 1;
+        assert_eq!(read_segment(&damaged), Err(SegmentError::WrongHash), "byte {index}");
+        assert_eq!(read_segment(&bytes[..index]), Err(SegmentError::WrongHash), "cut at {index}");
+    }
+}
+
+fn prefix_request<'a>(
+    through: u64,
+    snapshot: &'a VerifiedSnapshot,
+    cursors: &'a [(&'a str, Seq)],
+) -> PrefixRequest<'a> {
+    PrefixRequest { through: Seq(through), snapshot: Some(snapshot), cursors, floor: Seq(through + 1) }
+}
+
+#[test]
+fn a_prefix_stays_unless_snapshot_cursors_and_floor_allow() {
+    let rows = rows(10);
+    let covering = snapshot(&rows[4], Vec::new());
+    let cursors = [("projector", Seq(9)), ("webhooks", Seq(5))];
+    let good = prefix_request(5, &covering, &cursors);
+    permit(&good).expect("all three allow");
+    let refusal = |request: PrefixRequest<'_>| permit(&request).expect_err("refused");
+    assert_eq!(refusal(PrefixRequest { snapshot: None, ..good }), PrefixRefusal::NoSnapshot);
+    let behind = PrefixRequest { through: Seq(6), ..good };
+    assert_eq!(refusal(behind), PrefixRefusal::SnapshotBehind { snapshot: Seq(5) });
+    let slow = [("projector", Seq(9)), ("webhooks", Seq(4))];
+    let expected = PrefixRefusal::CursorBehind { reader: "webhooks".to_owned(), at: Seq(4) };
+    assert_eq!(refusal(PrefixRequest { cursors: &slow, ..good }), expected);
+    assert_eq!(refusal(PrefixRequest { floor: Seq(5), ..good }), PrefixRefusal::RetentionFloor { floor: Seq(5) });
+}
+
+fn check_deletion<J: Journal>(journal: &mut J, delete: impl Fn(&mut J, &Permit) -> Result<(), PrefixError>) {
+    let mut rows = fill(journal, 200);
+    let leave = |row: &Row, through: u64| {
+        permit(&prefix_request(through, &snapshot(row, Vec::new()), &[])).expect("all three allow")
+    };
+    let refused = |done: Result<(), PrefixError>| match done {
+        Err(PrefixError::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    };
+    let foreign = Row { hash: Digest([1; 32]), ..rows[150].clone() };
+    assert_eq!(refused(delete(journal, &leave(&foreign, 150))), PrefixRefusal::ForeignSnapshot);
+    assert_eq!(refused(delete(journal, &leave(&rows[199], 200))), PrefixRefusal::ForeignSnapshot);
+    assert_eq!(journal.read(Seq::START, 1_000).expect("answers").len(), 200, "refusals delete nothing");
+
+    delete(journal, &leave(&rows[180], 150)).expect("the prefix goes");
+    delete(journal, &leave(&rows[180], 150)).expect("it is gone already");
+    assert_eq!(journal.read(Seq::START, 1_000).expect("answers"), rows[150..]);
+    rows.extend(fill(journal, 1));
+    journal.append(&rows[199]).expect("a row that is there is durable");
+    assert!(matches!(journal.append(&rows[0]), Err(AppendError::Fenced)), "the journal does not begin again");
+    assert!(matches!(journal.append(&rows[149]), Err(AppendError::Fenced)));
+    assert!(matches!(journal.append(&row_after(None, 2, vec![1])), Err(AppendError::Fenced)));
+    assert_eq!(journal.read(Seq::START, 1_000).expect("answers"), rows[150..]);
+}
+
+#[test]
+fn a_released_prefix_is_deleted_and_the_journal_goes_on() {
+    let folder = folder();
+    let path = folder.path().join("journal.sqlite3");
+    check_deletion(&mut SqliteJournal::open(&path).expect("the journal opens"), SqliteJournal::delete_prefix);
+    let maria = Maria::fresh();
+    check_deletion(&mut MariaJournal::open(&maria.server).expect("the journal opens"), MariaJournal::delete_prefix);
+}
+
+fn check_heartbeat(mut old: SqlHeartbeat, mut new: SqlHeartbeat) {
+    let beat = |node: &str, epoch, at| Beat { node: node.to_owned(), epoch: Epoch(epoch), at: LedgerTime(at) };
+    assert_eq!(old.last().expect("answers"), None);
+    for at in [10, 11, 11] {
+        assert_eq!(old.beat(&beat("north", 3, at)).expect("answers"), BeatAnswer::Confirmed);
+    }
+    assert_eq!(new.last().expect("answers"), Some(beat("north", 3, 11)));
+    assert_eq!(new.beat(&beat("s\u{fc}d", 4, 9)).expect("answers"), BeatAnswer::Confirmed);
+    assert_eq!(old.beat(&beat("north", 3, 12)).expect("answers"), BeatAnswer::Superseded(beat("s\u{fc}d", 4, 9)));
+    assert_eq!(new.last().expect("answers"), Some(beat("s\u{fc}d", 4, 9)));
+    old.beat(&beat(&"n".repeat(256), 5, 1)).expect_err("a name that does not fit");
+    old.beat(&beat("north", u64::MAX, 1)).expect_err("a number that does not fit");
+}
+
+#[test]
+fn a_newer_epochs_sign_of_life_stands() {
+    let folder = folder();
+    let path = folder.path().join(heartbeat::FILE);
+    let open = || SqlHeartbeat::open_sqlite(&path).expect("the file opens");
+    check_heartbeat(open(), open());
+    let maria = Maria::fresh();
+    let open = || SqlHeartbeat::open_maria(&maria.server).expect("the server answers");
+    check_heartbeat(open(), open());
+}
+
+fn check_people(people: &mut People) {
+    let person = |name: &str| Person {
+        name: name.to_owned(),
+        email: "a@example.org".to_owned(),
+        created: LedgerTime(1_700_000_000_000),
+    };
+    let id = CustomerId([3; 16]);
+    assert_eq!(people.get(id).expect("answers"), None);
+    let name = "Z\u{f6}e O'Brien \u{1f600}; DROP TABLE customers";
+    assert_eq!(people.insert(id, &person(name)).expect("answers"), InsertAnswer::Inserted);
+    assert_eq!(people.insert(id, &person("another")).expect("answers"), InsertAnswer::Exists);
+    assert_eq!(people.get(id).expect("answers"), Some(person(name)));
+    people.insert(CustomerId([4; 16]), &person(&"x".repeat(256))).expect_err("a name that does not fit");
+    assert!(!format!("{:?}", person(name)).contains("Brien"), "names have no place in logs");
+    assert_eq!(people.erase(id).expect("answers"), EraseAnswer::Erased);
+    assert_eq!(people.erase(id).expect("answers"), EraseAnswer::Absent);
+    assert_eq!(people.get(id).expect("answers"), None);
+}
+
+#[test]
+fn people_are_found_and_erased() {
+    let folder = folder();
+    let path = folder.path().join(people::FILE);
+    check_people(&mut People::open_sqlite(&path).expect("the file opens"));
+    let maria = Maria::fresh();
+    check_people(&mut People::open_maria(&maria.server).expect("the server answers"));
+}
+
+#[test]
+fn an_erased_name_is_in_no_file() {
+    let folder = folder();
+    let mut people = People::open_sqlite(&folder.path().join(people::FILE)).expect("the file opens");
+    let person = Person { name: "Ermintrude".to_owned(), email: "e@example.org".to_owned(), created: LedgerTime(1) };
+    let found = || {
+        let files = std::fs::read_dir(folder.path()).expect("the folder is read");
+        let contains = |bytes: Vec<u8>| bytes.windows(10).any(|window| window == b"Ermintrude");
+        files.filter(|file| contains(std::fs::read(file.as_ref().expect("a file").path()).expect("is read"))).count()
+    };
+    people.insert(CustomerId([1; 16]), &person).expect("answers");
+    assert!(found() > 0, "the name is written somewhere");
+    people.erase(CustomerId([1; 16])).expect("answers");
+    assert_eq!(found(), 0);
+}
