@@ -3,8 +3,11 @@
 
 mod admin;
 mod broker;
+mod codes;
 mod fold;
 mod golden;
+mod holds;
+mod ids;
 mod ledger;
 mod origin;
 mod samples;

@@ -1,10 +1,12 @@
 //! Time: ticks, jumps of the clock, expiry and forgetting.
 
 use crate::world::*;
-use florin_core::command::{Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MS, Request, TIME_JUMP_MAX_MS};
+use florin_core::command::{
+    Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MAX, REMEMBER_MS, Request, TIME_JUMP_MAX_MS,
+};
 use florin_core::custody::Beneficiary;
-use florin_core::decide::{AdminRefusal, OriginRefusal, TICK_FORGET_EVENTS, TICK_MS};
-use florin_core::event::{Event, Forgotten, QuoteEnded, Ticked};
+use florin_core::decide::{AdminRefusal, OriginRefusal, TICK_FORGET_EVENTS, TICK_MS, Verdict};
+use florin_core::event::{Event, Forgotten, QuoteEnded, Remembered, Ticked};
 use florin_core::id::{Digest, LedgerTime};
 
 fn tick(world: &mut World) -> Vec<Event> {
@@ -123,4 +125,21 @@ fn tick_forgets_within_its_budget_and_leaves_the_rest_to_the_next() {
     assert_eq!(state.remembered().len(), 5);
     send(&mut state, Command::Tick, Origin::Internal, START_MS + REMEMBER_MS);
     assert_eq!(state.remembered().len(), 0);
+}
+
+#[test]
+fn full_memory_forgets_the_smallest_id_for_each_new_one() {
+    let mut state = florin_core::state::State::default();
+    let customer = Command::OpenCustomer(ANN);
+    let (request, outcome, at) = (Digest([9; 32]), Outcome::Done(true), LedgerTime(START_MS));
+    for number in 1..=REMEMBER_MAX as u64 {
+        let command = id_at(START_MS + number % 3, number);
+        state.apply(&Event::RestateRemembered(Remembered { command, request, outcome: outcome.clone(), at }));
+    }
+    let origin = Origin::Request { id: id_at(START_MS + 9, 0), request };
+    let verdict = state.decide(&Request { origin, command: customer }, at).expect("it is good");
+    let Verdict::Decided { events, .. } = verdict else { panic!("it is new") };
+    assert_eq!(events.last(), Some(&Event::Forgotten(Forgotten { command: id_at(START_MS, 3) })));
+    assert_eq!(state.remembered().len(), REMEMBER_MAX);
+    assert_eq!(state.counters().forgotten_until, LedgerTime(START_MS + 1), "only ids of that millisecond are lost");
 }
