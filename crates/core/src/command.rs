@@ -141,7 +141,7 @@ pub struct PlainTransfer {
     pub amount: Amount,
 }
 
-/// What may be asked. Each has its own closed list of refusals, in [`crate::refusal`].
+/// What may be asked. Each has its own closed list of refusals, in [`crate::decide::Refusal`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Time passes.

@@ -1,6 +1,6 @@
 //! Deciding: a request becomes events or a refusal. Nothing here asks anybody; all that is known stands in state, command and time.
 //!
-//! Decisions emit into a [`Draft`], which folds each event as it is emitted: later steps of one command see what earlier
+//! Decisions emit into a `Draft`, which folds each event as it is emitted: later steps of one command see what earlier
 //! ones did, and `decide` and `apply` can't drift apart, since `decide` changes state through `apply` alone. Every
 //! refusal comes before the first event, so a refused command has changed nothing.
 
