@@ -115,7 +115,7 @@ fn addresses() {
     let key = PublicKey::from_secret_key(&secp, &SecretKey::from_slice(&[11; 32]).expect("a key"));
     let scalars = random_tweaks();
     for kind in ScriptKind::ALL {
-        let secrets = AccountSecrets::derive(Network::Main, &[5; 32], kind, 0, &[1; 32]).ok().expect("an account");
+        let secrets = AccountSecrets::derive(Network::Main, &[5; 32], kind, 0, &[1; 32]).expect("an account");
         let deriver =
             Descriptor::of_account(&secrets.public(&[1; 32]), Branch::External).expect("a descriptor").deriver();
         let tweaks = if kind == ScriptKind::Tr { 2 } else { 1 };

@@ -2,7 +2,7 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | derive | [`mnemonic`], [`keys`], [`descriptor`], [`derive`] |
+//! | derive | [`mnemonic`], [`keys`], [`descriptor`], [`mod@derive`] |
 //! | address | [`address`] |
 //! | scan | [`scan`], [`watch`] |
 //! | plan | [`plan`], [`weight`], [`psbt`], [`sign`] |
@@ -10,6 +10,7 @@
 //! | finality | [`header`] |
 
 pub mod address;
+pub mod check;
 pub mod derive;
 pub mod descriptor;
 mod hash;
@@ -17,5 +18,10 @@ pub mod header;
 pub mod keys;
 pub mod mnemonic;
 pub mod network;
+pub mod plan;
+pub mod psbt;
 pub mod scan;
+pub mod sign;
+pub mod verify;
 pub mod watch;
+pub mod weight;

@@ -36,13 +36,13 @@ fn bip39_words_seeds_and_master_keys() {
     for row in vectors {
         let [entropy, words, seed, xprv] = row[..] else { panic!("four columns") };
         let entropy = Vec::from_hex(entropy).expect("hexadecimal");
-        let mnemonic = Mnemonic::from_entropy(&entropy).ok().expect("a valid length");
+        let mnemonic = Mnemonic::from_entropy(&entropy).expect("a valid length");
         assert_eq!(mnemonic.expose_words().as_str(), words);
-        let parsed = Mnemonic::parse(words).ok().expect("valid words");
+        let parsed = Mnemonic::parse(words).expect("valid words");
         assert_eq!(parsed.expose_entropy(), entropy);
         let derived = parsed.seed("TREZOR");
         assert_eq!(derived.expose_bytes().to_vec(), Vec::from_hex(seed).expect("hexadecimal"));
-        let master = SecretKeyTree::from_seed(Network::Main, derived.expose_bytes()).ok().expect("a valid seed");
+        let master = SecretKeyTree::from_seed(Network::Main, derived.expose_bytes()).expect("a valid seed");
         assert_eq!(master.expose_text().as_str(), xprv);
     }
 }
@@ -56,11 +56,11 @@ fn bip32_derivations_from_seed_to_text_and_back() {
     for row in vectors {
         let [seed, path, xpub, xprv] = row[..] else { panic!("four columns") };
         let seed = Vec::from_hex(seed).expect("hexadecimal");
-        let master = SecretKeyTree::from_seed(Network::Main, &seed).ok().expect("a valid seed");
-        let key = master.derive(&secp, &path.parse().expect("a path")).ok().expect("a key");
+        let master = SecretKeyTree::from_seed(Network::Main, &seed).expect("a valid seed");
+        let key = master.derive(&secp, &path.parse().expect("a path")).expect("a key");
         assert_eq!(key.expose_text().as_str(), xprv, "{path}");
         assert_eq!(key.public(&secp).to_string(), xpub, "{path}");
-        let parsed = SecretKeyTree::parse(Network::Main, xprv).ok().expect("a valid key");
+        let parsed = SecretKeyTree::parse(Network::Main, xprv).expect("a valid key");
         assert_eq!(parsed.expose_text().as_str(), xprv);
         assert_eq!(parse_xpub(Network::Main, xpub).map(|key| key.to_string()), Ok(xpub.to_owned()));
     }
@@ -89,9 +89,9 @@ fn bip32_invalid_keys_are_refused_for_their_reason() {
 }
 
 fn addresses(network: Network, kind: ScriptKind, places: &[(Branch, u32)]) -> Vec<String> {
-    let mnemonic = Mnemonic::parse(ABANDON).ok().expect("valid words");
+    let mnemonic = Mnemonic::parse(ABANDON).expect("valid words");
     let seed = mnemonic.seed("");
-    let secrets = AccountSecrets::derive(network, seed.expose_bytes(), kind, 0, &[0; 32]).ok().expect("an account");
+    let secrets = AccountSecrets::derive(network, seed.expose_bytes(), kind, 0, &[0; 32]).expect("an account");
     let account = secrets.public(&[0; 32]);
     let one = |(branch, place): &(Branch, u32)| {
         let descriptor = Descriptor::of_account(&account, *branch).expect("a descriptor");
@@ -124,14 +124,13 @@ fn bip44_49_84_86_accounts_derive_the_published_addresses() {
 
 #[test]
 fn bip86_account_keys_are_the_published_ones() {
-    let mnemonic = Mnemonic::parse(ABANDON).ok().expect("valid words");
+    let mnemonic = Mnemonic::parse(ABANDON).expect("valid words");
     let seed = mnemonic.seed("");
-    let master = SecretKeyTree::from_seed(Network::Main, seed.expose_bytes()).ok().expect("a valid seed");
+    let master = SecretKeyTree::from_seed(Network::Main, seed.expose_bytes()).expect("a valid seed");
     let root = "xprv9s21ZrQH143K3GJpoapnV8SFfukcVBSfeCficPSGfubmSFDxo1kuHnLisriDvSnRRuL2Qrg5ggqHKNVpxR86QEC8w35uxmGoggxtQTPvfUu";
     assert_eq!(master.expose_text().as_str(), root);
-    let secrets = AccountSecrets::derive(Network::Main, seed.expose_bytes(), ScriptKind::Tr, 0, &[5; 32])
-        .ok()
-        .expect("an account");
+    let secrets =
+        AccountSecrets::derive(Network::Main, seed.expose_bytes(), ScriptKind::Tr, 0, &[5; 32]).expect("an account");
     let xpub = "xpub6BgBgsespWvERF3LHQu6CnqdvfEvtMcQjYrcRzx53QJjSxarj2afYWcLteoGVky7D3UKDP9QyrLprQ3VCECoY49yfdDEHGCtMMj92pReUsQ";
     let account = secrets.public(&[6; 32]);
     assert_eq!(account.xpub.to_string(), xpub);
@@ -258,7 +257,7 @@ fn bip382_ranged_scripts() {
 fn scripts_equal_those_of_miniscript_for_every_kind() {
     for network in [Network::Main, Network::Regtest] {
         for kind in ScriptKind::ALL {
-            let secrets = AccountSecrets::derive(network, &[42; 32], kind, 7, &[1; 32]).ok().expect("an account");
+            let secrets = AccountSecrets::derive(network, &[42; 32], kind, 7, &[1; 32]).expect("an account");
             for branch in Branch::ALL {
                 let ours = Descriptor::of_account(&secrets.public(&[1; 32]), branch).expect("a descriptor");
                 let text = ours.to_string();
@@ -275,8 +274,8 @@ fn scripts_equal_those_of_miniscript_for_every_kind() {
                     let key = deriver.public_key(index(place)).expect("a key");
                     let full = ours.full_path(index(place));
                     let secp = bitcoin::secp256k1::Secp256k1::new();
-                    let master = SecretKeyTree::from_seed(network, &[42; 32]).ok().expect("a seed");
-                    assert_eq!(master.derive(&secp, &full).ok().expect("a key").public(&secp).public_key, key);
+                    let master = SecretKeyTree::from_seed(network, &[42; 32]).expect("a seed");
+                    assert_eq!(master.derive(&secp, &full).expect("a key").public(&secp).public_key, key);
                 }
             }
         }

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn messages_of_every_length_hash_like_the_library() {
-        let bytes: Vec<u8> = (0..400u32).map(|number| (number * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..400u32).map(|number| ((number * 31) >> 3) as u8).collect();
         for length in 8..bytes.len() {
             let message = &bytes[..length];
             let expected = sha256d::Hash::hash(message).to_byte_array();

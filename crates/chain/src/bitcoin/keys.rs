@@ -241,6 +241,10 @@ impl SecretKeyTree {
         let bytes = Zeroizing::new(self.key.encode());
         Zeroizing::new(base58::encode_check(bytes.as_slice()))
     }
+
+    pub(crate) fn key(&self) -> &Xpriv {
+        &self.key
+    }
 }
 
 impl Drop for SecretKeyTree {
@@ -402,7 +406,7 @@ mod tests {
     #[test]
     fn keys_of_another_network_are_refused() {
         let secp = signing_context(&[1; 32]);
-        let master = SecretKeyTree::from_seed(Network::Test, &[7; 32]).ok().expect("a valid seed");
+        let master = SecretKeyTree::from_seed(Network::Test, &[7; 32]).expect("a valid seed");
         let (secret, public) = (master.expose_text(), master.public(&secp).to_string());
         assert_eq!(SecretKeyTree::parse(Network::Main, &secret).err(), Some(KeyError::NetworkMismatch));
         assert_eq!(parse_xpub(Network::Main, &public), Err(KeyError::NetworkMismatch));
@@ -422,11 +426,10 @@ mod tests {
 
     #[test]
     fn the_public_half_derives_what_the_private_half_derives() {
-        let secrets =
-            AccountSecrets::derive(Network::Regtest, &[9; 32], ScriptKind::Tr, 0, &[2; 32]).ok().expect("valid");
+        let secrets = AccountSecrets::derive(Network::Regtest, &[9; 32], ScriptKind::Tr, 0, &[2; 32]).expect("valid");
         let path: DerivationPath = "m/1/17".parse().expect("a path");
         let secp = signing_context(&[3; 32]);
-        let below = secrets.tree().derive(&secp, &path).ok().expect("a key").public(&secp);
+        let below = secrets.tree().derive(&secp, &path).expect("a key").public(&secp);
         assert_eq!(secrets.public(&[4; 32]).xpub.derive_pub(&*VERIFIER, &path).expect("a key"), below);
     }
 }
