@@ -77,7 +77,10 @@ pub struct Graph {
 impl Graph {
     /// All transactions connected with this one through parents and children, itself included.
     pub fn cluster(&self, start: &Txid) -> BTreeSet<Txid> {
-        let children = self.children();
+        self.cluster_with(start, &self.children())
+    }
+
+    fn cluster_with(&self, start: &Txid, children: &BTreeMap<Txid, Vec<Txid>>) -> BTreeSet<Txid> {
         let mut found = BTreeSet::new();
         let mut open = vec![*start];
         while let Some(txid) = open.pop() {
@@ -92,11 +95,12 @@ impl Graph {
 
     /// The clusters, each once.
     pub fn clusters(&self) -> Vec<BTreeSet<Txid>> {
+        let children = self.children();
         let mut seen = BTreeSet::new();
         let mut clusters = Vec::new();
         for txid in self.items.keys() {
             if !seen.contains(txid) {
-                let cluster = self.cluster(txid);
+                let cluster = self.cluster_with(txid, &children);
                 seen.extend(cluster.iter().copied());
                 clusters.push(cluster);
             }

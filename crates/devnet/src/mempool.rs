@@ -40,6 +40,7 @@ impl Entry {
 pub struct Mempool {
     entries: BTreeMap<Txid, Entry>,
     spends: BTreeMap<OutPoint, Txid>,
+    by_order: BTreeMap<u64, Txid>,
     orders: u64,
     /// Grows with every entry and with every removal, whatever its reason.
     sequence: u64,
@@ -49,7 +50,14 @@ pub struct Mempool {
 
 impl Default for Mempool {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), spends: BTreeMap::new(), orders: 0, sequence: 1, floor: FeeRate::default() }
+        Self {
+            entries: BTreeMap::new(),
+            spends: BTreeMap::new(),
+            by_order: BTreeMap::new(),
+            orders: 0,
+            sequence: 1,
+            floor: FeeRate::default(),
+        }
     }
 }
 
@@ -87,10 +95,7 @@ impl Mempool {
 
     /// Transactions that entered after an order, parents first.
     pub fn since(&self, order: u64) -> Vec<Txid> {
-        let mut new: Vec<(u64, Txid)> = self.entries.iter().map(|(txid, entry)| (entry.order, *txid)).collect();
-        new.retain(|(at, _)| *at > order);
-        new.sort_unstable();
-        new.into_iter().map(|(_, txid)| txid).collect()
+        self.by_order.range(order.saturating_add(1)..).map(|(_, txid)| *txid).collect()
     }
 
     /// The order of the last entry.
@@ -217,11 +222,13 @@ impl Mempool {
         for input in &entry.tx.input {
             assert!(self.spends.insert(input.previous_output, txid).is_none(), "conflicts are removed first");
         }
+        self.by_order.insert(entry.order, txid);
         self.entries.insert(txid, entry);
     }
 
     fn detach(&mut self, txid: &Txid) -> Option<Entry> {
         let entry = self.entries.remove(txid)?;
+        self.by_order.remove(&entry.order);
         for input in &entry.tx.input {
             self.spends.remove(&input.previous_output);
         }
@@ -256,6 +263,7 @@ impl Mempool {
     pub fn drain(&mut self) -> Vec<Entry> {
         let mut entries: Vec<Entry> = std::mem::take(&mut self.entries).into_values().collect();
         self.spends.clear();
+        self.by_order.clear();
         entries.sort_by_key(|entry| entry.order);
         entries
     }

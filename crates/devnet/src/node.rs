@@ -507,6 +507,7 @@ impl Node {
             }
         }
         self.accept(tx).map_err(SendReject::Mempool)?;
+        self.unbroadcast.retain(|txid| self.pool.contains(txid));
         self.unbroadcast.insert(txid);
         Ok(txid)
     }

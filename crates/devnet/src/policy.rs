@@ -10,7 +10,7 @@ use crate::coins::Coin;
 use crate::fees::{FeeRate, Item, improves};
 use crate::mempool::{Entry, Mempool};
 use crate::reject::TxReject;
-use crate::script::{ScriptKind, is_unspendable};
+use crate::script::{ScriptKind, is_unspendable, multisig_keys};
 
 /// Heaviest transaction relayed.
 const TX_WEIGHT_MAX: u64 = 400_000;
@@ -20,6 +20,8 @@ const TX_SIZE_MIN: usize = 65;
 const SCRIPT_SIG_SIZE_MAX: usize = 1_650;
 /// Longest sum of `OP_RETURN` scripts relayed.
 const DATACARRIER_MAX: usize = 100_000;
+/// Most keys of a bare multisig output relayed.
+const MULTISIG_KEYS_MAX: u8 = 3;
 /// Rate that decides what is dust.
 const DUST_RATE: FeeRate = FeeRate::from_sat_per_kvb(3_000);
 /// Highest cost of signature operations relayed.
@@ -100,6 +102,9 @@ pub fn check_form(tx: &Transaction) -> Result<(), TxReject> {
     for output in &tx.output {
         match ScriptKind::of(&output.script_pubkey) {
             ScriptKind::Nonstandard => return Err(TxReject::ScriptPubKey),
+            ScriptKind::MultiSig if multisig_keys(&output.script_pubkey) > MULTISIG_KEYS_MAX => {
+                return Err(TxReject::ScriptPubKey);
+            }
             ScriptKind::NullData => {
                 data_left = data_left.checked_sub(output.script_pubkey.len()).ok_or(TxReject::Datacarrier)?;
             }

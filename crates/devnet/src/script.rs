@@ -26,7 +26,7 @@ pub enum ScriptKind {
     PubKeyHash,
     /// Hash of a script (BIP-16).
     ScriptHash,
-    /// Bare multisig of up to three keys.
+    /// Bare multisig.
     MultiSig,
     /// `OP_RETURN` and pushes.
     NullData,
@@ -60,7 +60,7 @@ impl ScriptKind {
             Self::PubKey
         } else if script.is_p2pkh() {
             Self::PubKeyHash
-        } else if script.is_multisig() && multisig_keys(script) <= 3 {
+        } else if script.is_multisig() {
             Self::MultiSig
         } else {
             Self::Nonstandard
@@ -108,7 +108,7 @@ impl ScriptKind {
 }
 
 /// Keys of a bare multisig script: its second last opcode is their number.
-fn multisig_keys(script: &Script) -> u8 {
+pub(crate) fn multisig_keys(script: &Script) -> u8 {
     let bytes = script.as_bytes();
     let count = bytes[bytes.len() - 2];
     if (OP_PUSHNUM_1.to_u8()..=OP_PUSHNUM_16.to_u8()).contains(&count) {

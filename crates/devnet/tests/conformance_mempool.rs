@@ -9,6 +9,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxOut, Witness
 use common::{Pair, RATE};
 use florin_devnet::fees::FeeRate;
 use florin_devnet::outside::{AddressForm, Spendable};
+use florin_devnet::rpc::RpcError;
 use serde_json::{Value, json};
 
 fn rate(sat_per_kvb: u64) -> FeeRate {
@@ -323,4 +324,79 @@ fn bytes_that_are_no_transaction_get_the_same_error() {
         assert_eq!(pair.same("submitblock", json!([hex])).expect_err("none").code, -22);
     }
     pair.same("testmempoolaccept", json!([[]])).expect_err("one at least");
+}
+
+#[test]
+fn odd_spends_are_refused_alike() {
+    let mut pair = Pair::funded(105);
+    // A witness beside a plain key hash.
+    let script = pair.script(AddressForm::Legacy);
+    let tx = pair.wallet.pay(&pair.model, &[(script.clone(), 100_000)], RATE).expect("funds");
+    pair.send(&tx).expect("both take it");
+    let mut spend = pair.wallet.spend(&[output_of(&tx, 0)], &[], RATE).expect("covers");
+    spend.input[0].witness = Witness::from_slice(&[vec![1]]);
+    refused(&mut pair, &spend, "bad-witness-nonstandard");
+    // An output of no standard form, which only a block can hold.
+    let odd = ScriptBuf::from_bytes(vec![0x51, 0x52, 0x87]);
+    let funding = pair.wallet.pay(&pair.model, &[(odd, 100_000)], RATE).expect("funds");
+    let block = pair.miner.mine_with(&pair.model, vec![funding.clone()], 0).block;
+    assert_eq!(pair.submit(&block), Value::Null);
+    let mut spend = payment(&pair, 0, RATE);
+    spend.input[0].previous_output = OutPoint::new(funding.compute_txid(), 0);
+    spend.output.truncate(1);
+    spend.output[0].value = Amount::from_sat(90_000);
+    spend.input[0].witness = Witness::new();
+    refused(&mut pair, &spend, "bad-txns-nonstandard-inputs");
+    // A witness program of a version to come.
+    let later = ScriptBuf::from_bytes([vec![0x52, 0x20], vec![7; 32]].concat());
+    let funding = pair.wallet.pay(&pair.model, &[(later, 100_000)], RATE).expect("funds");
+    pair.send(&funding).expect("it may be paid");
+    spend.input[0].previous_output = OutPoint::new(funding.compute_txid(), 0);
+    refused(&mut pair, &spend, "bad-txns-nonstandard-inputs");
+}
+
+#[test]
+fn replacement_must_not_spend_what_it_replaces() {
+    let mut pair = Pair::funded(105);
+    let first = payment(&pair, 0, RATE);
+    let coin = pair.wallet.spendable(&pair.model)[0].clone();
+    assert_eq!(coin.outpoint, first.input[0].previous_output);
+    pair.send(&first).expect("both take it");
+    let both = pair.wallet.spend(&[coin, output_of(&first, 1)], &[], rate(50_000)).expect("covers");
+    refused(&mut pair, &both, "bad-txns-spends-conflicting-tx");
+}
+
+#[test]
+fn standard_scripts_of_all_kinds_may_be_paid_alike() {
+    let mut pair = Pair::funded(105);
+    let key = bitcoin::secp256k1::SecretKey::from_slice(&[3; 32]).expect("a key");
+    let key = key.public_key(&bitcoin::secp256k1::Secp256k1::new()).serialize();
+    let multisig = |n: u8| {
+        let keys: Vec<u8> = (0..n).flat_map(|_| [vec![33], key.to_vec()].concat()).collect();
+        ScriptBuf::from_bytes([vec![0x51], keys, vec![0x50 + n, 0xae]].concat())
+    };
+    for (script, stands) in [
+        (ScriptBuf::from_bytes([vec![33], key.to_vec(), vec![0xac]].concat()), true),
+        (multisig(1), true),
+        (multisig(3), true),
+        (multisig(4), false),
+        (ScriptBuf::from_bytes(vec![0x51, 0x02, 0x4e, 0x73]), true),
+        (ScriptBuf::from_bytes([vec![0x00, 0x15], vec![7; 21]].concat()), false),
+        (ScriptBuf::from_bytes([vec![0x53, 0x02], vec![7; 2]].concat()), true),
+        (ScriptBuf::from_bytes([vec![0x60, 0x28], vec![7; 40]].concat()), true),
+        (ScriptBuf::from_bytes(vec![0x6a, 0x02, 0x07]), false),
+        (ScriptBuf::from_bytes([vec![0x6a, 0x4c, 80], vec![7; 80]].concat()), true),
+        (ScriptBuf::from_bytes(vec![0x51]), false),
+        (ScriptBuf::new(), false),
+    ] {
+        let tx = pair.wallet.pay(&pair.model, &[(script.clone(), 100_000)], RATE).expect("funds");
+        let answer = test(&mut pair, &tx);
+        assert_eq!(answer["allowed"], json!(stands), "{script:x}: {answer}");
+        let block = pair.miner.mine_with(&pair.model, vec![tx], 0).block;
+        assert_eq!(pair.submit(&block), Value::Null, "a block may hold any");
+        let hash = pair.model.tip().to_string();
+        let shown = |answer: Result<Value, RpcError>| answer.expect("a block")["tx"][1]["vout"][0].clone();
+        let real = shown(pair.ask_real("getblock", json!([hash, 2])));
+        assert_eq!(shown(pair.ask_model("getblock", json!([hash, 2]))), real, "left the model, right bitcoind");
+    }
 }

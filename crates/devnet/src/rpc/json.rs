@@ -157,6 +157,13 @@ pub fn descriptor(script: &Script) -> String {
     let text = match kind {
         ScriptKind::PubKey => format!("pk({})", bytes[1..bytes.len() - 1].to_lower_hex_string()),
         ScriptKind::Taproot => format!("rawtr({})", bytes[2..].to_lower_hex_string()),
+        ScriptKind::MultiSig => {
+            let keys = script.instructions().filter_map(|instruction| match instruction {
+                Ok(Instruction::PushBytes(key)) => Some(format!(",{}", key.as_bytes().to_lower_hex_string())),
+                _ => None,
+            });
+            format!("multi({}{})", bytes[0] - (OP_PUSHNUM_1.to_u8() - 1), keys.collect::<String>())
+        }
         _ => match address(script) {
             Some(address) => format!("addr({address})"),
             None => format!("raw({script:x})"),
