@@ -5,9 +5,13 @@ use crate::memory::{Charge, PaidWithdrawal};
 use crate::policy::{OPERATORS_MAX, Policy, WalletPolicy};
 use crate::protocol::{Fence, Input, PaymentRequest, Refused, SignPlan};
 use crate::refusal::Refusal;
+use crate::spend::outpoint_of;
 use bitcoin::Script;
 use ed25519_dalek::Signature;
 use florin_chain::bitcoin::address::address_text;
+use florin_chain::bitcoin::check::SpendRules;
+use florin_chain::bitcoin::keys::AddressIndex;
+use florin_chain::bitcoin::plan::SatPerKvb;
 use florin_core::id::LedgerTime;
 use florin_core::wire::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,28 +33,6 @@ pub const HOUR_MS: u64 = 3_600_000;
 pub const DAY_MS: u64 = 24 * HOUR_MS;
 /// Largest number in a request: the memory holds 63 bits.
 const NUMBER_MAX: u64 = i64::MAX as u64;
-
-/// What the signer read from a transaction by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
-    /// What it spends.
-    pub inputs: Vec<Input>,
-    /// What the inputs hold, in satoshi.
-    pub input_sum: u64,
-    /// What it pays.
-    pub outputs: Vec<Output>,
-    /// Its size once signed, in virtual bytes; at most what it will be.
-    pub virtual_size: u64,
-}
-
-/// An output of a [`Reading`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    /// The script paid.
-    pub script: Vec<u8>,
-    /// The amount in satoshi.
-    pub amount: u64,
-}
 
 /// Refuses a fence with numbers that the memory can't hold, of another platform, below the highest seen, or ahead of
 /// the clock. What comes back is the fence to remember: its time never runs backwards.
@@ -128,67 +110,23 @@ pub fn check_intents(
     Ok(())
 }
 
-/// Checks that every output is one intent's, to the satoshi, or the one change, and that every intent has its output.
-/// `change_script` is what the signer derived for the index that the request names. The answer says whether there is
-/// change.
-pub fn check_outputs(
-    reading: &Reading,
-    payments: &[PaymentRequest],
-    change_script: Option<&[u8]>,
-) -> Result<bool, Refused> {
-    let mut open: BTreeMap<(&[u8], u128), Vec<usize>> = BTreeMap::new();
-    for (place, payment) in payments.iter().enumerate().rev() {
-        open.entry((&payment.intent.script.0, payment.intent.amount.units())).or_default().push(place);
-    }
-    let mut change = Vec::new();
-    for (place, output) in reading.outputs.iter().enumerate() {
-        let paid = open.get_mut(&(output.script.as_slice(), u128::from(output.amount))).and_then(Vec::pop);
-        if paid.is_some() {
-            continue;
-        }
-        if change_script != Some(output.script.as_slice()) {
-            return Err(Refused::at(Refusal::OutputUnknown, place));
-        }
-        change.push(place);
-    }
-    if let Some(place) = open.values().flatten().min() {
-        return Err(Refused::at(Refusal::PaymentAbsent, *place));
-    }
-    match change.as_slice() {
-        [] => Ok(false),
-        [_] => Ok(true),
-        [_, second, ..] => Err(Refused::at(Refusal::ChangeRepeated, *second)),
+/// The caps by which a transaction's own content is checked.
+pub fn spend_rules(wallet: &WalletPolicy, anchor: &Input, change_index_max: Option<u32>) -> SpendRules {
+    let change_index_max = change_index_max.unwrap_or(0).saturating_add(CHANGE_WINDOW);
+    SpendRules {
+        fee_sat_max: u64::try_from(wallet.fee_max.units()).unwrap_or(AMOUNT_SAT_MAX),
+        fee_share_ppm_max: u64::from(wallet.fee_share_max_bp) * 100,
+        fee_rate_max: SatPerKvb(wallet.fee_rate_max),
+        change_index_max: AddressIndex::new(change_index_max).unwrap_or(AddressIndex::MAX),
+        anchor: Some(outpoint_of(anchor)),
     }
 }
 
-/// Checks that a change index can be found again by a restore.
-pub fn check_change_index(index: Option<u32>, highest: Option<u32>) -> Result<(), Refused> {
-    let limit = highest.unwrap_or(0).saturating_add(CHANGE_WINDOW);
-    if index.is_some_and(|index| index > limit) { Err(Refused::whole(Refusal::ChangeFar)) } else { Ok(()) }
-}
-
-/// Checks the fee against all caps, and returns it, in satoshi.
-pub fn check_fee(reading: &Reading, wallet: &WalletPolicy, payments: &[PaymentRequest]) -> Result<u64, Refused> {
-    let refuse = |reason| Err(Refused::whole(reason));
-    let output_sum = reading.outputs.iter().try_fold(0u64, |sum, output| sum.checked_add(output.amount));
-    let Some(fee) = output_sum.and_then(|sum| reading.input_sum.checked_sub(sum)) else {
-        return refuse(Refusal::AmountsExceeded);
-    };
-    let wide_fee = u128::from(fee);
-    if wide_fee > wallet.fee_max.units() {
-        return refuse(Refusal::FeeAboveCap);
-    }
-    // Each payment equals an output, so the sum is below that of the inputs.
-    let paid: u128 = payments.iter().map(|payment| payment.intent.amount.units()).sum();
-    if wide_fee * 10_000 > paid * u128::from(wallet.fee_share_max_bp) {
-        return refuse(Refusal::FeeAboveShare);
-    }
-    if wide_fee * 1_000 > u128::from(wallet.fee_rate_max) * u128::from(reading.virtual_size) {
-        return refuse(Refusal::FeeRateAboveCap);
-    }
-    match payments.iter().position(|payment| wide_fee > payment.intent.fee_max.units()) {
+/// Checks that every intent allows the fee.
+pub fn check_fee_of_intents(fee_sat: u64, payments: &[PaymentRequest]) -> Result<(), Refused> {
+    match payments.iter().position(|payment| u128::from(fee_sat) > payment.intent.fee_max.units()) {
         Some(place) => Err(Refused::at(Refusal::FeeAboveIntent, place)),
-        None => Ok(fee),
+        None => Ok(()),
     }
 }
 

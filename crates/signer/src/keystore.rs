@@ -5,10 +5,9 @@ use crate::entropy::{EntropyError, random_bytes};
 use crate::sealed::{self, Content, Cost, Label, Passphrase, SealedError};
 use bitcoin::bip32::Fingerprint;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
-use bitcoin::secp256k1::Secp256k1;
 use ed25519_dalek::SigningKey;
 use florin_chain::bitcoin::descriptor::Descriptor;
-use florin_chain::bitcoin::keys::{AccountSecrets, Branch, KeyError, ScriptKind, SecretKeyTree, account_path};
+use florin_chain::bitcoin::keys::{AccountPublic, AccountSecrets, Branch, KeyError, ScriptKind};
 use florin_chain::bitcoin::mnemonic::{Mnemonic, Seed};
 use florin_chain::bitcoin::network::Network;
 use std::path::Path;
@@ -128,22 +127,6 @@ impl KeyStore {
         Ok(AccountSecrets::derive(network, self.seed.expose_bytes(), kind, account, &blinding)?)
     }
 
-    /// The private key tree of an account, for the session alone.
-    pub(crate) fn account_tree(
-        &self,
-        network: Network,
-        kind: ScriptKind,
-        account: u32,
-    ) -> Result<SecretKeyTree, KeyStoreError> {
-        if self.purpose == Purpose::Demo && network.is_main() {
-            return Err(KeyStoreError::DemoKeys);
-        }
-        let mut secp = Secp256k1::new();
-        secp.seeded_randomize(&*random_bytes::<32>()?);
-        let master = SecretKeyTree::from_seed(network, self.seed.expose_bytes())?;
-        Ok(master.derive(&secp, &account_path(network, kind, account)?)?)
-    }
-
     /// The key that signs checkpoints and void receipts: HMAC-SHA-256 of a domain under the seed, so that a restored
     /// signer is recognised. BIP-32 uses the seed as a message and never as a key: the two can't meet.
     pub fn head_key(&self) -> SigningKey {
@@ -163,7 +146,7 @@ impl KeyStore {
         for kind in ScriptKind::ALL {
             let secrets = self.account(network, kind, account)?;
             fingerprint = secrets.origin().fingerprint;
-            let [external, internal] = descriptors(&secrets)?;
+            let [external, internal] = descriptors(&secrets.public(&*random_bytes::<32>()?))?;
             entries.push(KitEntry { kind, account, external: external.to_string(), internal: internal.to_string() });
         }
         Ok(PublicKit { network, fingerprint, purpose: self.purpose, entries })
@@ -171,9 +154,8 @@ impl KeyStore {
 }
 
 /// The two descriptors of an account, receiving first.
-pub(crate) fn descriptors(secrets: &AccountSecrets) -> Result<[Descriptor; 2], KeyStoreError> {
-    let public = secrets.public(&*random_bytes::<32>()?);
-    let of = |branch| Descriptor::of_account(&public, branch).map_err(|_| KeyStoreError::Key(KeyError::NoKeyAtIndex));
+pub(crate) fn descriptors(public: &AccountPublic) -> Result<[Descriptor; 2], KeyStoreError> {
+    let of = |branch| Descriptor::of_account(public, branch).map_err(|_| KeyStoreError::Key(KeyError::NoKeyAtIndex));
     Ok([of(Branch::External)?, of(Branch::Internal)?])
 }
 

@@ -298,6 +298,18 @@ impl Memory {
         Ok(record.map(|record| Signed::decode(&record)).transpose()?)
     }
 
+    /// The highest signed version of a plan.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn newest_signed(&self, plan: PlanId) -> Result<Option<Signed>, MemoryError> {
+        self.check_sound()?;
+        let mut statement =
+            self.connection.prepare("SELECT signed FROM version WHERE plan = ?1 ORDER BY version DESC LIMIT 1")?;
+        let record = statement.query_row([number(plan.0)?], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+        Ok(record.map(|record| Signed::decode(&record)).transpose()?)
+    }
+
     /// How many versions of a plan are signed.
     ///
     /// # Errors

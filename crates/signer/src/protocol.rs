@@ -76,15 +76,13 @@ florin_core::message! {
         5: anchor: Input,
         /// What it pays.
         6: payments: Vec<PaymentRequest>,
-        /// The index of its change in the wallet's internal branch, if it has change; the signer derives the script.
-        7: change_index: Option<u32>,
-        /// The transaction, as a PSBT of version 0 or 2 with full previous transactions and key origins.
-        8: psbt: Bytes,
+        /// The transaction, as a PSBT (BIP-174) with full previous transactions, and key origins of inputs and change.
+        7: psbt: Bytes,
     }
 }
 
 florin_core::message! {
-    /// Asks the signer to give up for ever on a plan that it has not signed.
+    /// Asks the signer to give up for ever on a plan. The answer to one that it has signed is the newest signed version.
     pub struct VoidPlan {
         /// Where the journal stands.
         1: fence: Fence,

@@ -39,78 +39,76 @@ refusals! {
     WalletUnknown = 7, "wallet_unknown", "the signer's policy does not know the wallet";
     /// The plan was voided.
     PlanVoided = 8, "plan_voided", "the plan was voided";
-    /// The plan is signed and can't be voided.
-    PlanSigned = 9, "plan_signed", "the plan is signed and can't be voided";
     /// The plan has as many versions as it may.
-    VersionsExhausted = 10, "versions_exhausted", "the plan has too many versions";
+    VersionsExhausted = 9, "versions_exhausted", "the plan has too many versions";
     /// The plan pays nobody.
-    PaymentsMissing = 11, "payments_missing", "the plan pays nobody";
+    PaymentsMissing = 10, "payments_missing", "the plan pays nobody";
     /// The plan pays too many.
-    PaymentsTooMany = 12, "payments_too_many", "the plan has too many payments";
+    PaymentsTooMany = 11, "payments_too_many", "the plan has too many payments";
     /// An intent is for another platform.
-    IntentPlatformMismatch = 13, "intent_platform_mismatch", "an intent is for another platform";
+    IntentPlatformMismatch = 12, "intent_platform_mismatch", "an intent is for another platform";
     /// An intent is for another wallet.
-    IntentWalletMismatch = 14, "intent_wallet_mismatch", "an intent is for another wallet";
+    IntentWalletMismatch = 13, "intent_wallet_mismatch", "an intent is for another wallet";
     /// An intent is for another network.
-    GenesisMismatch = 15, "genesis_mismatch", "an intent is for another network";
+    GenesisMismatch = 14, "genesis_mismatch", "an intent is for another network";
     /// An intent is for another asset.
-    IntentAssetMismatch = 16, "intent_asset_mismatch", "an intent is for another asset";
+    IntentAssetMismatch = 15, "intent_asset_mismatch", "an intent is for another asset";
     /// An intent's time is over.
-    IntentExpired = 17, "intent_expired", "an intent has expired";
+    IntentExpired = 16, "intent_expired", "an intent has expired";
     /// An intent's script has no address: no operator could compare it.
-    DestinationUnknown = 18, "destination_unknown", "an intent's script has no address";
+    DestinationUnknown = 17, "destination_unknown", "an intent's script has no address";
     /// Two intents of the plan are for one withdrawal.
-    WithdrawalRepeated = 19, "withdrawal_repeated", "two intents are for one withdrawal";
+    WithdrawalRepeated = 18, "withdrawal_repeated", "two intents are for one withdrawal";
     /// The transaction can't be read, or is not one that this signer signs.
-    TransactionInvalid = 20, "transaction_invalid", "the transaction can't be read or is not allowed";
+    TransactionInvalid = 19, "transaction_invalid", "the transaction can't be read or is not allowed";
+    /// A signature type other than the one that covers everything.
+    SighashForbidden = 20, "sighash_forbidden", "only signatures over the whole transaction are given";
     /// An input is not proven by the whole transaction that made it, or contradicts it.
     InputUnproven = 21, "input_unproven", "an input's amount is not proven by its previous transaction";
     /// An input is not the wallet's.
     InputForeign = 22, "input_foreign", "an input is not the wallet's";
-    /// A signature type other than the one that covers everything.
-    SighashForbidden = 23, "sighash_forbidden", "only signatures over the whole transaction are given";
+    /// The transaction does not spend the plan's anchor.
+    AnchorUnspent = 23, "anchor_unspent", "the transaction does not spend the plan's anchor";
     /// An output is neither an intent's nor the wallet's own change.
     OutputUnknown = 24, "output_unknown", "an output is neither an intent's nor change";
-    /// There is no output for an intent.
-    PaymentAbsent = 25, "payment_absent", "no output pays an intent";
+    /// The change's index is far beyond those used so far: a restore would not find it.
+    ChangeFar = 25, "change_far", "the change's index is too far ahead";
     /// More than one output claims to be change.
     ChangeRepeated = 26, "change_repeated", "there is more than one change output";
-    /// The change's index is far beyond those used so far: a restore would not find it.
-    ChangeFar = 27, "change_far", "the change's index is too far ahead";
+    /// There is no output for an intent.
+    PaymentAbsent = 27, "payment_absent", "no output pays an intent";
     /// The outputs exceed the inputs.
     AmountsExceeded = 28, "amounts_exceeded", "the outputs exceed the inputs";
-    /// The fee exceeds the policy's absolute cap.
-    FeeAboveCap = 29, "fee_above_cap", "the fee exceeds the policy's cap";
-    /// The fee exceeds the policy's share of what is paid.
-    FeeAboveShare = 30, "fee_above_share", "the fee exceeds the policy's share of the amount";
     /// The fee rate exceeds the policy's cap.
-    FeeRateAboveCap = 31, "fee_rate_above_cap", "the fee rate exceeds the policy's cap";
+    FeeRateAboveCap = 29, "fee_rate_above_cap", "the fee rate exceeds the policy's cap";
+    /// The fee exceeds the policy's absolute cap.
+    FeeAboveCap = 30, "fee_above_cap", "the fee exceeds the policy's cap";
+    /// The fee exceeds the policy's share of what is paid.
+    FeeAboveShare = 31, "fee_above_share", "the fee exceeds the policy's share of the amount";
     /// The fee exceeds what an intent allows.
     FeeAboveIntent = 32, "fee_above_intent", "the fee exceeds what an intent allows";
-    /// The transaction does not spend the plan's anchor.
-    AnchorUnspent = 33, "anchor_unspent", "the transaction does not spend the plan's anchor";
     /// An earlier version of the plan has another anchor.
-    AnchorChanged = 34, "anchor_changed", "an earlier version of the plan has another anchor";
+    AnchorChanged = 33, "anchor_changed", "an earlier version of the plan has another anchor";
     /// An input was signed for under another plan.
-    OutpointTaken = 35, "outpoint_taken", "an input belongs to another plan";
+    OutpointTaken = 34, "outpoint_taken", "an input belongs to another plan";
     /// A withdrawal was signed for under another plan.
-    WithdrawalTaken = 36, "withdrawal_taken", "a withdrawal belongs to another plan";
+    WithdrawalTaken = 35, "withdrawal_taken", "a withdrawal belongs to another plan";
     /// An earlier version of the plan pays other withdrawals, or pays them otherwise.
-    PaymentsChanged = 37, "payments_changed", "an earlier version of the plan makes other payments";
+    PaymentsChanged = 36, "payments_changed", "an earlier version of the plan makes other payments";
     /// An approval's key is not in the policy.
-    ApprovalKeyUnknown = 38, "approval_key_unknown", "an approval's key is not in the policy";
+    ApprovalKeyUnknown = 37, "approval_key_unknown", "an approval's key is not in the policy";
     /// Two approvals of one intent are by the same key.
-    ApprovalRepeated = 39, "approval_repeated", "two approvals are by the same key";
+    ApprovalRepeated = 38, "approval_repeated", "two approvals are by the same key";
     /// An approval is not a signature over this intent.
-    ApprovalInvalid = 40, "approval_invalid", "an approval is not a signature over this intent";
+    ApprovalInvalid = 39, "approval_invalid", "an approval is not a signature over this intent";
     /// An intent without enough approvals exceeds the automatic limit of one payment.
-    LimitPayment = 41, "limit_payment", "the automatic limit of one payment is exceeded";
+    LimitPayment = 40, "limit_payment", "the automatic limit of one payment is exceeded";
     /// The automatic limit of an hour is used up.
-    LimitHour = 42, "limit_hour", "the automatic limit of an hour is exceeded";
+    LimitHour = 41, "limit_hour", "the automatic limit of an hour is exceeded";
     /// The automatic limit of a day is used up.
-    LimitDay = 43, "limit_day", "the automatic limit of a day is exceeded";
+    LimitDay = 42, "limit_day", "the automatic limit of a day is exceeded";
     /// The automatic limit of a day to one destination is used up.
-    LimitDestination = 44, "limit_destination", "the automatic limit of a day to one destination is exceeded";
+    LimitDestination = 43, "limit_destination", "the automatic limit of a day to one destination is exceeded";
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@
 //! whatever else the request says; a plan that was voided is never signed.
 
 use crate::entropy::{EntropyError, random_bytes, self_test};
-use crate::judge::{self, Reading};
+use crate::judge;
 use crate::keystore::{KeyStore, KeyStoreError, Purpose, descriptors};
 use crate::memory::{Charge, Decision, Memory, MemoryError, PlanMemory, Signature, Void};
 use crate::policy::{Policy, WalletPolicy};
 use crate::protocol::{
-    Checkpoint, CheckpointHead, Descriptors, Fence, Hello, Outcome, PROTOCOL, Refused, Reply, Request, SignPlan,
+    Checkpoint, CheckpointHead, Descriptors, Fence, Hello, Input, Outcome, PROTOCOL, Refused, Reply, Request, SignPlan,
     Signed, Status, VoidPlan, VoidReceipt, WalletDescriptors, WalletStatus, Welcome,
 };
 use crate::refusal::Refusal;
@@ -210,7 +210,8 @@ impl Signer {
             }
             Some(PlanMemory::Signed { .. }) => {
                 self.note(fence)?;
-                Err(Refused::whole(Refusal::PlanSigned).into())
+                let signed = self.memory.newest_signed(request.plan)?;
+                Ok(Outcome::Signed(signed.ok_or(MemoryError::Damaged("a signed plan has no version"))?))
             }
             None => {
                 let receipt = VoidReceipt::sign(self.policy.platform, request.plan, &self.head_key);
@@ -258,17 +259,15 @@ impl Signer {
         }
         // An engine that holds ledger time back must not keep expired intents alive.
         judge::check_intents(&self.policy, wallet, request, fence.time.max(clock))?;
-        let proposal = Proposal::read(&request.psbt.0, keys)?;
-        let reading = proposal.reading();
-        let change_script = request.change_index.map(|index| keys.change_script(index)).transpose()?;
-        let has_change = judge::check_outputs(reading, &request.payments, change_script.as_deref())?;
-        let change_index = request.change_index.filter(|_| has_change);
-        judge::check_change_index(change_index, self.memory.change_index_max(request.wallet)?)?;
-        let fee = judge::check_fee(reading, wallet, &request.payments)?;
-        self.check_plan(request, reading, known.as_ref())?;
+        let change_index_max = self.memory.change_index_max(request.wallet)?;
+        let rules = judge::spend_rules(wallet, &request.anchor, change_index_max);
+        let proposal = Proposal::read(&request.psbt.0, &request.payments, keys, &rules)?;
+        let fee = proposal.fee_sat();
+        judge::check_fee_of_intents(fee, &request.payments)?;
+        let (inputs, change_index) = (proposal.inputs(), proposal.change_index());
+        self.check_plan(request, &inputs, known.as_ref())?;
         let now = self.now(request.wallet, clock)?;
         let charges = self.check_limits(request, wallet, fee, now)?;
-        let inputs = reading.inputs.clone();
         let (transaction, txid) = proposal.sign(keys, &self.blinding).ok_or(Fault::SelfCheck)?;
         Ok(Verdict::New(Box::new(Signature {
             fence,
@@ -290,15 +289,12 @@ impl Signer {
     }
 
     /// One plan, one anchor, one set of payments; one coin, one plan; one withdrawal, one plan.
-    fn check_plan(&self, request: &SignPlan, reading: &Reading, known: Option<&PlanMemory>) -> Result<(), Stop> {
-        if !reading.inputs.contains(&request.anchor) {
-            return Err(Refused::whole(Refusal::AnchorUnspent).into());
-        }
+    fn check_plan(&self, request: &SignPlan, inputs: &[Input], known: Option<&PlanMemory>) -> Result<(), Stop> {
         if matches!(known, Some(PlanMemory::Signed { anchor }) if *anchor != request.anchor) {
             return Err(Refused::whole(Refusal::AnchorChanged).into());
         }
         let other = |owner: Option<PlanId>| owner.is_some_and(|owner| owner != request.plan);
-        for (place, input) in reading.inputs.iter().enumerate() {
+        for (place, input) in inputs.iter().enumerate() {
             if other(self.memory.outpoint_plan(input)?) {
                 return Err(Refused::at(Refusal::OutpointTaken, place).into());
             }
@@ -371,6 +367,7 @@ fn start(now: LedgerTime, window_ms: u64) -> Option<LedgerTime> {
 
 fn derive(keys: &KeyStore, wallet: &WalletPolicy) -> Result<WalletKeys, KeyStoreError> {
     let secrets = keys.account(wallet.network, wallet.script, wallet.account)?;
-    let [external, internal] = descriptors(&secrets)?;
-    Ok(WalletKeys { tree: keys.account_tree(wallet.network, wallet.script, wallet.account)?, external, internal })
+    let public = secrets.public(&*random_bytes::<32>()?);
+    let [external, internal] = descriptors(&public)?;
+    Ok(WalletKeys { secrets, public, external, internal })
 }

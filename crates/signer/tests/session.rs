@@ -14,7 +14,8 @@ use florin_core::id::{Digest, LedgerTime, PlanId};
 use florin_core::wire::Message as _;
 use florin_signer::memory::Memory;
 use florin_signer::protocol::{
-    CheckpointHead, DescriptorsWanted, Hello, MemoryDoubt, Outcome, Request, StatusWanted, VoidPlan, VoidReceipt,
+    CheckpointHead, DescriptorsWanted, Hello, MemoryDoubt, Outcome, Request, Signed, StatusWanted, VoidPlan,
+    VoidReceipt,
 };
 use florin_signer::refusal::Refusal;
 use florin_signer::session::Signer;
@@ -38,10 +39,10 @@ fn key(signer: &mut Signer) -> [u8; 32] {
     }
 }
 
-fn void(signer: &mut Signer, plan: u64, seq: u64) -> Result<VoidReceipt, Refusal> {
+fn void(signer: &mut Signer, plan: u64, seq: u64) -> Result<VoidReceipt, Signed> {
     match ask(signer, &Request::VoidPlan(VoidPlan { fence: fence(seq, NOW), plan: PlanId(plan) }), NOW).outcome {
         Outcome::Voided(receipt) => Ok(receipt),
-        Outcome::Refused(refused) => Err(refused.reason),
+        Outcome::Signed(signed) => Err(signed),
         other => panic!("{other:?}"),
     }
 }
@@ -185,10 +186,12 @@ fn a_voided_plan_is_never_signed_and_a_signed_one_never_voided() {
     let public = key(&mut signer);
     assert!(receipt.is_by(&public) && receipt.plan == PlanId(1));
     sign(&mut signer, &wallet, &small(&wallet, 2), NOW).expect("signed");
+    let newest = Draft { version: 1, fee: 2_000, ..small(&wallet, 2) };
+    let newest = sign(&mut signer, &wallet, &newest, NOW).expect("signed");
     drop(signer);
     let mut signer = on_disk(&path);
     assert_eq!(void(&mut signer, 1, 1), Ok(receipt), "the same receipt again");
-    assert_eq!(void(&mut signer, 2, 1), Err(Refusal::PlanSigned));
+    assert_eq!(void(&mut signer, 2, 1), Err(newest), "too late: here is what was signed");
     assert_eq!(reason(sign(&mut signer, &wallet, &small(&wallet, 1), NOW)), Some(Refusal::PlanVoided));
     // The coins and the withdrawal of a voided plan are free for another.
     let mut again = small(&wallet, 1);
@@ -422,7 +425,7 @@ fn every_bent_bit_of_a_psbt_is_refused_or_changes_nothing_that_matters() {
             check_scripts(&transaction, &coins, kind);
         }
         eprintln!("{}: {refused} refused, {harmless} harmless", kind.name());
-        // Version, lock time and sequences, and the parents' witnesses, may differ; most bits may not.
+        // Lock time, fee and the parents' witnesses may differ; most bits may not.
         assert!(refused > 5 * harmless && harmless > 0, "{refused} refused, {harmless} harmless");
     }
 }

@@ -256,6 +256,6 @@ fn no_secret_is_ever_said() {
     // The search itself finds what is there.
     let said = String::from_utf8_lossy(&all);
     assert!(
-        ["FeeAboveShare", "TransactionInvalid", "Signed(", "PassphraseWrong"].iter().all(|word| said.contains(word))
+        ["FeeRateAboveCap", "TransactionInvalid", "Signed(", "PassphraseWrong"].iter().all(|word| said.contains(word))
     );
 }

@@ -282,6 +282,20 @@ impl Draft {
                 input.bip32_derivation.insert(key, origin);
             }
         }
+        if let Some(index) = self.change_index {
+            let index = AddressIndex::new(index).expect("small");
+            let script = wallet.script(Branch::Internal, index.get());
+            let key = wallet.internal.deriver().public_key(index).expect("a key");
+            let origin = (wallet.internal.origin().fingerprint, wallet.internal.full_path(index));
+            let outputs = psbt.outputs.iter_mut().zip(&psbt.unsigned_tx.output);
+            for (output, _) in outputs.filter(|(_, planned)| planned.script_pubkey == script) {
+                if wallet.kind == ScriptKind::Tr {
+                    output.tap_key_origins.insert(key.x_only_public_key().0, (vec![], origin.clone()));
+                } else {
+                    output.bip32_derivation.insert(key, origin.clone());
+                }
+            }
+        }
         for edit in &self.edits {
             edit(&mut psbt);
         }
@@ -314,7 +328,6 @@ impl Draft {
                 .or(self.coins.first().map(Coin::input))
                 .unwrap_or(Input { txid: TxId([0; 32]), vout: 0 }),
             payments: payments.collect(),
-            change_index: self.change_index,
             psbt: Bytes(psbt),
         }
     }
