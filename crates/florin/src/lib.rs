@@ -2,11 +2,15 @@
 //!
 //! This crate decides nothing about money: it carries requests to the engine and answers back.
 
+pub mod api;
 pub mod approve;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod demo;
 pub mod failure;
 pub mod node;
+pub mod platform;
 pub mod secret;
 pub mod signer;
 pub mod signing;

@@ -1,2 +1,9 @@
 //! The `florin` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Not locked: other threads log while a command runs.
+    let code = florin::cli::run(std::env::args_os(), &mut std::io::stdout(), &mut std::io::stderr());
+    ExitCode::from(code)
+}

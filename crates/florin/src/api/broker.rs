@@ -1,0 +1,181 @@
+//! Prices and quotes. Which price a quote gets, and whether it still stands, is for the rules alone.
+
+use crate::api::ask::{AmountText, Nothing, Order, Params, Place, choice};
+use crate::api::customers::customer_id;
+use crate::api::problem::Problem;
+use crate::api::view::{Page, PriceView, QuoteView, asset_of};
+use crate::api::{Api, Reply, created, seen};
+use axum::extract::State as Shared;
+use florin_core::amount::Amount;
+use florin_core::asset::Asset;
+use florin_core::broker::{Pair, Price, Side};
+use florin_core::command::{Command, Outcome};
+use florin_core::id::QuoteId;
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// How long a price is good for where nobody says: an hour.
+const AGE_S: u64 = 3_600;
+/// The margin where nobody says, in hundredths of a percent.
+const SPREAD_BP: u32 = 50;
+/// How long a quote stands where nobody says.
+const QUOTE_S: u64 = 15;
+/// The most decimals of a price: more than any venue shows.
+const PRICE_DECIMALS_MAX: usize = 18;
+
+pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(set_price, list_prices))
+        .routes(routes!(request_quote))
+        .routes(routes!(show_quote))
+        .routes(routes!(accept_quote))
+}
+
+/// A price, as of now.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewPrice {
+    /// What is bought and sold.
+    base: String,
+    /// What it is paid in.
+    quote: String,
+    /// What one whole unit of base costs, in units of quote.
+    price: AmountText,
+    /// How many seconds it may be quoted from; 3,600 where absent.
+    age_max_s: Option<u64>,
+    /// The margin on either side, in hundredths of a percent; 50 where absent.
+    spread_bp: Option<u32>,
+    /// How many seconds a quote stands; 15 where absent.
+    quote_s: Option<u64>,
+}
+
+/// A price's text as a ratio of whole numbers: exact, whatever its decimals.
+fn ratio(text: &AmountText, base: &Asset, quote: &Asset) -> Result<(Amount, Amount), Problem> {
+    let too_large = || Problem::titled("amount_too_large", "the price is too large".to_owned());
+    let fraction = text.text().split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    if fraction > PRICE_DECIMALS_MAX {
+        return Err(Problem::titled("amount_precision", "a price has at most 18 decimals".to_owned()));
+    }
+    // At most 18, so that it fits a byte.
+    let more = fraction.saturating_sub(usize::from(quote.decimals)) as u8;
+    let quote_units = text.parse(quote.decimals + more)?;
+    let base_units = 10u128.checked_pow(u32::from(base.decimals) + u32::from(more)).ok_or_else(too_large)?;
+    Ok((quote_units, Amount::new(base_units)))
+}
+
+/// Sets a price, as of now.
+#[utoipa::path(post, path = "/api/v1/prices", tag = "broker", request_body = NewPrice,
+    responses((status = 201, body = PriceView), (status = "default", body = Problem)))]
+async fn set_price(Shared(api): Shared<Arc<Api>>, order: Order<NewPrice>) -> Reply<PriceView> {
+    let new = &order.body;
+    let milliseconds = |seconds: u64| seconds.saturating_mul(1_000);
+    let price = api.read(|state| {
+        let (base, quote) = (asset_of(state, &new.base)?, asset_of(state, &new.quote)?);
+        let (quote_units, base_units) = ratio(&new.price, base, quote)?;
+        Ok::<_, Problem>(Price {
+            pair: Pair { base: base.id, quote: quote.id },
+            quote_units,
+            base_units,
+            // The journal's own time: a machine whose clock is behind it would otherwise set prices of the past.
+            as_of: state.counters().time,
+            age_max_ms: milliseconds(new.age_max_s.unwrap_or(AGE_S)),
+            spread_bp: new.spread_bp.unwrap_or(SPREAD_BP),
+            quote_ms: milliseconds(new.quote_s.unwrap_or(QUOTE_S)),
+        })
+    })?;
+    api.execute(order.origin, Command::SetPrice(price.clone())).await?;
+    created(api.read(|state| PriceView::new(state, &price)))
+}
+
+/// Lists the newest price of each pair.
+#[utoipa::path(get, path = "/api/v1/prices", tag = "broker",
+    responses((status = 200, body = Page<PriceView>), (status = "default", body = Problem)))]
+async fn list_prices(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<Nothing>) -> Reply<Page<PriceView>> {
+    let items = api.read(|state| state.prices().values().map(|price| PriceView::new(state, price)).collect());
+    seen(Page { items, next: None })
+}
+
+fn unknown() -> Problem {
+    Problem::titled("quote_unknown", "there is no such quote".to_owned())
+}
+
+/// A request for a quote. Exactly one of the amounts is given.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewQuote {
+    /// For whom.
+    customer: String,
+    /// `buy` or `sell`.
+    side: String,
+    /// What is bought or sold.
+    base: String,
+    /// What it is paid in.
+    quote: String,
+    /// How much of base, or
+    base_amount: Option<AmountText>,
+    /// how much of quote.
+    quote_amount: Option<AmountText>,
+}
+
+/// Asks for a quote. It stands for some seconds and binds the house alone.
+#[utoipa::path(post, path = "/api/v1/quotes", tag = "broker", request_body = NewQuote,
+    responses((status = 201, body = QuoteView), (status = "default", body = Problem)))]
+async fn request_quote(Shared(api): Shared<Arc<Api>>, order: Order<NewQuote>) -> Reply<QuoteView> {
+    let new = &order.body;
+    let customer = customer_id(&new.customer)?;
+    let side = choice("side", &new.side, Side::ALL, Side::name)?;
+    let command = api.read(|state| {
+        let (base, quote) = (asset_of(state, &new.base)?, asset_of(state, &new.quote)?);
+        let amount = |text: &Option<AmountText>, decimals| text.as_ref().map(|text| text.parse(decimals)).transpose();
+        Ok::<_, Problem>(Command::RequestQuote {
+            customer,
+            pair: Pair { base: base.id, quote: quote.id },
+            side,
+            base: amount(&new.base_amount, base.decimals)?,
+            quote: amount(&new.quote_amount, quote.decimals)?,
+        })
+    })?;
+    let Outcome::Quote(quote) = api.execute(order.origin, command).await? else { return Err(Problem::new("internal")) };
+    created(api.read(|state| QuoteView::new(state, &quote)))
+}
+
+/// Shows a quote that stands.
+#[utoipa::path(get, path = "/api/v1/quotes/{id}", tag = "broker", params(("id" = String, Path)),
+    responses((status = 200, body = QuoteView), (status = "default", body = Problem)))]
+async fn show_quote(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<QuoteView> {
+    let view = api.read(|state| {
+        let found = QuoteId::parse(&id).and_then(|id| state.quotes().get(&id));
+        found.map(|quote| QuoteView::new(state, quote))
+    });
+    seen(view.ok_or_else(unknown)?)
+}
+
+/// Who accepts.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Acceptance {
+    /// The customer for whom the quote was made. Where absent, the quote says it, as long as it stands.
+    customer: Option<String>,
+}
+
+/// Accepts a quote: the exchange is done at once.
+#[utoipa::path(post, path = "/api/v1/quotes/{id}/accept", tag = "broker", params(("id" = String, Path)),
+    request_body = Acceptance,
+    responses((status = 200, body = QuoteView), (status = "default", body = Problem)))]
+async fn accept_quote(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<String>,
+    order: Order<Acceptance>,
+) -> Reply<QuoteView> {
+    let quote = QuoteId::parse(&id).ok_or_else(unknown)?;
+    let customer = match &order.body.customer {
+        Some(text) => customer_id(text)?,
+        None => api.read(|state| state.quotes().get(&quote).map(|found| found.customer)).ok_or_else(unknown)?,
+    };
+    let outcome = api.execute(order.origin, Command::AcceptQuote { customer, quote }).await?;
+    let Outcome::Exchanged(quote) = outcome else { return Err(Problem::new("internal")) };
+    seen(api.read(|state| QuoteView::new(state, &quote)))
+}

@@ -1,0 +1,228 @@
+//! Stable codes and what they mean to a caller: the HTTP status of each, and the way out. One function for all of them, so that a code has one status wherever it comes from.
+
+use florin_chain::bitcoin::address::AddressError;
+use florin_core::amount::AmountError;
+use florin_core::decide;
+
+/// A code that the interface itself gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Own {
+    /// The code.
+    pub code: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What it means.
+    pub meaning: &'static str,
+    /// The way out; empty where there is none but to read the meaning.
+    pub way_out: &'static str,
+}
+
+const fn own_code(code: &'static str, status: u16, meaning: &'static str, way_out: &'static str) -> Own {
+    Own { code, status, meaning, way_out }
+}
+
+/// The codes that the interface itself gives, in order of the checks.
+pub const OWN: &[Own] = &[
+    own_code(
+        "unauthorized",
+        401,
+        "the operator's token is missing or wrong",
+        "send 'Authorization: Bearer' with the token that 'florin init' wrote",
+    ),
+    own_code("overloaded", 503, "too many requests are under way", "try again in a moment"),
+    own_code("not_found", 404, "there is nothing at this path", "see /api/v1/openapi.json"),
+    own_code("method_not_allowed", 405, "this path does not take this method", "see /api/v1/openapi.json"),
+    own_code("path_invalid", 400, "the path can't be read", ""),
+    own_code("query_invalid", 400, "a parameter of the query is unknown or can't be read", "see /api/v1/openapi.json"),
+    own_code("idempotency_key_invalid", 400, "Idempotency-Key is a UUID of version 7, in lower case with hyphens", ""),
+    own_code("seq_invalid", 400, "Florin-Seq is a row's number", ""),
+    own_code("not_caught_up", 503, "the row named by Florin-Seq is not here yet", "try again in a moment"),
+    own_code("too_large", 413, "the request's body exceeds 64 KiB", ""),
+    own_code("content_type_unsupported", 415, "a body is JSON", "send 'Content-Type: application/json'"),
+    own_code("body_invalid", 400, "the body is not the JSON object that is expected here", "see /api/v1/openapi.json"),
+    own_code("choice_invalid", 400, "a word is not one of those allowed", "see /api/v1/openapi.json"),
+    own_code("hex_invalid", 400, "hexadecimal of a certain length was expected", ""),
+    own_code("name_invalid", 400, "a name has 1 to 200 characters, none of them a control character", ""),
+    own_code("event_unreadable", 500, "an event can't be shown", "run 'florin ledger verify'"),
+    own_code("deposit_unknown", 404, "there is no such deposit", ""),
+    own_code(
+        "wallet_missing",
+        422,
+        "no wallet of this chain takes part",
+        "register one from its descriptors, or name one with 'wallet'",
+    ),
+    own_code("asset_not_on_chain", 422, "this asset has no addresses", ""),
+    own_code("descriptor_not_ranged_pair", 400, "the two descriptors are not the two branches of one account", ""),
+    own_code("store_unavailable", 503, "a store does not answer", "try again in a moment"),
+    own_code("queue_full", 503, "too many commands wait", "try again in a moment with the same Idempotency-Key"),
+    own_code(
+        "not_leading",
+        503,
+        "another node leads, or none yet",
+        "try again in a moment, or ask the node that leads",
+    ),
+    own_code(
+        "not_committed",
+        503,
+        "another writer leads, and this command is not in the journal",
+        "send it again with the same Idempotency-Key",
+    ),
+    own_code(
+        "quarantined",
+        500,
+        "this command made a rule fail; it is not executed, now or later",
+        "report it with its Idempotency-Key and the log",
+    ),
+    own_code("stopping", 503, "the platform is stopping", "try again with the same Idempotency-Key"),
+    own_code("internal", 500, "a defect of this program", "report it with the log"),
+];
+
+/// The description of a code of the interface's own.
+pub fn own(code: &str) -> Option<&'static Own> {
+    OWN.iter().find(|own| own.code == code)
+}
+
+/// A stable code and what it means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Where it comes from.
+    pub list: &'static str,
+    /// The code.
+    pub code: &'static str,
+    /// What it means.
+    pub meaning: String,
+}
+
+/// Every code that an answer of the interface may carry, by where it comes from, each list in its own order.
+pub fn all() -> Vec<Listed> {
+    let mut all: Vec<Listed> = Vec::new();
+    for own in OWN {
+        all.push(Listed { list: "Interface", code: own.code, meaning: own.meaning.to_owned() });
+    }
+    macro_rules! list {
+        ($($name:literal: $type:ty),* $(,)?) => {$(
+            for refusal in <$type>::ALL {
+                all.push(Listed { list: $name, code: refusal.code(), meaning: refusal.to_string() });
+            }
+        )*};
+    }
+    list! {
+        "Id and sequence": decide::OriginRefusal,
+        "Definitions, policies, halts, time": decide::AdminRefusal,
+        "Customers and accounts": decide::AccountRefusal,
+        "Transfers": decide::TransferRefusal,
+        "Bank receipts": decide::BankReceiptRefusal,
+        "Wallets and addresses": decide::AddressRefusal,
+        "Blocks and mempools": decide::BlockRefusal,
+        "Prices": decide::PriceRefusal,
+        "Quotes": decide::QuoteRefusal,
+        "Accepting quotes": decide::AcceptQuoteRefusal,
+        "Withdrawals": decide::WithdrawalRefusal,
+        "Approvals": decide::ApprovalRefusal,
+        "Cancelling withdrawals": decide::CancelRefusal,
+        "Plans": decide::PlanRefusal,
+    }
+    for error in [AmountError::Invalid, AmountError::TooPrecise { decimals: 8 }, AmountError::TooLarge] {
+        all.push(Listed { list: "Amounts", code: error.code(), meaning: error.to_string() });
+    }
+    for error in [AddressError::NetworkMismatch, AddressError::Invalid] {
+        all.push(Listed { list: "Addresses", code: error.code(), meaning: error.to_string() });
+    }
+    all
+}
+
+/// The HTTP status of a stable code.
+///
+/// 400: what was sent can never be right. 404: what it names does not exist. 409: it contradicts what is there or was done
+/// before. 422: it is well said and can't be done now. 503: it can't be done for a reason that is not the caller's.
+pub fn status_of(code: &str) -> u16 {
+    if let Some(own) = own(code) {
+        return own.status;
+    }
+    match code {
+        "id_expired" | "id_ahead" | "sequence_done" | "sequence_gap" | "idempotency_mismatch" => 409,
+        "quote_expired" | "price_moved" | "price_older" | "time_not_jumped" => 409,
+        "time_unconfirmed" | "price_stale" => 503,
+        "price_unknown" => 422,
+        "amount_precision" | "amount_too_large" | "amount_zero" | "network_mismatch" | "id_missing" => 400,
+        "price_zero" | "price_too_large" | "price_ahead" | "spread_too_large" => 400,
+        "address_no_key" => 422,
+        _ => status_of_family(code),
+    }
+}
+
+/// Codes of one ending mean one kind of thing.
+fn status_of_family(code: &str) -> u16 {
+    let ends = |endings: &[&str]| endings.iter().any(|ending| code.ends_with(ending));
+    if ends(&["_halted"]) {
+        503
+    } else if ends(&["_unknown"]) {
+        404
+    } else if ends(&["_exists", "_taken", "_used", "_repeated", "_mismatch"]) {
+        409
+    } else if ends(&["_invalid", "_unordered", "_falling"]) || code.starts_with("descriptor_") {
+        400
+    } else {
+        422
+    }
+}
+
+/// The way out of what a code says, where a sentence helps.
+pub fn way_out(code: &str) -> Option<&'static str> {
+    if let Some(own) = own(code) {
+        return Some(own.way_out).filter(|text| !text.is_empty());
+    }
+    Some(match code {
+        "amount_invalid" | "amount_precision" => {
+            "write the amount as text with digits and at most one point, such as \"0.25\", with no more decimals than the asset has"
+        }
+        "idempotency_mismatch" => "use a new Idempotency-Key for a new request",
+        "id_expired" => "find out whether the request was done, then use a new Idempotency-Key",
+        "id_ahead" => "correct the clock that makes the Idempotency-Key",
+        "quote_expired" | "price_moved" | "quote_unknown" => "ask for a new quote",
+        "price_stale" | "price_unknown" => "set a price: 'florin price set'",
+        "price_out_of_band" => "halt quoting first if the price is right: POST /api/v1/halts",
+        "inventory_insufficient" => "send coins to an inventory address, or book a bank receipt for the inventory",
+        "quote_halted" | "credit_halted" | "withdrawal_halted" | "signing_halted" => "see the halts in 'florin status'",
+        "time_unconfirmed" => "check the clock, then POST /api/v1/time/confirm",
+        "network_mismatch" => "use an address of the network that this platform follows",
+        "address_invalid" => "copy the address again as a whole",
+        "insufficient_funds" => "see what is available, held and pending: GET /api/v1/customers/{id}/balances",
+        "bank_reference_used" => "this receipt is booked already; look before booking another",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn own_codes_are_unique_and_their_status_is_an_error() {
+        let codes: BTreeSet<&str> = OWN.iter().map(|own| own.code).collect();
+        assert_eq!(codes.len(), OWN.len());
+        assert!(OWN.iter().all(|own| (400..600).contains(&own.status)));
+    }
+
+    #[test]
+    fn families_and_exceptions_have_the_status_they_mean() {
+        for (code, status) in [
+            ("insufficient_funds", 422),
+            ("idempotency_mismatch", 409),
+            ("id_expired", 409),
+            ("quote_expired", 409),
+            ("withdrawal_halted", 503),
+            ("queue_full", 503),
+            ("not_committed", 503),
+            ("customer_unknown", 404),
+            ("customer_exists", 409),
+            ("amount_invalid", 400),
+            ("address_invalid", 400),
+            ("network_mismatch", 400),
+            ("inventory_insufficient", 422),
+        ] {
+            assert_eq!(status_of(code), status, "{code}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Customers, their addresses, balances and deposits. Names go to the people store alone; the journal knows an opaque id.
+
+#![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
+
+use crate::api::ask::{AmountText, Nothing, Order, Params, Place};
+use crate::api::problem::Problem;
+use crate::api::view::{self, AddressView, BalanceView, CustomerView, DepositView, DoneView, Page, asset_of};
+use crate::api::{Api, Reply, created, seen};
+use axum::extract::State as Shared;
+use florin_core::asset::Asset;
+use florin_core::command::{Command, Outcome};
+use florin_core::custody::{Address, Beneficiary, Branch, Deposit, OutPoint, WalletTier};
+use florin_core::event::Customer;
+use florin_core::id::{AssetId, ChainId, CustomerId, TxId, WalletId};
+use florin_core::state::State;
+use florin_engine::lanes::Ask;
+use serde::Deserialize;
+use std::ops::Bound;
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The longest name, in characters.
+const NAME_CHARACTERS_MAX: usize = 200;
+
+pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(open, list))
+        .routes(routes!(show))
+        .routes(routes!(issue_address, list_addresses))
+        .routes(routes!(list_balances))
+        .routes(routes!(list_deposits_of))
+        .routes(routes!(list_deposits))
+        .routes(routes!(book_bank_receipt))
+}
+
+/// A new customer.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewCustomer {
+    /// The name, kept apart from the journal.
+    name: Option<String>,
+}
+
+/// Which part of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// The `next` of the page before.
+    pub(crate) after: Option<String>,
+    /// How many at most: 1 to 500, 100 where absent.
+    pub(crate) limit: Option<usize>,
+}
+
+/// How many items a page has at most.
+pub(crate) const PAGE_MAX: usize = 500;
+const PAGE: usize = 100;
+
+impl ListParams {
+    pub(crate) fn limit(&self) -> Result<usize, Problem> {
+        match self.limit.unwrap_or(PAGE) {
+            limit if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
+            _ => Err(Problem::new("query_invalid").detail(format!("'limit' is 1 to {PAGE_MAX}"))),
+        }
+    }
+}
+
+/// The customer with an id.
+pub(crate) fn customer_of<'a>(state: &'a State, text: &str) -> Result<&'a Customer, Problem> {
+    let found = CustomerId::parse(text).and_then(|id| state.customers().get(&id));
+    found.ok_or_else(|| {
+        Problem::titled("customer_unknown", "there is no such customer".to_owned()).detail(view::quoted(text))
+    })
+}
+
+/// A customer's id as it was sent; whether there is one is for the rules.
+pub(crate) fn customer_id(text: &str) -> Result<CustomerId, Problem> {
+    CustomerId::parse(text).ok_or_else(|| {
+        Problem::titled("customer_unknown", "there is no such customer".to_owned()).detail(view::quoted(text))
+    })
+}
+
+fn customer_view(customer: &Customer, name: Option<String>) -> CustomerView {
+    CustomerView { id: customer.id.to_string(), name, opened_ms: customer.opened.0, freezes: customer.freezes }
+}
+
+fn check_name(name: &str) -> Result<(), Problem> {
+    let count = name.chars().count();
+    let right = (1..=NAME_CHARACTERS_MAX).contains(&count) && !name.chars().any(char::is_control);
+    if right { Ok(()) } else { Err(Problem::new("name_invalid")) }
+}
+
+/// Opens a customer. Its id is the command's.
+#[utoipa::path(post, path = "/api/v1/customers", tag = "customers", request_body = NewCustomer,
+    responses((status = 201, body = CustomerView), (status = "default", body = Problem)))]
+async fn open(Shared(api): Shared<Arc<Api>>, order: Order<NewCustomer>) -> Reply<CustomerView> {
+    if let Some(name) = &order.body.name {
+        check_name(name)?;
+    }
+    let id = CustomerId(order.id.0);
+    api.execute(order.origin, Command::OpenCustomer(id)).await?;
+    if let Some(name) = order.body.name.clone() {
+        api.name_customer(id, name).await?;
+    }
+    let view =
+        api.read(|state| customer_of(state, &id.to_string()).map(|found| customer_view(found, order.body.name)))?;
+    created(view)
+}
+
+/// Lists customers in order of id.
+#[utoipa::path(get, path = "/api/v1/customers", tag = "customers", params(ListParams),
+    responses((status = 200, body = Page<CustomerView>), (status = "default", body = Problem)))]
+async fn list(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<CustomerView>> {
+    let limit = params.limit()?;
+    let start = match params.after.as_deref() {
+        None => Bound::Unbounded,
+        Some(text) => Bound::Excluded(CustomerId::parse(text).ok_or_else(|| Problem::new("query_invalid"))?),
+    };
+    let customers: Vec<Customer> = api.read(|state| {
+        state
+            .customers()
+            .range((start, Bound::Unbounded))
+            .take(limit + 1)
+            .map(|(_, customer)| customer.clone())
+            .collect()
+    });
+    let names = api.names(customers.iter().map(|customer| customer.id).collect()).await?;
+    let views = customers.iter().zip(names).map(|(customer, name)| customer_view(customer, name)).collect();
+    seen(Page::cut(views, limit, |customer| customer.id.clone()))
+}
+
+/// Shows a customer.
+#[utoipa::path(get, path = "/api/v1/customers/{id}", tag = "customers", params(("id" = String, Path)),
+    responses((status = 200, body = CustomerView), (status = "default", body = Problem)))]
+async fn show(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<CustomerView> {
+    let customer = api.read(|state| customer_of(state, &id).cloned())?;
+    let name = api.names(vec![customer.id]).await?.pop().flatten();
+    seen(customer_view(&customer, name))
+}
+
+/// A request for an address.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewAddress {
+    /// The code of a coin; the only coin there is where absent.
+    asset: Option<String>,
+    /// The wallet; the newest hot one where absent.
+    wallet: Option<u32>,
+}
+
+/// The coin with a code, or the only one there is.
+fn coin_of<'a>(state: &'a State, code: Option<&str>) -> Result<&'a Asset, Problem> {
+    if let Some(code) = code {
+        return asset_of(state, code);
+    }
+    let mut coins = state.assets().values().filter(|asset| asset.chain.is_some());
+    match (coins.next(), coins.next()) {
+        (Some(coin), None) => Ok(coin),
+        _ => Err(Problem::new("body_invalid").detail("'asset' says which coin")),
+    }
+}
+
+/// The wallet that takes part for an asset: the one named, or the newest hot one of its chain.
+pub(crate) fn wallet_for(state: &State, asset: AssetId, named: Option<u32>) -> Result<WalletId, Problem> {
+    let asset = state.assets().get(&asset).ok_or_else(|| Problem::new("asset_not_on_chain"))?;
+    let chain = asset.chain.ok_or_else(|| Problem::new("asset_not_on_chain"))?;
+    let on_chain = |wallet: &&florin_core::custody::Wallet| wallet.chain == chain;
+    if let Some(id) = named {
+        let found = state.wallets().get(&WalletId(id)).filter(on_chain);
+        return found.map(|wallet| wallet.id).ok_or_else(|| {
+            Problem::titled("wallet_unknown", "there is no such wallet".to_owned())
+                .detail(format!("there is no wallet {id} for {}", asset.code))
+        });
+    }
+    let usable = |wallet: &&florin_core::custody::Wallet| wallet.tier == WalletTier::Hot && !wallet.retired;
+    let wallets = state.wallets().values().filter(on_chain).filter(usable);
+    wallets
+        .max_by_key(|wallet| (wallet.generation, wallet.id))
+        .map(|wallet| wallet.id)
+        .ok_or_else(|| Problem::new("wallet_missing"))
+}
+
+/// The view of the address that was handed out just now.
+pub(crate) fn issued(api: &Api, outcome: Outcome) -> Result<AddressView, Problem> {
+    let Outcome::Address(issued) = outcome else { return Err(Problem::new("internal")) };
+    let found: Option<Address> = api.read(|state| state.addresses().get(&issued.path).cloned());
+    let address = found.ok_or_else(|| Problem::new("internal"))?;
+    Ok(api.read(|state| AddressView::new(state, &address)))
+}
+
+/// Hands out a fresh deposit address.
+#[utoipa::path(post, path = "/api/v1/customers/{id}/addresses", tag = "customers", params(("id" = String, Path)),
+    request_body = NewAddress,
+    responses((status = 201, body = AddressView), (status = "default", body = Problem)))]
+async fn issue_address(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<String>,
+    order: Order<NewAddress>,
+) -> Reply<AddressView> {
+    let customer = customer_id(&id)?;
+    let wallet = api.read(|state| {
+        let asset = coin_of(state, order.body.asset.as_deref())?;
+        wallet_for(state, asset.id, order.body.wallet)
+    })?;
+    let beneficiary = Beneficiary::Customer(customer);
+    let ask = Ask::NextAddress { origin: order.origin, wallet, branch: Branch::External, beneficiary };
+    let outcome = api.ask(ask).await?;
+    created(issued(&api, outcome)?)
+}
+
+/// Lists a customer's addresses.
+#[utoipa::path(get, path = "/api/v1/customers/{id}/addresses", tag = "customers", params(("id" = String, Path)),
+    responses((status = 200, body = Page<AddressView>), (status = "default", body = Problem)))]
+async fn list_addresses(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<String>,
+    Params(Nothing {}): Params<Nothing>,
+) -> Reply<Page<AddressView>> {
+    let items = api.read(|state| {
+        let owner = Beneficiary::Customer(customer_of(state, &id)?.id);
+        let ours = state.addresses().values().filter(|address| address.beneficiary == owner);
+        Ok::<_, Problem>(ours.map(|address| AddressView::new(state, address)).collect())
+    })?;
+    seen(Page { items, next: None })
+}
+
+/// Shows a customer's balances: what is available, held, pending and frozen.
+#[utoipa::path(get, path = "/api/v1/customers/{id}/balances", tag = "customers", params(("id" = String, Path)),
+    responses((status = 200, body = Page<BalanceView>), (status = "default", body = Problem)))]
+async fn list_balances(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<Page<BalanceView>> {
+    let items = api.read(|state| Ok::<_, Problem>(view::balances(state, customer_of(state, &id)?.id)))?;
+    seen(Page { items, next: None })
+}
+
+/// The output named by a page's `next`.
+fn cursor(text: &str) -> Option<OutPoint> {
+    let mut parts = text.split(':');
+    let (chain, txid, vout) = (parts.next()?, parts.next()?, parts.next()?);
+    let mut txid: [u8; 32] = crate::api::ask::hex("txid", txid).ok()?;
+    txid.reverse();
+    let chain = ChainId(chain.parse().ok()?);
+    parts.next().is_none().then_some(OutPoint { chain, txid: TxId(txid), vout: vout.parse().ok()? })
+}
+
+fn deposits(state: &State, params: &ListParams, keep: impl Fn(&Deposit) -> bool) -> Result<Page<DepositView>, Problem> {
+    let limit = params.limit()?;
+    let start = match params.after.as_deref() {
+        None => Bound::Unbounded,
+        Some(text) => Bound::Excluded(cursor(text).ok_or_else(|| Problem::new("query_invalid"))?),
+    };
+    let range = state.deposits().range((start, Bound::Unbounded)).map(|(_, deposit)| deposit);
+    let views = range.filter(|deposit| keep(deposit)).take(limit + 1).map(|found| DepositView::new(state, found));
+    Ok(Page::cut(views.collect(), limit, |deposit| format!("{}:{}", deposit.chain, deposit.id)))
+}
+
+/// Lists a customer's deposits.
+#[utoipa::path(get, path = "/api/v1/customers/{id}/deposits", tag = "deposits",
+    params(("id" = String, Path), ListParams),
+    responses((status = 200, body = Page<DepositView>), (status = "default", body = Problem)))]
+async fn list_deposits_of(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<String>,
+    Params(params): Params<ListParams>,
+) -> Reply<Page<DepositView>> {
+    let page = api.read(|state| {
+        let owner = Beneficiary::Customer(customer_of(state, &id)?.id);
+        deposits(state, &params, |deposit| deposit.beneficiary == owner)
+    })?;
+    seen(page)
+}
+
+/// Lists deposits, those to the house's inventory included.
+#[utoipa::path(get, path = "/api/v1/deposits", tag = "deposits", params(ListParams),
+    responses((status = 200, body = Page<DepositView>), (status = "default", body = Problem)))]
+async fn list_deposits(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<DepositView>> {
+    let page = api.read(|state| deposits(state, &params, |_| true))?;
+    seen(page)
+}
+
+/// Money that arrived at the bank.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BankReceipt {
+    /// The bank's reference, unique for ever.
+    reference: String,
+    /// The asset's code.
+    asset: String,
+    /// What arrived.
+    amount: AmountText,
+    /// A customer's id, or `inventory`.
+    beneficiary: String,
+}
+
+/// Books money that arrived at the bank.
+#[utoipa::path(post, path = "/api/v1/bank-receipts", tag = "customers", request_body = BankReceipt,
+    responses((status = 201, body = DoneView), (status = "default", body = Problem)))]
+async fn book_bank_receipt(Shared(api): Shared<Arc<Api>>, order: Order<BankReceipt>) -> Reply<DoneView> {
+    let receipt = &order.body;
+    let beneficiary = match receipt.beneficiary.as_str() {
+        "inventory" => Beneficiary::INVENTORY,
+        text => Beneficiary::Customer(customer_id(text)?),
+    };
+    let (asset, amount) = api.read(|state| {
+        let asset = asset_of(state, &receipt.asset)?;
+        Ok::<_, Problem>((asset.id, receipt.amount.parse(asset.decimals)?))
+    })?;
+    let reference = receipt.reference.clone();
+    api.execute(order.origin, Command::BookBankReceipt { reference, asset, amount, beneficiary }).await?;
+    created(DoneView { done: true })
+}

@@ -1,0 +1,153 @@
+//! Withdrawals: asked for, approved, cancelled, followed. The address is decoded here; everything else is for the rules and the signer.
+
+use crate::api::ask::{AmountText, Nothing, Order, Params, Place, hex};
+use crate::api::customers::{ListParams, customer_id, wallet_for};
+use crate::api::problem::Problem;
+use crate::api::view::{Page, WithdrawalView, asset_of};
+use crate::api::{Api, Reply, created, seen};
+use axum::extract::State as Shared;
+use florin_chain::bitcoin::address::parse_address;
+use florin_core::command::{Command, Outcome};
+use florin_core::custody::{Approval, Withdrawal};
+use florin_core::id::{AssetId, WithdrawalId};
+use florin_core::state::State;
+use florin_core::wire::Bytes;
+use florin_engine::scripts::network_of;
+use serde::Deserialize;
+use std::ops::Bound;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(request, list))
+        .routes(routes!(show))
+        .routes(routes!(approve))
+        .routes(routes!(cancel))
+}
+
+/// A request for a withdrawal.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewWithdrawal {
+    /// By whom.
+    customer: String,
+    /// The code of a coin.
+    asset: String,
+    /// What arrives; the fee comes on top.
+    amount: AmountText,
+    /// Where to.
+    address: String,
+    /// The wallet that pays; the newest hot one where absent.
+    wallet: Option<u32>,
+}
+
+fn unknown() -> Problem {
+    Problem::titled("withdrawal_unknown", "there is no such withdrawal".to_owned())
+}
+
+fn withdrawal_id(text: &str) -> Result<WithdrawalId, Problem> {
+    WithdrawalId::parse(text).ok_or_else(unknown)
+}
+
+/// The output script of an address on the chain of an asset.
+fn script_of(state: &State, asset: AssetId, address: &str) -> Result<Bytes, Problem> {
+    let chain = state.assets().get(&asset).and_then(|asset| asset.chain).and_then(|chain| state.chains().get(&chain));
+    let network = chain.and_then(|chain| network_of(chain.chain.genesis));
+    let network = network.ok_or_else(|| Problem::new("asset_not_on_chain"))?;
+    let script = parse_address(network, address).map_err(|error| Problem::titled(error.code(), error.to_string()))?;
+    Ok(Bytes(script.into_bytes()))
+}
+
+/// The view of a withdrawal, which may have left the state by the time of a late repetition.
+fn view(api: &Api, id: WithdrawalId) -> Result<WithdrawalView, Problem> {
+    api.read(|state| state.withdrawals().get(&id).map(|found| WithdrawalView::new(state, found))).ok_or_else(unknown)
+}
+
+/// Asks for a withdrawal. Its id is the command's.
+#[utoipa::path(post, path = "/api/v1/withdrawals", tag = "withdrawals", request_body = NewWithdrawal,
+    responses((status = 201, body = WithdrawalView), (status = "default", body = Problem)))]
+async fn request(Shared(api): Shared<Arc<Api>>, order: Order<NewWithdrawal>) -> Reply<WithdrawalView> {
+    let new = &order.body;
+    let customer = customer_id(&new.customer)?;
+    let command = api.read(|state| {
+        let asset = asset_of(state, &new.asset)?;
+        Ok::<_, Problem>(Command::RequestWithdrawal {
+            customer,
+            asset: asset.id,
+            amount: new.amount.parse(asset.decimals)?,
+            script: script_of(state, asset.id, &new.address)?,
+            wallet: wallet_for(state, asset.id, new.wallet)?,
+        })
+    })?;
+    let outcome = api.execute(order.origin, command).await?;
+    let Outcome::Withdrawal(id) = outcome else { return Err(Problem::new("internal")) };
+    created(view(&api, id)?)
+}
+
+/// Lists withdrawals in order of id, which is that of their requests.
+#[utoipa::path(get, path = "/api/v1/withdrawals", tag = "withdrawals", params(ListParams),
+    responses((status = 200, body = Page<WithdrawalView>), (status = "default", body = Problem)))]
+async fn list(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<WithdrawalView>> {
+    let limit = params.limit()?;
+    let start = match params.after.as_deref() {
+        None => Bound::Unbounded,
+        Some(text) => Bound::Excluded(WithdrawalId::parse(text).ok_or_else(|| Problem::new("query_invalid"))?),
+    };
+    let show = |state: &State, found: &Withdrawal| WithdrawalView::new(state, found);
+    let views: Vec<WithdrawalView> = api.read(|state| {
+        let range = state.withdrawals().range((start, Bound::Unbounded));
+        range.take(limit + 1).map(|(_, found)| show(state, found)).collect()
+    });
+    seen(Page::cut(views, limit, |withdrawal| withdrawal.id.clone()))
+}
+
+/// Shows a withdrawal.
+#[utoipa::path(get, path = "/api/v1/withdrawals/{id}", tag = "withdrawals", params(("id" = String, Path)),
+    responses((status = 200, body = WithdrawalView), (status = "default", body = Problem)))]
+async fn show(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<WithdrawalView> {
+    seen(view(&api, withdrawal_id(&id)?)?)
+}
+
+/// An operator's approval, made by `florin approve` on the operator's machine.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewApproval {
+    /// The operator's Ed25519 public key: 64 hexadecimal digits.
+    key: String,
+    /// The signature over the intent's digest: 128 hexadecimal digits.
+    signature: String,
+    /// Whether the withdrawal has all approvals now that the signer's policy asks for. The signer judges by itself.
+    complete: bool,
+}
+
+/// Adds an operator's approval. The signer, not this interface, judges its signature.
+#[utoipa::path(post, path = "/api/v1/withdrawals/{id}/approvals", tag = "withdrawals", params(("id" = String, Path)),
+    request_body = NewApproval,
+    responses((status = 200, body = WithdrawalView), (status = "default", body = Problem)))]
+async fn approve(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<String>,
+    order: Order<NewApproval>,
+) -> Reply<WithdrawalView> {
+    let withdrawal = withdrawal_id(&id)?;
+    let approval = Approval { key: hex("key", &order.body.key)?, signature: hex("signature", &order.body.signature)? };
+    let complete = order.body.complete;
+    api.execute(order.origin, Command::ApproveWithdrawal { withdrawal, approval, complete }).await?;
+    seen(view(&api, withdrawal)?)
+}
+
+/// Takes a withdrawal back, as long as its signing was not requested.
+#[utoipa::path(post, path = "/api/v1/withdrawals/{id}/cancel", tag = "withdrawals", params(("id" = String, Path)),
+    responses((status = 200, body = WithdrawalView), (status = "default", body = Problem)))]
+async fn cancel(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<String>,
+    order: Order<Nothing>,
+) -> Reply<WithdrawalView> {
+    let withdrawal = withdrawal_id(&id)?;
+    api.execute(order.origin, Command::CancelWithdrawal { withdrawal }).await?;
+    seen(view(&api, withdrawal)?)
+}

@@ -1,0 +1,160 @@
+//! The command line: what can be said, and what is printed. It holds no rule of its own: commands go to the interface or to
+//! the module that does the work.
+//!
+//! Exit codes: 0 done, 1 failed, 2 said wrongly.
+
+mod ledger;
+mod platform;
+mod serve;
+mod show;
+
+use crate::failure::Failure;
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// The exit code of a command that failed.
+pub const EXIT_FAILED: u8 = 1;
+/// The exit code of a command line that can't be read.
+pub const EXIT_USAGE: u8 = 2;
+
+/// An open, self-hosted platform for digital assets.
+#[derive(Debug, Parser)]
+#[command(name = "florin", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Begin with 'florin demo', which needs nothing, or with 'florin init'.")]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "FILE", env = "FLORIN_CONFIG", default_value = crate::config::FILE_NAME)]
+    pub config: PathBuf,
+    /// Prints JSON, also for errors.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The platform's address, instead of the configuration's.
+    #[arg(long, global = true, value_name = "URL", env = "FLORIN_URL")]
+    pub url: Option<String>,
+    /// The file with the operator's token, instead of the configuration's.
+    #[arg(long, global = true, value_name = "FILE", env = "FLORIN_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Writes a commented florin.toml, the data folder and the operator's token. Overwrites nothing.
+    Init(serve::InitArgs),
+    /// Runs the platform in the foreground until it is told to stop.
+    Serve,
+    /// Shows how the platform stands: nodes, halts, alarms.
+    Status,
+    /// Customers: open, list, show, balances, addresses.
+    #[command(subcommand)]
+    Customer(platform::CustomerCommand),
+    /// Deposits.
+    #[command(subcommand)]
+    Deposit(platform::DepositCommand),
+    /// Asks for a quote to buy or sell.
+    Quote(platform::QuoteArgs),
+    /// Accepts a quote: the exchange is done at once.
+    Accept(platform::AcceptArgs),
+    /// Asks for a withdrawal.
+    Withdraw(platform::WithdrawArgs),
+    /// Withdrawals: list, show, cancel.
+    #[command(subcommand)]
+    Withdrawal(platform::WithdrawalCommand),
+    /// Prices: set, list.
+    #[command(subcommand)]
+    Price(platform::PriceCommand),
+    /// Books money that arrived at the bank.
+    BankReceipt(platform::BankReceiptArgs),
+    /// Blocks that are followed.
+    #[command(subcommand)]
+    Block(platform::BlockCommand),
+    /// Events, in order, resuming at any row.
+    #[command(subcommand)]
+    Event(platform::EventCommand),
+    /// Shows the books of each asset, and whether they are balanced.
+    Books,
+    /// Halts an action at once.
+    Halt(platform::HaltArgs),
+    /// Ends a halt.
+    Resume(platform::ResumeArgs),
+    /// Confirms the clock after a jump.
+    ConfirmTime,
+    /// The journal: verify, head, schema, export.
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// The signer: keys, policy, limits and memory, in a process of its own.
+    Signer(crate::signer::SignerArgs),
+    /// An operator's key, and approvals made with it on the operator's own machine.
+    Approve(crate::approve::ApproveArgs),
+}
+
+/// Runs a command line, prints, and gives the exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(fault) => return say_usage(&fault, arguments.iter().any(|word| word == "--json"), out, err),
+    };
+    match execute(cli.command, &cli.common, out) {
+        Ok(()) => 0,
+        Err(failure) => {
+            let text = if cli.common.json { failure.to_json().to_string() } else { failure.to_string() };
+            // Where even this can't be written, the exit code says it.
+            drop(writeln!(err, "{text}"));
+            EXIT_FAILED
+        }
+    }
+}
+
+fn say_usage(fault: &clap::Error, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let text = fault.render();
+    if matches!(fault.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return if write!(out, "{text}").is_ok() { 0 } else { EXIT_FAILED };
+    }
+    let written = if json {
+        let message = text.to_string();
+        let sentence = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = Failure::new("usage", sentence).hint("see --help");
+        writeln!(err, "{}", failure.to_json())
+    } else {
+        write!(err, "{text}")
+    };
+    drop(written);
+    EXIT_USAGE
+}
+
+fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        Command::Init(args) => serve::init(&args, common, out),
+        Command::Serve => serve::serve(common, out),
+        Command::Status => platform::status(common, out),
+        Command::Customer(command) => platform::customer(command, common, out),
+        Command::Deposit(command) => platform::deposit(command, common, out),
+        Command::Quote(args) => platform::quote(&args, common, out),
+        Command::Accept(args) => platform::accept(&args, common, out),
+        Command::Withdraw(args) => platform::withdraw(&args, common, out),
+        Command::Withdrawal(command) => platform::withdrawal(command, common, out),
+        Command::Price(command) => platform::price(command, common, out),
+        Command::BankReceipt(args) => platform::bank_receipt(&args, common, out),
+        Command::Block(command) => platform::block(command, common, out),
+        Command::Event(command) => platform::event(command, common, out),
+        Command::Books => platform::books(common, out),
+        Command::Halt(args) => platform::halt(&args, common, out),
+        Command::Resume(args) => platform::resume(&args, common, out),
+        Command::ConfirmTime => platform::confirm_time(common, out),
+        Command::Ledger(command) => ledger::run(command, common, out),
+        Command::Signer(args) => crate::signer::run(&args),
+        Command::Approve(args) => crate::approve::run(&args),
+    }
+}

@@ -1,0 +1,507 @@
+//! The commands that speak to a running platform. Each is one request, and what came of it is printed.
+
+use super::Common;
+use super::show::{line, record, rows, table};
+use crate::api::token;
+use crate::client::Client;
+use crate::config::Config;
+use crate::failure::Failure;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use std::io::Write;
+
+type Done = Result<(), Failure>;
+
+/// How long a tail waits for the next row in one request.
+const TAIL_WAIT_MS: u64 = 20_000;
+
+/// Which part of a list.
+#[derive(Debug, Args)]
+pub(crate) struct PageArgs {
+    /// Begins after this item, as the page before said.
+    #[arg(long)]
+    after: Option<String>,
+    /// How many at most: 1 to 500.
+    #[arg(long)]
+    limit: Option<u32>,
+}
+
+impl PageArgs {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let after = self.after.clone().map(|after| ("after", after));
+        let limit = self.limit.map(|limit| ("limit", limit.to_string()));
+        after.into_iter().chain(limit).collect()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CustomerCommand {
+    /// Opens a customer.
+    New {
+        /// The name. It is kept apart from the journal.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Lists customers.
+    List(PageArgs),
+    /// Shows a customer.
+    Show {
+        /// The customer's id.
+        id: String,
+    },
+    /// Shows what a customer has: available, held, pending, frozen.
+    Balances {
+        /// The customer's id.
+        id: String,
+    },
+    /// Hands out a fresh deposit address.
+    Address {
+        /// The customer's id.
+        id: String,
+        /// The code of a coin.
+        #[arg(long, default_value = "BTC")]
+        asset: String,
+        /// The wallet; the newest hot one where absent.
+        #[arg(long)]
+        wallet: Option<u32>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DepositCommand {
+    /// Lists deposits, and what each waits for.
+    List {
+        /// Only those of this customer.
+        #[arg(long)]
+        customer: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SideWord {
+    /// Pays quote, receives base.
+    Buy,
+    /// Pays base, receives quote.
+    Sell,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("how_much").required(true).args(["amount", "quote_amount"])))]
+pub(crate) struct QuoteArgs {
+    /// Which way.
+    #[arg(value_enum)]
+    side: SideWord,
+    /// The customer's id.
+    #[arg(long)]
+    customer: String,
+    /// What is bought or sold.
+    #[arg(long, default_value = "BTC")]
+    base: String,
+    /// What it is paid in.
+    #[arg(long, default_value = "EUR")]
+    quote: String,
+    /// How much of base.
+    #[arg(long)]
+    amount: Option<String>,
+    /// Or how much of quote.
+    #[arg(long)]
+    quote_amount: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AcceptArgs {
+    /// The quote's id.
+    quote: String,
+    /// The customer's id.
+    #[arg(long)]
+    customer: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WithdrawArgs {
+    /// The customer's id.
+    #[arg(long)]
+    customer: String,
+    /// The code of a coin.
+    #[arg(long, default_value = "BTC")]
+    asset: String,
+    /// What arrives; the fee comes on top.
+    #[arg(long)]
+    amount: String,
+    /// Where to.
+    #[arg(long)]
+    address: String,
+    /// The wallet that pays; the newest hot one where absent.
+    #[arg(long)]
+    wallet: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WithdrawalCommand {
+    /// Lists withdrawals.
+    List(PageArgs),
+    /// Shows a withdrawal.
+    Show {
+        /// The withdrawal's id.
+        id: String,
+    },
+    /// Takes a withdrawal back, as long as its signing was not requested.
+    Cancel {
+        /// The withdrawal's id.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PriceCommand {
+    /// Sets a price, as of now.
+    Set {
+        /// What is bought and sold.
+        base: String,
+        /// What it is paid in.
+        quote: String,
+        /// What one whole unit of base costs.
+        price: String,
+        /// How many seconds it may be quoted from.
+        #[arg(long)]
+        age_max_s: Option<u64>,
+        /// The margin on either side, in hundredths of a percent.
+        #[arg(long)]
+        spread_bp: Option<u32>,
+        /// How many seconds a quote stands.
+        #[arg(long)]
+        quote_s: Option<u64>,
+    },
+    /// Lists the newest price of each pair.
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BankReceiptArgs {
+    /// The bank's reference, unique for ever.
+    #[arg(long)]
+    reference: String,
+    /// The asset's code.
+    #[arg(long, default_value = "EUR")]
+    asset: String,
+    /// What arrived.
+    #[arg(long)]
+    amount: String,
+    /// Whom it is for: a customer's id, or 'inventory'.
+    #[arg(long = "for", value_name = "BENEFICIARY")]
+    beneficiary: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BlockCommand {
+    /// Lists journalled blocks, the tip first.
+    List {
+        /// The chain's id.
+        #[arg(long, default_value_t = 1)]
+        chain: u32,
+        /// Only blocks below this height.
+        #[arg(long)]
+        below: Option<u32>,
+        /// How many at most: 1 to 500.
+        #[arg(long)]
+        limit: Option<u32>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventCommand {
+    /// Prints events as they come. With --after it resumes there; with --once it ends at the last one.
+    Tail {
+        /// Begins after this row; 0 is the beginning. The present end where absent.
+        #[arg(long)]
+        after: Option<u64>,
+        /// Ends at the last event instead of waiting for more.
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HaltArgs {
+    /// credit, quote, withdraw or sign.
+    action: String,
+    /// The asset's code; all assets where absent.
+    #[arg(long)]
+    asset: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// credit, quote, withdraw or sign.
+    action: String,
+    /// The halt's asset; absent where it is of all.
+    #[arg(long)]
+    asset: Option<String>,
+    /// The halt's reason.
+    #[arg(long, default_value = "operator")]
+    reason: String,
+}
+
+/// The client that the common arguments name.
+///
+/// # Errors
+/// Those of the configuration and of the token's file.
+pub(crate) fn client(common: &Common) -> Result<Client, Failure> {
+    if let (Some(url), Some(file)) = (&common.url, &common.token_file) {
+        return Ok(Client::new(url, &token::read_text(file)?));
+    }
+    let config = Config::read(&common.config)?;
+    let file = common.token_file.clone().unwrap_or_else(|| config.path(&config.api.token_file));
+    let url = common.url.clone().unwrap_or_else(|| format!("http://{}", config.api.listen));
+    Ok(Client::new(&url, &token::read_text(&file)?))
+}
+
+/// One part of a path: a slash or a question mark in it must not lead elsewhere.
+fn part(text: &str) -> String {
+    let mut path = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_:".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}
+
+/// The fields that are given.
+fn body(fields: &[(&str, Value)]) -> Value {
+    let given = fields.iter().filter(|(_, value)| !value.is_null());
+    Value::Object(given.map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+}
+
+pub(crate) fn status(common: &Common, out: &mut dyn Write) -> Done {
+    let mut status = client(common)?.get("/api/v1/status", &[])?;
+    if common.json {
+        return line(out, &status.to_string());
+    }
+    let mut take = |name: &str| status.as_object_mut().and_then(|fields| fields.remove(name)).unwrap_or_default();
+    let (chains, waiting, halts, alarms) = (take("chains"), take("waiting"), take("halts"), take("alarms"));
+    record(out, false, &status)?;
+    for chain in chains.as_array().into_iter().flatten() {
+        line(out, &format!("\nchain {}", chain["name"].as_str().unwrap_or("?")))?;
+        let height = |block: &Value| block.get("height").cloned().unwrap_or_default();
+        let agreed = &chain["agreed_height"];
+        record(out, false, &json!({ "tip": height(&chain["tip"]), "best": height(&chain["best"]), "agreed": agreed }))?;
+        section(out, "nodes", &chain["nodes"], &["name", "group", "state", "height", "reason"])?;
+    }
+    section(out, "waiting", &waiting, &["lane", "waiting", "max"])?;
+    section(out, "halts", &halts, &["asset", "action", "reason"])?;
+    section(out, "alarms", &alarms, &["code", "subject", "detail"])
+}
+
+fn section(out: &mut dyn Write, title: &str, items: &Value, columns: &[&str]) -> Done {
+    line(out, &format!("\n{title}"))?;
+    rows(out, items.as_array().map_or(&[], Vec::as_slice), columns)
+}
+
+pub(crate) fn customer(command: CustomerCommand, common: &Common, out: &mut dyn Write) -> Done {
+    let client = client(common)?;
+    match command {
+        CustomerCommand::New { name } => {
+            record(out, common.json, &client.post("/api/v1/customers", &body(&[("name", json!(name))]))?)
+        }
+        CustomerCommand::List(page) => {
+            table(out, common.json, &client.get("/api/v1/customers", &page.query())?, &["id", "name", "freezes"])
+        }
+        CustomerCommand::Show { id } => {
+            record(out, common.json, &client.get(&format!("/api/v1/customers/{}", part(&id)), &[])?)
+        }
+        CustomerCommand::Balances { id } => {
+            let page = client.get(&format!("/api/v1/customers/{}/balances", part(&id)), &[])?;
+            table(out, common.json, &page, &["asset", "available", "held", "pending", "frozen"])
+        }
+        CustomerCommand::Address { id, asset, wallet } => {
+            let body = body(&[("asset", json!(asset)), ("wallet", json!(wallet))]);
+            record(out, common.json, &client.post(&format!("/api/v1/customers/{}/addresses", part(&id)), &body)?)
+        }
+    }
+}
+
+pub(crate) fn deposit(command: DepositCommand, common: &Common, out: &mut dyn Write) -> Done {
+    let DepositCommand::List { customer, page } = command;
+    let path = match customer {
+        Some(id) => format!("/api/v1/customers/{}/deposits", part(&id)),
+        None => "/api/v1/deposits".to_owned(),
+    };
+    let deposits = client(common)?.get(&path, &page.query())?;
+    table(out, common.json, &deposits, &["id", "asset", "amount", "status", "confirmations", "waits_for"])
+}
+
+pub(crate) fn quote(args: &QuoteArgs, common: &Common, out: &mut dyn Write) -> Done {
+    let side = match args.side {
+        SideWord::Buy => "buy",
+        SideWord::Sell => "sell",
+    };
+    let body = body(&[
+        ("customer", json!(args.customer)),
+        ("side", json!(side)),
+        ("base", json!(args.base)),
+        ("quote", json!(args.quote)),
+        ("base_amount", json!(args.amount)),
+        ("quote_amount", json!(args.quote_amount)),
+    ]);
+    record(out, common.json, &client(common)?.post("/api/v1/quotes", &body)?)
+}
+
+pub(crate) fn accept(args: &AcceptArgs, common: &Common, out: &mut dyn Write) -> Done {
+    let path = format!("/api/v1/quotes/{}/accept", part(&args.quote));
+    record(out, common.json, &client(common)?.post(&path, &json!({ "customer": args.customer }))?)
+}
+
+pub(crate) fn withdraw(args: &WithdrawArgs, common: &Common, out: &mut dyn Write) -> Done {
+    let body = body(&[
+        ("customer", json!(args.customer)),
+        ("asset", json!(args.asset)),
+        ("amount", json!(args.amount)),
+        ("address", json!(args.address)),
+        ("wallet", json!(args.wallet)),
+    ]);
+    record(out, common.json, &client(common)?.post("/api/v1/withdrawals", &body)?)
+}
+
+pub(crate) fn withdrawal(command: WithdrawalCommand, common: &Common, out: &mut dyn Write) -> Done {
+    let client = client(common)?;
+    match command {
+        WithdrawalCommand::List(page) => {
+            let page = client.get("/api/v1/withdrawals", &page.query())?;
+            table(out, common.json, &page, &["id", "asset", "amount", "fee", "status", "confirmations", "txid"])
+        }
+        WithdrawalCommand::Show { id } => {
+            record(out, common.json, &client.get(&format!("/api/v1/withdrawals/{}", part(&id)), &[])?)
+        }
+        WithdrawalCommand::Cancel { id } => {
+            record(out, common.json, &client.post(&format!("/api/v1/withdrawals/{}/cancel", part(&id)), &json!({}))?)
+        }
+    }
+}
+
+pub(crate) fn price(command: PriceCommand, common: &Common, out: &mut dyn Write) -> Done {
+    let client = client(common)?;
+    match command {
+        PriceCommand::Set { base, quote, price, age_max_s, spread_bp, quote_s } => {
+            let body = body(&[
+                ("base", json!(base)),
+                ("quote", json!(quote)),
+                ("price", json!(price)),
+                ("age_max_s", json!(age_max_s)),
+                ("spread_bp", json!(spread_bp)),
+                ("quote_s", json!(quote_s)),
+            ]);
+            record(out, common.json, &client.post("/api/v1/prices", &body)?)
+        }
+        PriceCommand::List => {
+            let columns = ["base", "quote", "quote_units", "base_units", "spread_bp"];
+            table(out, common.json, &client.get("/api/v1/prices", &[])?, &columns)
+        }
+    }
+}
+
+pub(crate) fn bank_receipt(args: &BankReceiptArgs, common: &Common, out: &mut dyn Write) -> Done {
+    let body = json!({
+        "reference": args.reference, "asset": args.asset, "amount": args.amount, "beneficiary": args.beneficiary,
+    });
+    record(out, common.json, &client(common)?.post("/api/v1/bank-receipts", &body)?)
+}
+
+pub(crate) fn block(command: BlockCommand, common: &Common, out: &mut dyn Write) -> Done {
+    let BlockCommand::List { chain, below, limit } = command;
+    let below = below.map(|below| ("below", below.to_string()));
+    let limit = limit.map(|limit| ("limit", limit.to_string()));
+    let query: Vec<_> = below.into_iter().chain(limit).collect();
+    let blocks = client(common)?.get(&format!("/api/v1/chains/{chain}/blocks"), &query)?;
+    table(out, common.json, &blocks, &["height", "hash", "confirmations", "time_s"])
+}
+
+pub(crate) fn event(command: EventCommand, common: &Common, out: &mut dyn Write) -> Done {
+    let EventCommand::Tail { after, once } = command;
+    let client = client(common)?;
+    let mut after = match after {
+        Some(after) => after,
+        None => client.get("/api/v1/status", &[])?["seq"].as_u64().unwrap_or(0),
+    };
+    loop {
+        let wait_ms = if once { 0 } else { TAIL_WAIT_MS };
+        let query = [("after", after.to_string()), ("wait_ms", wait_ms.to_string())];
+        let page = client.get("/api/v1/events", &query)?;
+        for event in page["items"].as_array().into_iter().flatten() {
+            show_event(out, common.json, event)?;
+        }
+        let next = page["next"].as_u64().unwrap_or(after);
+        if once && next == after {
+            return Ok(());
+        }
+        after = next;
+    }
+}
+
+fn show_event(out: &mut dyn Write, json: bool, event: &Value) -> Done {
+    if json {
+        return line(out, &event.to_string());
+    }
+    let kind = event["kind"].as_str().unwrap_or("?");
+    line(out, &format!("{:>8}  {kind:24}  {}", event["seq"].to_string(), event["data"]))
+}
+
+pub(crate) fn books(common: &Common, out: &mut dyn Write) -> Done {
+    let report = client(common)?.get("/api/v1/books", &[])?;
+    if common.json {
+        line(out, &report.to_string())?;
+    } else {
+        show_books(out, &report)?;
+    }
+    if report["balanced"] == json!(true) {
+        return Ok(());
+    }
+    Err(Failure::new("books_wrong", "the books are not balanced").hint("run 'florin ledger verify'"))
+}
+
+fn show_books(out: &mut dyn Write, report: &Value) -> Done {
+    for books in report["items"].as_array().into_iter().flatten() {
+        let balanced = if books["balanced"] == json!(true) { "balanced" } else { "NOT BALANCED" };
+        line(out, &format!("{}: {balanced}", books["asset"].as_str().unwrap_or("?")))?;
+        rows(out, books["lines"].as_array().map_or(&[], Vec::as_slice), &["account", "side", "amount"])?;
+        let wallets = books["wallets"].as_array().map_or(&[][..], Vec::as_slice);
+        if !wallets.is_empty() {
+            rows(out, wallets, &["wallet", "books", "coins", "equal"])?;
+        }
+        line(out, "")?;
+    }
+    for fault in report["faults"].as_array().into_iter().flatten() {
+        line(out, &format!("wrong: {}", fault["detail"].as_str().unwrap_or("?")))?;
+    }
+    let holds = report["balanced"] == json!(true);
+    line(out, if holds { "every rule of the books holds" } else { "the books are not balanced" })
+}
+
+pub(crate) fn halt(args: &HaltArgs, common: &Common, out: &mut dyn Write) -> Done {
+    let body = body(&[("action", json!(args.action)), ("asset", json!(args.asset))]);
+    record(out, common.json, &client(common)?.post("/api/v1/halts", &body)?)
+}
+
+pub(crate) fn resume(args: &ResumeArgs, common: &Common, out: &mut dyn Write) -> Done {
+    let body = body(&[("action", json!(args.action)), ("asset", json!(args.asset)), ("reason", json!(args.reason))]);
+    record(out, common.json, &client(common)?.post("/api/v1/halts/resume", &body)?)
+}
+
+pub(crate) fn confirm_time(common: &Common, out: &mut dyn Write) -> Done {
+    record(out, common.json, &client(common)?.post("/api/v1/time/confirm", &json!({}))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_path_leads_nowhere_else() {
+        assert_eq!(part("019a-x_1:0"), "019a-x_1:0");
+        assert_eq!(part("../a?b=c#d%2f\u{e9}"), "%2E%2E%2Fa%3Fb%3Dc%23d%252f%C3%A9");
+    }
+}

@@ -1,0 +1,107 @@
+//! `florin init` and `florin serve`: the files that a platform begins with, and the platform in the foreground.
+
+use super::Common;
+use super::show::{line, record};
+use crate::api::Server;
+use crate::api::token::{self, Token};
+use crate::config::{self, Config};
+use crate::failure::Failure;
+use crate::platform::{Parts, Platform, private_folder};
+use clap::Args;
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The folder to begin in.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+pub(crate) fn init(args: &InitArgs, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
+    let path = args.folder.join(config::FILE_NAME);
+    if path.exists() {
+        return Err(Failure::new("config_exists", format!("{} exists and is left as it is", path.display()))
+            .hint("edit it, or begin in another folder"));
+    }
+    let text = config::fresh(*uuid::Uuid::now_v7().as_bytes());
+    let config = Config::parse(&text, args.folder.clone())?;
+    private_folder(&args.folder)?;
+    private_folder(&config.data())?;
+    let token_file = config.path(&config.api.token_file);
+    match token::create(&token_file) {
+        Ok(()) => {}
+        // A token that exists goes on being the operator's.
+        Err(failure) if failure.code() == "token_exists" => drop(token::read_text(&token_file)?),
+        Err(failure) => return Err(failure),
+    }
+    // Last: with the configuration written, everything that it names is there.
+    write_config(&path, &text)?;
+    let shown = json!({
+        "config": path.display().to_string(),
+        "data": config.data().display().to_string(),
+        "token_file": token_file.display().to_string(),
+        "platform": config.platform.id,
+    });
+    record(out, common.json, &shown)?;
+    if common.json {
+        return Ok(());
+    }
+    line(out, "\nNext: name your nodes in florin.toml, make keys with 'florin signer init', then run 'florin serve'.")
+}
+
+fn write_config(path: &Path, text: &str) -> Result<(), Failure> {
+    let unwritable =
+        |fault| Failure::new("config_unwritable", format!("{} can't be written", path.display())).because(fault);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(unwritable)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)
+}
+
+/// Logs go to standard error: lines for people on a terminal, JSON elsewhere or where it is asked for.
+pub(crate) fn log(json: bool) {
+    let filter = EnvFilter::try_from_env("FLORIN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    // A second start in one process keeps the first one's log.
+    drop(if json || !is_terminal { builder.json().try_init() } else { builder.with_target(false).try_init() });
+}
+
+pub(crate) fn serve(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
+    let config = Config::read(&common.config)?;
+    log(common.json);
+    let token = Token::read(&config.path(&config.api.token_file))?;
+    let platform = Arc::new(Platform::start(Parts::of(&config)?)?);
+    let server = Server::start(Arc::clone(&platform), config.api.listen, token)?;
+    let address = server.address();
+    record(out, common.json, &json!({ "listening": format!("http://{address}"), "trust": platform.status().trust }))?;
+    drop(out.flush());
+    tracing::info!(%address, "florin serves");
+    wait_for_signal()?;
+    tracing::info!("florin stops");
+    server.stop();
+    if platform.stop() {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            "stop_incomplete",
+            "not everything became durable in time; what was not answered was not done",
+        ))
+    }
+}
+
+/// Waits until the process is told to end.
+fn wait_for_signal() -> Result<(), Failure> {
+    let failed = |fault| Failure::new("signals_failed", "signals can't be waited for").because(fault);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    runtime.block_on(async {
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed),
+            _ = terminate.recv() => Ok(()),
+        }
+    })
+}

@@ -1,0 +1,316 @@
+//! The platform put together: stores, engine, watchers, workers, search tables, people. It starts and stops them as one, and
+//! decides nothing about money.
+
+mod chain;
+mod people;
+mod projector;
+mod setup;
+pub mod status;
+pub mod stores;
+
+pub use chain::{ChainPart, NodePart};
+pub use people::PeopleStore;
+pub use setup::refuse_unready;
+pub use stores::Stores;
+
+use crate::config::{Config, Trust};
+use crate::failure::Failure;
+use crate::signing::RemoteSigner;
+use florin_core::custody::Block;
+use florin_core::id::{Digest, Seq};
+use florin_engine::lanes::Ask;
+use florin_engine::ports::{Clock, Signer};
+use florin_engine::read_model::FeedRow;
+use florin_engine::runtime::{self, Engine, EngineConfig, EngineHandle, Fatal, Told};
+use florin_engine::snapshotter::SnapshotterConfig;
+use florin_engine::writer::{CoreRules, Rules, SubmitRefusal, WriterConfig};
+use projector::Projector;
+use status::{ChainStatusView, Status};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use stores::Head;
+
+/// This build, in `EpochStarted`, snapshots and metrics.
+pub const BUILD: &str = concat!("florin ", env!("CARGO_PKG_VERSION"));
+
+/// The chain's id: one chain is followed.
+pub const CHAIN: florin_core::id::ChainId = florin_core::id::ChainId(1);
+
+/// Snapshots are due after so many rows: some seconds of folding at a restart.
+const SNAPSHOT_ROWS: u64 = 100_000;
+/// Or after so long, in milliseconds: an hour.
+const SNAPSHOT_MS: u64 = 60 * 60 * 1_000;
+
+/// How long a start may take to lead.
+const LEAD_MAX: Duration = Duration::from_secs(30);
+/// How often it is looked whether this process leads.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How long the signer may take to answer.
+const SIGNER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Makes a way to the signer.
+pub type ConnectSigner = Box<dyn FnOnce() -> Box<dyn Signer> + Send>;
+
+/// Everything that a platform is put together from. The demo and tests bring their own; `florin serve` takes those that
+/// the configuration names.
+pub struct Parts {
+    /// This node's name.
+    pub node: String,
+    /// The journal's id, where the journal is empty.
+    pub platform: [u8; 16],
+    /// SHA-256 of the configuration.
+    pub config: Digest,
+    /// How far nodes are believed.
+    pub trust: Trust,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where everything is kept.
+    pub stores: Stores,
+    /// The chain that is followed; without one only the ledger runs.
+    pub chain: Option<ChainPart>,
+    /// The signer; without one nothing is signed.
+    pub signer: Option<ConnectSigner>,
+    /// The rules.
+    pub rules: Box<dyn Rules>,
+    /// How long the journal must be quiet before this node takes the lead over; absent where it leads alone.
+    pub lead_after_quiet_ms: Option<u64>,
+    /// Hears why the process must end.
+    pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
+}
+
+impl Parts {
+    /// The parts that a configuration names. Nodes are asked for the block at which following starts.
+    ///
+    /// # Errors
+    /// What is not ready for the network ([`refuse_unready`]); stores that can't be opened; a start that no node knows.
+    pub fn of(config: &Config) -> Result<Parts, Failure> {
+        refuse_unready(config)?;
+        let chain = ChainPart::of(config)?;
+        let stores = Stores::open(config)?;
+        let socket = config.path(&config.signer.socket);
+        let lead_after_quiet_ms = stores::lead_after_quiet_ms(config);
+        Ok(Parts {
+            node: config.platform.node.clone(),
+            platform: config.platform_id(),
+            config: setup::config_hash(config),
+            trust: config.bitcoin.trust,
+            clock: Arc::new(SystemClock),
+            stores,
+            chain: Some(chain),
+            signer: Some(Box::new(move || {
+                let client = florin_signer::client::Client::new(socket, SIGNER_TIMEOUT);
+                Box::new(RemoteSigner::new(client, None))
+            })),
+            rules: Box::new(CoreRules),
+            lead_after_quiet_ms,
+            fatal: Arc::new(end_process),
+        })
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Parts").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Ends the process: what it would say or write next could not be relied on. The next one starts from the journal.
+fn end_process(fatal: &Fatal) {
+    tracing::error!(code = fatal.code(), "the process ends");
+    std::process::exit(florin_store::fail_stop::EXIT_STORAGE);
+}
+
+/// A running platform.
+pub struct Platform {
+    engine: EngineHandle,
+    node: String,
+    trust: Trust,
+    chain_name: Option<String>,
+    people: PeopleStore,
+    head: Mutex<Head>,
+    projector: Projector,
+}
+
+impl std::fmt::Debug for Platform {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Platform({:?})", self.engine)
+    }
+}
+
+impl Platform {
+    /// Starts everything, waits until this node leads, and defines assets and chain where the journal is empty.
+    ///
+    /// # Errors
+    /// `journal_…` where no state can be loaded, `not_leading` where this node can't take the lead in time and no other
+    /// is expected to have it, `setup_refused`.
+    pub fn start(parts: Parts) -> Result<Platform, Failure> {
+        let Parts { node, platform, config, trust, clock, stores, chain, signer, rules, .. } = parts;
+        let Stores { journal, history, lookup, feed, snapshots, projection, people, is_storage_failure } = stores;
+        let start_block: Option<Block> = chain.as_ref().map(|chain| chain.start.clone());
+        let network = chain.as_ref().map(|chain| chain.network);
+        let chain_name = chain.as_ref().map(ChainPart::name);
+        let (followers, workers) = chain::seats(chain, signer.map(|connect| connect()))?;
+        let engine_config = EngineConfig {
+            writer: WriterConfig { node: node.clone(), build: BUILD.to_owned(), config, platform_if_new: platform },
+            snapshots: SnapshotterConfig { rows_max: SNAPSHOT_ROWS, time_max_ms: SNAPSHOT_MS, build: BUILD.to_owned() },
+            is_first_to_lead: parts.lead_after_quiet_ms.is_none(),
+            lead_after_quiet_ms: parts.lead_after_quiet_ms,
+            follow_ms: 100,
+            retry_ms: 20,
+            stop_ms: 10_000,
+        };
+        let runtime_parts = runtime::Parts {
+            clock: Arc::clone(&clock),
+            journal,
+            history,
+            snapshots,
+            rules,
+            followers,
+            workers,
+            is_storage_failure,
+            fatal: parts.fatal,
+        };
+        let engine = Engine::start(runtime_parts, engine_config)
+            .map_err(|fault| Failure::new(fault.code(), "the journal can't be loaded").because(fault))?;
+        let projector = Projector::start(feed, projection)?;
+        let platform = Platform {
+            engine,
+            node,
+            trust,
+            chain_name,
+            people: PeopleStore::new(people, clock),
+            head: Mutex::new(Head::new(lookup)),
+            projector,
+        };
+        platform.set_up(network, start_block.as_ref(), parts.lead_after_quiet_ms.is_none())?;
+        Ok(platform)
+    }
+
+    /// Waits for the lead, and makes an empty journal ready.
+    fn set_up(
+        &self,
+        network: Option<florin_chain::bitcoin::network::Network>,
+        start: Option<&Block>,
+        is_alone: bool,
+    ) -> Result<(), Failure> {
+        let end = std::time::Instant::now() + LEAD_MAX;
+        while !self.engine.is_leading() && std::time::Instant::now() < end {
+            std::thread::sleep(LOOK_AGAIN);
+            // With others about, one of them may lead; it has set up what there is to set up.
+            if !is_alone && self.engine.at() > Seq::START {
+                return Ok(());
+            }
+        }
+        if !self.engine.is_leading() {
+            return Err(Failure::new("not_leading", "this node could not take the lead")
+                .hint("another process may hold the journal; see the log"));
+        }
+        setup::define(&self.engine, network, start)
+    }
+
+    /// Looks at the durable state. Others wait meanwhile: look briefly.
+    pub fn read<T>(&self, look: impl FnOnce(&florin_core::state::State) -> T) -> T {
+        self.engine.read(look)
+    }
+
+    /// The last row that is folded.
+    pub fn at(&self) -> Seq {
+        self.engine.at()
+    }
+
+    /// Asks; `tell` hears the answer once.
+    pub fn submit(&self, ask: Ask, tell: impl FnOnce(Result<Told, SubmitRefusal>) + Send + 'static) {
+        self.engine.submit(ask, Box::new(tell));
+    }
+
+    /// Up to `count_max` rows after `after`.
+    ///
+    /// # Errors
+    /// `journal_…` where the journal can't be read.
+    pub fn feed(&self, after: Seq, count_max: usize) -> Result<Vec<FeedRow>, Failure> {
+        let rows = self.engine.events_since(after, count_max);
+        rows.map_err(|fault| Failure::new(fault.code(), "the journal can't be read").because(fault))
+    }
+
+    /// The names of customers.
+    pub fn people(&self) -> &PeopleStore {
+        &self.people
+    }
+
+    /// The engine's own handle.
+    pub fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+
+    /// The hash of a durable row; `None` where the journal does not answer.
+    pub fn row_hash(&self, seq: Seq) -> Option<Digest> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).hash(seq)
+    }
+
+    /// Up to where the search tables are written.
+    pub fn projected(&self) -> Seq {
+        self.projector.at()
+    }
+
+    /// How the platform stands.
+    pub fn status(&self) -> Status {
+        let engine = self.engine.status();
+        let name = self.chain_name.clone().unwrap_or_default();
+        let chains = engine.followers.iter().map(|follower| ChainStatusView::new(&name, follower)).collect();
+        let mut alarms: Vec<florin_engine::alarm::Alarm> = engine.alarms.into_values().flatten().collect();
+        alarms.extend(self.projector.alarm());
+        Status {
+            node: self.node.clone(),
+            build: BUILD.to_owned(),
+            leading: self.engine.is_leading(),
+            trust: match self.trust {
+                Trust::Quorum => "quorum",
+                Trust::Single => "single",
+            },
+            chains,
+            projected: Some(self.projector.at()),
+            waiting: engine.waiting,
+            quarantined: engine.quarantined.len(),
+            alarms,
+        }
+    }
+
+    /// Stops: takes nothing more in and finishes what it has. Says whether all of it became durable in time.
+    pub fn stop(&self) -> bool {
+        let done = self.engine.stop();
+        self.projector.stop();
+        done
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Makes a folder that its owner alone may enter.
+///
+/// # Errors
+/// `folder_unwritable`.
+pub(crate) fn private_folder(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    if path.is_dir() {
+        return Ok(());
+    }
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|fault| Failure::new("folder_unwritable", format!("{} can't be made", path.display())).because(fault))
+}

@@ -1,0 +1,125 @@
+//! How the platform stands, in words for people and metrics. Nothing is decided by it.
+
+use crate::api::view::BlockView;
+use florin_core::id::Seq;
+use florin_engine::alarm::Alarm;
+use florin_engine::follower::FollowerStatus;
+use florin_engine::follower::nodes::{NodeCondition, NodeStatus};
+use florin_engine::lanes::Lane;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// How the platform stands.
+#[derive(Debug)]
+pub struct Status {
+    /// This node's name.
+    pub node: String,
+    /// This build.
+    pub build: String,
+    /// Whether this node leads.
+    pub leading: bool,
+    /// How far nodes are believed.
+    pub trust: &'static str,
+    /// Each chain.
+    pub chains: Vec<ChainStatusView>,
+    /// Up to where the search tables are written.
+    pub projected: Option<Seq>,
+    /// How many commands wait, by lane.
+    pub waiting: Vec<(Lane, usize)>,
+    /// How many commands are quarantined.
+    pub quarantined: usize,
+    /// What needs somebody's eyes.
+    pub alarms: Vec<Alarm>,
+}
+
+/// How a chain is followed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ChainStatusView {
+    /// The chain's name.
+    pub name: String,
+    /// The journalled tip.
+    pub tip: Option<BlockView>,
+    /// The tip of the valid headers with the most work.
+    pub best: Option<BlockView>,
+    /// Up to which height the quorum follows them.
+    pub agreed_height: Option<u32>,
+    /// When the quorum last answered, in Unix milliseconds.
+    pub fresh_ms: Option<u64>,
+    /// Each node.
+    pub nodes: Vec<NodeView>,
+}
+
+/// A node.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// Its failure group.
+    pub group: String,
+    /// `good`, `lagging`, `syncing`, `other_branch`, `unreachable`, `lying` or `wrong_network`.
+    pub state: String,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// The height of its last block, as it says.
+    pub height: Option<u32>,
+    /// The lowest block whose bytes it has, where it prunes.
+    pub pruned_below: Option<u32>,
+}
+
+/// How many nodes there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeCounts {
+    /// All.
+    pub all: usize,
+    /// Those with which nothing is wrong.
+    pub good: usize,
+}
+
+impl ChainStatusView {
+    /// The view of what a follower knows.
+    pub fn new(name: &str, status: &FollowerStatus) -> ChainStatusView {
+        let block = |height: u32, hash: String| BlockView { height, hash };
+        ChainStatusView {
+            name: name.to_owned(),
+            tip: status.cursor.map(|at| block(at.height.0, at.hash.to_string())),
+            best: status.best.map(|(height, hash)| block(height, hash.to_string())),
+            agreed_height: status.agreed_height,
+            fresh_ms: status.fresh_ms,
+            nodes: status.nodes.iter().map(NodeView::new).collect(),
+        }
+    }
+
+    /// How many nodes it has, and how many are good.
+    pub fn node_counts(&self) -> NodeCounts {
+        let good = self.nodes.iter().filter(|node| node.state == "good").count();
+        NodeCounts { all: self.nodes.len(), good }
+    }
+}
+
+impl NodeView {
+    fn new(status: &NodeStatus) -> NodeView {
+        let (state, reason) = words(&status.condition);
+        NodeView {
+            name: status.name.clone(),
+            group: status.group.clone(),
+            state: state.to_owned(),
+            reason,
+            height: status.info.as_ref().map(|info| info.height.0),
+            pruned_below: status.info.as_ref().and_then(|info| info.pruned_below).map(|height| height.0),
+        }
+    }
+}
+
+fn words(condition: &NodeCondition) -> (&'static str, Option<String>) {
+    match condition {
+        NodeCondition::WrongNetwork => ("wrong_network", Some("it follows another network".to_owned())),
+        NodeCondition::Lying { what } => ("lying", Some(what.clone())),
+        NodeCondition::Unreachable { code } => ("unreachable", Some((*code).to_owned())),
+        NodeCondition::OtherBranch { fork_height } => {
+            ("other_branch", Some(format!("it left the best chain after block {fork_height}")))
+        }
+        NodeCondition::Syncing => ("syncing", Some("it fetches the chain".to_owned())),
+        NodeCondition::Lagging { blocks } => ("lagging", Some(format!("it is {blocks} blocks behind"))),
+        NodeCondition::Good => ("good", None),
+    }
+}

@@ -1,0 +1,240 @@
+//! The stores of one platform, opened together. Every reader has a handle of its own, so that none waits for another.
+
+use super::private_folder;
+use crate::config::{Config, StoreConfig};
+use crate::failure::Failure;
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{AppendError, Journal, SnapshotHeader};
+use florin_core::wire::Bytes;
+use florin_engine::ports::{self, SnapshotFault};
+use florin_store::fail_stop::FailStop;
+use florin_store::fault::StoreFault;
+use florin_store::maria::MariaServer;
+use florin_store::maria::journal::MariaJournal;
+use florin_store::people::{self, People};
+use florin_store::projection::{self, Projection};
+use florin_store::snapshots::{self, VerifiedSnapshot};
+use florin_store::sqlite::journal::{self as sqlite_journal, SqliteJournal};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Snapshots kept: the newest, and one before it in case that one is damaged.
+const SNAPSHOTS_KEPT: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
+
+/// With several nodes: how long the journal must be quiet before another takes the lead over. A leader ticks every second.
+const QUIET_MS: u64 = 5_000;
+
+/// Everything that a platform keeps.
+pub struct Stores {
+    /// The journal, for appending.
+    pub journal: Box<dyn Journal>,
+    /// The journal, for whoever reads its past.
+    pub history: Box<dyn Journal>,
+    /// The journal, for single rows.
+    pub lookup: Box<dyn Journal>,
+    /// The journal, for the projector.
+    pub feed: Box<dyn Journal>,
+    /// Snapshots.
+    pub snapshots: Box<dyn ports::Snapshots>,
+    /// The search tables.
+    pub projection: Projection,
+    /// The people.
+    pub people: People,
+    /// Whether a failed append means that the storage can't be trusted any more.
+    pub is_storage_failure: Box<dyn Fn(&AppendError) -> bool + Send>,
+}
+
+impl std::fmt::Debug for Stores {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Stores")
+    }
+}
+
+fn cannot_open(what: &str, fault: StoreFault) -> Failure {
+    let failure = Failure::new(fault.code(), format!("{what} can't be opened"));
+    match fault {
+        StoreFault::Busy(_) => failure.because(fault).hint("another process uses it; stop that one first"),
+        fault => failure.because(fault),
+    }
+}
+
+/// The server that a configuration names.
+///
+/// # Errors
+/// `mariadb_url_unreadable`, the store's codes.
+pub(crate) fn maria_server(config: &Config, url_file: &Path, prefix: &str) -> Result<MariaServer, Failure> {
+    let path = config.path(url_file);
+    let url = std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|fault| {
+        Failure::new("mariadb_url_unreadable", format!("{} can't be read", path.display()))
+            .because(fault)
+            .hint("store.url_file names a file with mysql://user:password@host:port")
+    })?;
+    MariaServer::new(url.trim_end(), prefix).map_err(|fault| cannot_open("the database server", fault))
+}
+
+/// The journal of a configuration, for reading. Whatever runs goes on undisturbed.
+///
+/// # Errors
+/// `journal_missing`, the store's codes.
+pub(crate) fn open_journal_reader(config: &Config) -> Result<Box<dyn Journal>, Failure> {
+    match &config.store {
+        StoreConfig::Sqlite => {
+            let path = config.data().join(sqlite_journal::FILE);
+            if !path.exists() {
+                return Err(Failure::new("journal_missing", format!("there is no journal at {}", path.display()))
+                    .hint("'florin serve' makes one"));
+            }
+            let journal = SqliteJournal::open_reader(&path).map_err(|fault| cannot_open("the journal", fault))?;
+            Ok(Box::new(journal))
+        }
+        StoreConfig::Mariadb { url_file, prefix } => {
+            let server = maria_server(config, url_file, prefix)?;
+            let journal = MariaJournal::open_reader(&server).map_err(|fault| cannot_open("the journal", fault))?;
+            Ok(Box::new(journal))
+        }
+    }
+}
+
+impl Stores {
+    /// Opens what a configuration names, and makes what is missing.
+    ///
+    /// # Errors
+    /// `folder_unwritable`, `mariadb_url_unreadable`, the store's codes.
+    pub fn open(config: &Config) -> Result<Stores, Failure> {
+        private_folder(&config.data())?;
+        match &config.store {
+            StoreConfig::Sqlite => Stores::open_sqlite(&config.data()),
+            StoreConfig::Mariadb { url_file, prefix } => {
+                Stores::open_maria(&maria_server(config, url_file, prefix)?, &config.data())
+            }
+        }
+    }
+
+    /// SQLite files in one folder.
+    ///
+    /// # Errors
+    /// The store's codes.
+    pub fn open_sqlite(folder: &Path) -> Result<Stores, Failure> {
+        let path = folder.join(sqlite_journal::FILE);
+        let journal = SqliteJournal::open(&path).map_err(|fault| cannot_open("the journal", fault))?;
+        let reader = || -> Result<Box<dyn Journal>, Failure> {
+            let reader = SqliteJournal::open_reader(&path).map_err(|fault| cannot_open("the journal", fault))?;
+            Ok(Box::new(reader))
+        };
+        let projection = Projection::open_sqlite(&folder.join(projection::FILE));
+        let people = People::open_sqlite(&folder.join(people::FILE));
+        Ok(Stores {
+            journal: Box::new(FailStop(journal)),
+            history: reader()?,
+            lookup: reader()?,
+            feed: reader()?,
+            snapshots: Box::new(SnapshotStore::open(folder)?),
+            projection: projection.map_err(|fault| cannot_open("the search tables", fault))?,
+            people: people.map_err(|fault| cannot_open("the store of people", fault))?,
+            is_storage_failure: Box::new(is_fatal),
+        })
+    }
+
+    /// Databases on a MariaDB server; snapshots stay on this machine.
+    ///
+    /// # Errors
+    /// The store's codes.
+    pub fn open_maria(server: &MariaServer, folder: &Path) -> Result<Stores, Failure> {
+        let journal = MariaJournal::open(server).map_err(|fault| cannot_open("the journal", fault))?;
+        let reader = || -> Result<Box<dyn Journal>, Failure> {
+            let reader = MariaJournal::open_reader(server).map_err(|fault| cannot_open("the journal", fault))?;
+            Ok(Box::new(reader))
+        };
+        Ok(Stores {
+            journal: Box::new(journal),
+            history: reader()?,
+            lookup: reader()?,
+            feed: reader()?,
+            snapshots: Box::new(SnapshotStore::open(folder)?),
+            projection: Projection::open_maria(server).map_err(|fault| cannot_open("the search tables", fault))?,
+            people: People::open_maria(server).map_err(|fault| cannot_open("the store of people", fault))?,
+            is_storage_failure: Box::new(is_fatal),
+        })
+    }
+}
+
+fn is_fatal(error: &AppendError) -> bool {
+    StoreFault::of_append(error).is_some_and(StoreFault::is_fatal)
+}
+
+/// How long this node waits before it takes a quiet journal's lead over; a journal in files has one node only.
+pub(crate) fn lead_after_quiet_ms(config: &Config) -> Option<u64> {
+    match config.store {
+        StoreConfig::Sqlite => None,
+        StoreConfig::Mariadb { .. } => Some(QUIET_MS),
+    }
+}
+
+/// The engine's port to snapshots, on this machine's disk.
+#[derive(Debug)]
+pub(crate) struct SnapshotStore {
+    snapshots: snapshots::Snapshots,
+}
+
+impl SnapshotStore {
+    /// Opens or makes the file in `folder`.
+    ///
+    /// # Errors
+    /// The store's codes.
+    pub(crate) fn open(folder: &Path) -> Result<SnapshotStore, Failure> {
+        let snapshots = snapshots::Snapshots::open(&folder.join(snapshots::FILE));
+        Ok(SnapshotStore { snapshots: snapshots.map_err(|fault| cannot_open("the store of snapshots", fault))? })
+    }
+}
+
+impl ports::Snapshots for SnapshotStore {
+    fn newest(&mut self) -> Result<Option<(SnapshotHeader, Vec<Bytes>)>, SnapshotFault> {
+        let seqs = self.snapshots.list().map_err(|fault| SnapshotFault(fault.into()))?;
+        let mut damaged = None;
+        // A damaged one only costs time: an older one, or the journal, has the same state.
+        for seq in seqs {
+            match self.snapshots.load(seq) {
+                Ok(Some(found)) => return Ok(Some((found.header().clone(), found.chunks().to_vec()))),
+                Ok(None) => {}
+                Err(error) => damaged = Some(error),
+            }
+        }
+        damaged.map_or(Ok(None), |error| Err(SnapshotFault(error.into())))
+    }
+
+    fn put(&mut self, header: &SnapshotHeader, chunks: &[Bytes]) -> Result<(), SnapshotFault> {
+        let snapshot = VerifiedSnapshot::verify(header.clone(), chunks.to_vec());
+        let snapshot = snapshot.map_err(|error| SnapshotFault(error.into()))?;
+        self.snapshots.write(&snapshot).map_err(|fault| SnapshotFault(fault.into()))?;
+        self.snapshots.retain(SNAPSHOTS_KEPT).map_err(|fault| SnapshotFault(fault.into()))
+    }
+}
+
+/// Looks single rows up, and keeps the last one in mind.
+pub(super) struct Head {
+    journal: Box<dyn Journal>,
+    last: Option<(Seq, Digest)>,
+}
+
+impl Head {
+    pub(super) fn new(journal: Box<dyn Journal>) -> Head {
+        Head { journal, last: None }
+    }
+
+    /// The hash of a row; `None` where the journal does not answer or has no such row.
+    pub(super) fn hash(&mut self, seq: Seq) -> Option<Digest> {
+        if seq == Seq::START {
+            return Some(Digest::ZERO);
+        }
+        if let Some((last, hash)) = self.last
+            && last == seq
+        {
+            return Some(hash);
+        }
+        let rows = self.journal.read(Seq(seq.0 - 1), 1).ok()?;
+        let row = rows.first().filter(|row| row.seq == seq)?;
+        self.last = Some((seq, row.hash));
+        Some(row.hash)
+    }
+}
