@@ -25,14 +25,18 @@ impl WatchKey {
     /// A keyed fingerprint, never zero, since zero marks an empty slot.
     #[inline]
     fn fingerprint(self, bytes: &[u8]) -> u64 {
-        let mut state = self.0[0] ^ (bytes.len() as u64).wrapping_mul(GOLDEN);
-        let (words, tail) = bytes.as_chunks::<8>();
-        for word in words {
-            state = fold(state ^ u64::from_le_bytes(*word), self.0[1]);
+        let WatchKey([first, second]) = self;
+        let mut state = first ^ (bytes.len() as u64).wrapping_mul(GOLDEN);
+        let (pairs, tail) = bytes.as_chunks::<16>();
+        for pair in pairs {
+            state = fold_pair(state, second, pair);
         }
-        let mut last = [0u8; 8];
-        last[..tail.len()].copy_from_slice(tail);
-        fold(fold(state ^ u64::from_le_bytes(last), self.0[1]) ^ self.0[0], GOLDEN).max(1)
+        if !tail.is_empty() {
+            let mut last = [0u8; 16];
+            last[..tail.len()].copy_from_slice(tail);
+            state = fold_pair(state, second, &last);
+        }
+        fold(state ^ first, GOLDEN).max(1)
     }
 }
 
@@ -65,6 +69,13 @@ fn fold(left: u64, right: u64) -> u64 {
 #[inline]
 pub(crate) fn upper_half(fingerprint: u64) -> u32 {
     (fingerprint >> 32) as u32
+}
+
+/// Folds sixteen bytes into a state, each half against one of two secrets.
+#[inline]
+fn fold_pair(state: u64, second: u64, pair: &[u8; 16]) -> u64 {
+    let both = u128::from_le_bytes(*pair);
+    fold(state ^ both as u64, second ^ (both >> 64) as u64)
 }
 
 /// Fewest slots of a table.
@@ -309,11 +320,10 @@ impl WatchedOutpoints {
     /// The fingerprint of the 36 bytes of an outpoint as they stand in a transaction. Half of the hash is enough.
     #[inline]
     pub(crate) fn fingerprint(&self, bytes: &[u8; 36]) -> u64 {
-        let word = |place: usize| u64::from_le_bytes(bytes[place..place + 8].try_into().expect("eight bytes"));
         let WatchKey([first, second]) = self.key;
-        let index = u32::from_le_bytes(bytes[32..].try_into().expect("four bytes"));
-        let state = fold(word(0) ^ first, second) ^ u64::from(index);
-        fold(fold(state ^ word(8), second) ^ first, GOLDEN).max(1)
+        let (half, index) = (bytes.first_chunk().expect("sixteen bytes"), bytes.last_chunk().expect("four bytes"));
+        let state = fold_pair(first, second, half);
+        fold(state ^ u64::from(u32::from_le_bytes(*index)), second).max(1)
     }
 
     /// The table, whose filter a scan asks first.
