@@ -97,7 +97,6 @@ impl<T: Transport> ports::Signer for RemoteSigner<T> {
             version: request.version,
             anchor: Input { txid: request.anchor.txid, vout: request.anchor.vout },
             payments: request.intents.iter().map(payment).collect(),
-            change_index: request.change_index,
             psbt: Bytes(request.psbt.clone()),
         });
         answer(self.ask(&asked)?, request.plan)

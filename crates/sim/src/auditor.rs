@@ -129,6 +129,8 @@ pub struct Auditor {
     next_index: BTreeMap<(u64, u64), u64>,
     issued: Vec<(Path, Vec<u8>)>,
     blocks: Vec<(u64, [u8; 32])>,
+    /// Whether a block is booked in part: then the books are between two tips.
+    is_between: bool,
     commands: BTreeMap<[u8; 16], u64>,
     counts: BTreeMap<String, u64>,
 }
@@ -141,6 +143,10 @@ impl Auditor {
     /// The journal's tip of the chain: height and hash in wire order.
     pub fn tip(&self) -> Option<(u64, [u8; 32])> {
         self.blocks.last().copied()
+    }
+    /// Whether the books are between two tips, with a block booked in part.
+    pub fn is_between(&self) -> bool {
+        self.is_between
     }
     /// The row in which a command stands.
     pub fn row_of(&self, command: &[u8; 16]) -> Option<u64> {
@@ -254,7 +260,11 @@ impl Auditor {
                 self.end_hold(body.number(1)?)?;
             }
             32 => self.address_issued(body)?,
-            40 => self.blocks.push((body.message(2)?.number(1)?, fixed(body.message(2)?.bytes(2)?)?)),
+            40 => {
+                self.is_between = false;
+                self.blocks.push((body.message(2)?.number(1)?, fixed(body.message(2)?.bytes(2)?)?));
+            }
+            42 => self.is_between = true,
             41 => self.block_disconnected(body)?,
             43 => self.coin_received(body)?,
             44 | 45 => {
@@ -363,7 +373,10 @@ impl Auditor {
                 Ok(())
             }
             // What was booked of a block that never was completed is taken back: the tip stays.
-            Some(tip) if at.0 == tip.0 + 1 => Ok(()),
+            Some(tip) if at.0 == tip.0 + 1 => {
+                self.is_between = false;
+                Ok(())
+            }
             _ => Err("a block that is not the tip was disconnected".into()),
         }
     }

@@ -31,6 +31,9 @@ use std::sync::{Arc, Mutex};
 /// Nodes in the network; the quorum is two of them, and at most one is faulty at a time.
 pub const NODES: usize = 3;
 
+/// The first journalled block: by then the outside wallet has coins to spend.
+pub const START_HEIGHT: u32 = COINBASE_MATURITY + 20;
+
 /// When a run starts: some moment after the genesis block's.
 const START_MS: u64 = 1_790_000_000_000;
 
@@ -113,7 +116,7 @@ impl World {
         let mut network = Network::new(NODES, &RelayPolicy::default(), START_MS / 1_000);
         let outside = OutsideWallet::new([7; 32]);
         let mut miner = Miner::new(outside.script(AddressForm::Segwit), 1);
-        for _ in 0..COINBASE_MATURITY + 20 {
+        for _ in 0..START_HEIGHT {
             network.mine(NodeId(0), &mut miner, 1).expect("a fresh network takes its miner's blocks");
         }
         network.settle();

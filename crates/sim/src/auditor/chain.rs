@@ -47,7 +47,7 @@ impl Auditor {
     /// A sentence.
     pub fn compare(&self, node: &Node) -> Result<Compared, String> {
         let Some((_, tip)) = self.tip() else { return Ok(Compared::Elsewhere) };
-        if node.tip().to_byte_array() != tip {
+        if self.is_between() || node.tip().to_byte_array() != tip {
             return Ok(Compared::Elsewhere);
         }
         let ours: BTreeSet<ScriptBuf> =
