@@ -15,6 +15,7 @@ pub mod people;
 pub mod projection;
 pub mod retention;
 pub mod segment;
+pub mod site;
 pub mod snapshots;
 pub mod sqlite;
 

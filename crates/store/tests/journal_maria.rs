@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Maria;
+use common::{Maria, maria_url};
 use florin_core::id::Seq;
 use florin_core::journal::{AppendError, Journal};
 use florin_store::conformance::{Fixture, fill, row_after};
@@ -22,11 +22,19 @@ impl Fixture for Maria {
 
 florin_store::journal_conformance!(Maria::fresh);
 
+/// A connection past our own code, as a foreign hand has it.
+fn foreign(store: &Maria) -> mysql::Conn {
+    let opts = mysql::Opts::from_url(&maria_url()).expect("the address is one");
+    let mut conn = mysql::Conn::new(opts).expect("the server answers");
+    conn.query_drop(format!("USE {}_journal", store.prefix)).expect("the database exists");
+    conn
+}
+
 /// The server's ids of all connections that use a journal's database.
-fn connections(foreign: &mut mysql::Conn, prefix: &str) -> Vec<u64> {
-    let own = u64::from(foreign.connection_id());
+fn connections(hand: &mut mysql::Conn, prefix: &str) -> Vec<u64> {
+    let own = u64::from(hand.connection_id());
     let sql = format!("SELECT id FROM information_schema.processlist WHERE db = '{prefix}_journal' AND id <> {own}");
-    foreign.query(sql).expect("the server answers")
+    hand.query(sql).expect("the server answers")
 }
 
 #[test]
@@ -34,9 +42,9 @@ fn a_connection_killed_between_appends_is_made_again() {
     let store = Maria::fresh();
     let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
     let mut rows = fill(&mut journal, 2);
-    let mut foreign = store.foreign("journal");
-    for id in connections(&mut foreign, &store.prefix) {
-        foreign.query_drop(format!("KILL {id}")).expect("the connection is killed");
+    let mut hand = foreign(&store);
+    for id in connections(&mut hand, &store.prefix) {
+        hand.query_drop(format!("KILL {id}")).expect("the connection is killed");
     }
     let row = row_after(Some((rows[1].seq, rows[1].hash)), 1, vec![1]);
     let error = journal.append(&row).expect_err("the connection is gone");
@@ -53,12 +61,12 @@ fn a_connection_killed_while_it_waits_leaves_the_fate_unknown_until_a_repetition
     let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
     let rows = fill(&mut journal, 1);
     let row = row_after(Some((rows[0].seq, rows[0].hash)), 1, vec![1]);
-    let mut foreign = store.foreign("journal");
+    let mut hand = foreign(&store);
     // The table's lock makes the append wait at the server.
-    foreign.query_drop("LOCK TABLES journal WRITE").expect("the lock is taken");
+    hand.query_drop("LOCK TABLES journal WRITE").expect("the lock is taken");
     std::thread::scope(|scope| {
         let append = scope.spawn(|| journal.append(&row));
-        let mut killer = store.foreign("journal");
+        let mut killer = foreign(&store);
         let waiting = format!(
             "SELECT id FROM information_schema.processlist WHERE db = '{}_journal' AND state LIKE 'Waiting for%'",
             store.prefix
@@ -73,7 +81,7 @@ fn a_connection_killed_while_it_waits_leaves_the_fate_unknown_until_a_repetition
         let error = append.join().expect("the append ends").expect_err("the connection is gone");
         assert_eq!(StoreFault::of_append(&error).map(StoreFault::code), Some("store_connection_lost"));
     });
-    foreign.query_drop("UNLOCK TABLES").expect("the lock is given back");
+    hand.query_drop("UNLOCK TABLES").expect("the lock is given back");
     journal.append(&row).expect("a repetition settles it");
     assert_eq!(journal.read(Seq(1), 9).expect("the journal answers"), [row]);
 }
@@ -84,14 +92,14 @@ fn a_row_that_another_transaction_is_writing_is_waited_for() {
     let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
     let row = row_after(None, 1, vec![1]);
     let other = row_after(None, 2, vec![2]);
-    let mut foreign = store.foreign("journal");
+    let mut hand = foreign(&store);
     let insert = "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload) VALUES (?, ?, ?, ?, ?, ?)";
     let values = (1, 2, other.time.0, other.previous.0.to_vec(), other.hash.0.to_vec(), other.payload.clone());
-    foreign.query_drop("START TRANSACTION").expect("the server answers");
-    foreign.exec_drop(insert, values).expect("the other row is inserted");
+    hand.query_drop("START TRANSACTION").expect("the server answers");
+    hand.exec_drop(insert, values).expect("the other row is inserted");
     std::thread::scope(|scope| {
         let append = scope.spawn(|| journal.append(&row));
-        foreign.query_drop("COMMIT").expect("the other row is committed");
+        hand.query_drop("COMMIT").expect("the other row is committed");
         assert!(matches!(append.join().expect("the append ends"), Err(AppendError::Fenced)));
     });
     assert_eq!(journal.read(Seq(0), 9).expect("the journal answers"), [other]);
@@ -102,14 +110,13 @@ fn a_lock_held_for_too_long_leaves_the_fate_unknown() {
     let store = Maria::fresh();
     let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
     let row = row_after(None, 1, vec![1]);
-    let mut foreign = store.foreign("journal");
-    foreign.query_drop("START TRANSACTION").expect("the server answers");
-    foreign
-        .query_drop(format!("INSERT INTO journal VALUES (1, 1, 1, '{0}', '{0}', '')", "0".repeat(32)))
+    let mut hand = foreign(&store);
+    hand.query_drop("START TRANSACTION").expect("the server answers");
+    hand.query_drop(format!("INSERT INTO journal VALUES (1, 1, 1, '{0}', '{0}', '')", "0".repeat(32)))
         .expect("another row is inserted");
     let error = journal.append(&row).expect_err("the number is locked");
     assert_eq!(StoreFault::of_append(&error).map(StoreFault::code), Some("store_conflict"));
-    foreign.query_drop("ROLLBACK").expect("the other row is taken back");
+    hand.query_drop("ROLLBACK").expect("the other row is taken back");
     journal.append(&row).expect("a repetition settles it");
 }
 
@@ -134,9 +141,9 @@ fn a_damaged_table_gives_a_typed_error() {
         let store = Maria::fresh();
         let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
         let rows = fill(&mut journal, 2);
-        let mut foreign = store.foreign("journal");
-        foreign.query_drop(preparation).expect("the damage is prepared");
-        foreign.query_drop(damage).expect("the damage is done");
+        let mut hand = foreign(&store);
+        hand.query_drop(preparation).expect("the damage is prepared");
+        hand.query_drop(damage).expect("the damage is done");
         let error = journal.read(Seq(0), 10).expect_err("a damaged row is not handed out");
         match StoreFault::of_read(&error) {
             Some(StoreFault::Malformed { table: "journal", column: named }) => assert_eq!(*named, column),
@@ -150,7 +157,7 @@ fn a_damaged_table_gives_a_typed_error() {
 fn newer_tables_and_bad_names_are_refused() {
     let store = Maria::fresh();
     drop(MariaJournal::open(&store.server).expect("the journal opens"));
-    store.foreign("journal").query_drop("UPDATE florin_schema SET version = 9").expect("a newer build's tables");
+    foreign(&store).query_drop("UPDATE florin_schema SET version = 9").expect("a newer build's tables");
     let fault = MariaJournal::open(&store.server).expect_err("a newer build's tables");
     assert!(matches!(fault, StoreFault::Newer { component: "journal", found: 9, known: 1 }), "{fault:?}");
 

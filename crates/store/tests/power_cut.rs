@@ -142,7 +142,8 @@ fn power_cuts_lose_nothing_acknowledged() {
             let bound = if random.below(4) == 0 { 40 } else { 1_500 };
             let at = 1 + random.below(bound);
             let what = format!("seed {seed}, cut {cut} at {at}");
-            let (status, last) = bench.run(folder.path(), &[("SHIM_SEED", random.next() >> 1), ("SHIM_CUT_AT", at)]);
+            let (status, last) =
+                bench.run(folder.path(), &[("SHIM_SEED", random.next_u64() >> 1), ("SHIM_CUT_AT", at)]);
             assert_eq!(status.signal(), Some(SIGKILL), "{what}: the cut came ({status})");
             early += u32::from(last.is_none());
             acknowledged = last.unwrap_or(acknowledged);
@@ -153,7 +154,7 @@ fn power_cuts_lose_nothing_acknowledged() {
             acknowledged = last;
         }
     }
-    println!("{early} cuts before the first row, {unacknowledged} rows survived unacknowledged");
+    eprintln!("{early} cuts before the first row, {unacknowledged} rows survived unacknowledged");
     assert!(early > 0, "no cut hit the opening of a journal");
     assert!(early < 60, "too many cuts came before the first row");
 }
@@ -167,13 +168,13 @@ fn a_failed_sync_ends_the_process_and_no_later_row_stands_on_lost_ones() {
         let mut random = Random::new(seed);
         let fail_at = 1 + if seed < 10 { seed } else { random.below(80) };
         let what = format!("seed {seed}, sync {fail_at} fails");
-        let settings = [("SHIM_SEED", random.next() >> 1), ("SHIM_FAIL_AT", fail_at)];
+        let settings = [("SHIM_SEED", random.next_u64() >> 1), ("SHIM_FAIL_AT", fail_at)];
         let (status, last) = bench.run(folder.path(), &settings);
         assert_eq!(status.code(), Some(EXIT_STORAGE), "{what}: {status}");
         let acknowledged = last.unwrap_or(Seq::START);
 
         // The system goes on and shows what it has lost. The next process may not build on that.
-        let settings = [("SHIM_SEED", random.next() >> 1), ("SHIM_CUT_AT", 60 + random.below(600))];
+        let settings = [("SHIM_SEED", random.next_u64() >> 1), ("SHIM_CUT_AT", 60 + random.below(600))];
         let (status, last) = bench.run(folder.path(), &settings);
         assert_eq!(status.signal(), Some(SIGKILL), "{what}: the cut came ({status})");
         assert!(last.is_some_and(|last| last > acknowledged), "{what}: the second process went on: {last:?}");
@@ -188,7 +189,7 @@ fn a_failed_sync_before_a_power_cut_loses_nothing_acknowledged() {
     for seed in 100..120u64 {
         let folder = TempDir::new_in(bench.folder.path()).expect("a folder can be made");
         let mut random = Random::new(seed);
-        let settings = [("SHIM_SEED", random.next() >> 1), ("SHIM_FAIL_AT", 10 + random.below(70))];
+        let settings = [("SHIM_SEED", random.next_u64() >> 1), ("SHIM_FAIL_AT", 10 + random.below(70))];
         let (status, last) = bench.run(folder.path(), &settings);
         assert_eq!(status.code(), Some(EXIT_STORAGE), "seed {seed}: {status}");
         // The machine goes down before another process has looked.

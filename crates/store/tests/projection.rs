@@ -26,9 +26,9 @@ const FIRST: Page = Page { before: None, count: 1_000 };
 /// Runs the test on fresh tables of each database.
 fn on_each(test: impl Fn(&mut Projection)) {
     let folder = TempDir::new().expect("a folder can be made");
-    println!("SQLite");
+    eprintln!("SQLite");
     test(&mut Projection::open_sqlite(&folder.path().join(FILE)).expect("the tables open"));
-    println!("MariaDB");
+    eprintln!("MariaDB");
     let maria = Maria::fresh();
     test(&mut Projection::open_maria(&maria.server).expect("the tables open"));
 }
@@ -275,7 +275,7 @@ fn a_row_that_can_not_be_taken_in_changes_nothing() {
 
 /// Many transfers, in rows of any size up to more than one `INSERT` takes.
 fn random_rows(seed: u64) -> Rows {
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut random = Random::new(seed);
     let mut rows = Rows::default();
     rows.push((0..20).map(|id| account(id, Owner::Plain(id))).collect());

@@ -4,7 +4,7 @@ mod common;
 
 use common::Maria;
 use florin_core::id::{CustomerId, Digest, Epoch, LedgerTime, Seq};
-use florin_core::journal::{AppendError, Journal, Row, SnapshotHeader, state_hash};
+use florin_core::journal::{AppendError, Batch, Journal, Row, SnapshotHeader, state_hash};
 use florin_core::wire::Bytes;
 use florin_store::conformance::{Random, fill, row_after};
 use florin_store::heartbeat::{Beat, BeatAnswer, Heartbeat, SqlHeartbeat};
@@ -12,6 +12,7 @@ use florin_store::maria::journal::MariaJournal;
 use florin_store::people::{EraseAnswer, InsertAnswer, People, Person};
 use florin_store::retention::{Permit, PrefixError, PrefixRefusal, PrefixRequest, permit};
 use florin_store::segment::{SegmentError, export_segment, read_segment};
+use florin_store::site::Site;
 use florin_store::snapshots::{Snapshots, VerifiedSnapshot};
 use florin_store::sqlite::journal::SqliteJournal;
 use florin_store::{heartbeat, people, snapshots};
@@ -235,4 +236,23 @@ fn an_erased_name_is_in_no_file() {
     assert!(found() > 0, "the name is written somewhere");
     people.erase(CustomerId([1; 16])).expect("answers");
     assert_eq!(found(), 0);
+}
+
+#[test]
+fn a_site_opens_every_store_and_readers_beside_them() {
+    let folder = folder();
+    let maria = Maria::fresh();
+    for site in [Site::Folder(folder.path().to_owned()), Site::Server(maria.server.clone())] {
+        let mut journal = site.journal().expect("the journal opens");
+        let mut reader = site.journal_reader().expect("the journal opens for reading");
+        let rows = fill(&mut *journal, 2);
+        assert_eq!(reader.read(Seq::START, 9).expect("answers"), rows);
+        assert_eq!(site.heartbeat().expect("opens").last().expect("answers"), None);
+        assert_eq!(site.people().expect("opens").get(CustomerId([1; 16])).expect("answers"), None);
+        let mut tables = site.projection().expect("opens");
+        let row = &rows[0];
+        tables.apply(row, &Batch { entries: Vec::new() }).expect("an empty row fits");
+        let mut reader = site.projection_reader().expect("opens for reading");
+        assert_eq!(reader.cursor().expect("answers"), (row.seq, row.hash));
+    }
 }

@@ -24,14 +24,6 @@ impl Maria {
         let server = MariaServer::new(&maria_url(), &prefix).expect("the address is one");
         Maria { server, prefix }
     }
-
-    /// A connection past our own code, as a foreign hand has it.
-    pub fn foreign(&self, area: &str) -> mysql::Conn {
-        let opts = mysql::Opts::from_url(&maria_url()).expect("the address is one");
-        let mut conn = mysql::Conn::new(opts).expect("the server answers");
-        conn.query_drop(format!("USE {}_{area}", self.prefix)).expect("the database exists");
-        conn
-    }
 }
 
 impl Drop for Maria {
