@@ -1,5 +1,5 @@
-//! The rules by which a request is judged, without memory and keys: pure functions of request, policy and what the
-//! signer read from the transaction by itself. It must never trust a word of the engine that it can check.
+//! The rules by which a request is judged, without memory and keys: pure functions of request and policy. It must never
+//! trust a word of the engine that it can check.
 
 use crate::memory::{Charge, PaidWithdrawal};
 use crate::policy::{OPERATORS_MAX, Policy, WalletPolicy};
@@ -11,7 +11,7 @@ use ed25519_dalek::Signature;
 use florin_chain::bitcoin::address::address_text;
 use florin_chain::bitcoin::check::SpendRules;
 use florin_chain::bitcoin::keys::AddressIndex;
-use florin_chain::bitcoin::plan::SatPerKvb;
+use florin_chain::bitcoin::plan::{PAYMENTS_MAX, SatPerKvb};
 use florin_core::id::LedgerTime;
 use florin_core::wire::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +21,6 @@ pub const AMOUNT_SAT_MAX: u64 = 2_100_000_000_000_000;
 /// How far ledger time may be ahead of the signer's clock: as far as the platform lets its own clock jump. Beyond it one
 /// of the two clocks is wrong, and expiries mean nothing.
 pub const CLOCK_AHEAD_MAX_MS: u64 = 60_000;
-/// Most payments of a plan: with change they still fit a transaction that nodes relay.
-pub const PAYMENTS_MAX: usize = 1_000;
 /// Most versions of a plan. Each bump pays more; nobody bumps a hundred times in earnest.
 pub const PLAN_VERSIONS_MAX: u64 = 100;
 /// How far a change index may be beyond the highest signed for: twice the 10,000 that a restore jumps.

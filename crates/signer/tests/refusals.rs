@@ -66,7 +66,7 @@ const BENDS: [Bend; 42] = [
     (Refusal::PlanVoided, |draft| draft.plan = VOIDED),
     (Refusal::VersionsExhausted, |draft| (draft.plan, draft.version) = (FULL, 1_000)),
     (Refusal::PaymentsMissing, |draft| draft.pays.clear()),
-    (Refusal::PaymentsTooMany, |draft| draft.pays = (0..1_001).map(|number| pay(number, stranger(1), 1)).collect()),
+    (Refusal::PaymentsTooMany, |draft| draft.pays = (0..501).map(|number| pay(number, stranger(1), 1)).collect()),
     (Refusal::IntentPlatformMismatch, |draft| each(draft, |pay| pay.intent.platform = [0x12; 16])),
     (Refusal::IntentWalletMismatch, |draft| each(draft, |pay| pay.intent.wallet = WalletId(2))),
     (Refusal::GenesisMismatch, |draft| each(draft, |pay| pay.intent.genesis = BlockHash([0; 32]))),

@@ -11,7 +11,7 @@ use bitcoin::{CompressedPublicKey, ScriptBuf, Transaction, TxOut};
 use florin_chain::bitcoin::keys::ScriptKind;
 use florin_core::custody::Intent;
 use florin_core::id::{Digest, LedgerTime, PlanId};
-use florin_core::wire::Message as _;
+use florin_core::wire::{Message as _, Value as _};
 use florin_signer::memory::Memory;
 use florin_signer::protocol::{
     CheckpointHead, DescriptorsWanted, Hello, MemoryDoubt, Outcome, Request, Signed, StatusWanted, VoidPlan,
@@ -392,7 +392,7 @@ fn descriptors_status_and_checkpoints_are_answered() {
 }
 
 #[test]
-fn every_bent_bit_of_a_psbt_is_refused_or_changes_nothing_that_matters() {
+fn a_bent_bit_in_any_byte_of_a_psbt_is_refused_or_changes_nothing_that_matters() {
     for kind in ScriptKind::ALL {
         let wallet = Wallet::new(kind);
         let coins = vec![wallet.coin(4, 300_000), wallet.coin(7, 200_000)];
@@ -402,7 +402,8 @@ fn every_bent_bit_of_a_psbt_is_refused_or_changes_nothing_that_matters() {
         let mut request = good.request(&wallet);
         let (mut refused, mut harmless) = (0, 0);
         let mut signer = signer(kind);
-        for bit in 0..8 * request.psbt.0.len() {
+        // One bit of each byte, another one in the next.
+        for bit in (0..request.psbt.0.len()).map(|byte| 8 * byte + byte % 8) {
             request.psbt.0[bit / 8] ^= 1 << (bit % 8);
             let outcome = ask(&mut signer, &Request::SignPlan(request.clone()), NOW).outcome;
             request.psbt.0[bit / 8] ^= 1 << (bit % 8);
@@ -425,8 +426,8 @@ fn every_bent_bit_of_a_psbt_is_refused_or_changes_nothing_that_matters() {
             check_scripts(&transaction, &coins, kind);
         }
         eprintln!("{}: {refused} refused, {harmless} harmless", kind.name());
-        // Lock time, fee and the parents' witnesses may differ; most bits may not.
-        assert!(refused > 5 * harmless && harmless > 0, "{refused} refused, {harmless} harmless");
+        // Lock time, fee, the parents' witnesses and the keys that origins are filed under may differ; most may not.
+        assert!(refused > 3 * harmless && harmless > 0, "{refused} refused, {harmless} harmless");
     }
 }
 
@@ -450,4 +451,22 @@ fn bent_and_cut_requests_never_panic() {
         }
     }
     assert!(read > 100, "{read} bent requests could be read");
+}
+
+#[test]
+fn the_protocol_and_the_records_are_what_they_were() {
+    // Engines and memories of other builds read these messages: a change here is a new version of PROTOCOL or of the
+    // memory's format, never a new digest alone.
+    let mut schema = florin_core::wire::Schema::default();
+    Request::schema(&mut schema);
+    florin_signer::protocol::Reply::schema(&mut schema);
+    florin_signer::memory::Decision::schema(&mut schema);
+    florin_signer::sealed::Header::schema(&mut schema);
+    let text = schema.print("florin.signer.v1", "");
+    for name in ["SignPlan", "VoidReceipt", "Refused", "enum Refusal", "PaidWithdrawal", "Header"] {
+        assert!(text.contains(name), "{name}");
+    }
+    let (_, definitions) = text.split_once("package florin.signer.v1;").expect("a package");
+    let digest = bitcoin::hashes::sha256::Hash::hash(definitions.as_bytes()).to_string();
+    expect_test::expect!["322e04a9676d01687ac11e58b353a20435c3f7734ab700c59481e912cef5ba66"].assert_eq(&digest);
 }
