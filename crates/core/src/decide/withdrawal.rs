@@ -24,8 +24,6 @@ refusals! {
     pub enum WithdrawalRefusal {
         /// Only a request has an id that the withdrawal can bear.
         IdMissing => "withdrawal_id_missing", "a withdrawal is asked for by a request with an id";
-        /// The id names another withdrawal.
-        IdUsed => "withdrawal_id_used", "a withdrawal with this id exists";
         /// No asset has this id.
         AssetUnknown => "asset_unknown", "there is no such asset";
         /// The asset is no coin.
@@ -108,10 +106,8 @@ pub(super) fn request(
     wallet: WalletId,
 ) -> Result<Outcome, WithdrawalRefusal> {
     let state = &*draft.state;
+    // A request's id is executed once: the withdrawal's is new.
     let id = WithdrawalId(draft.id.ok_or(WithdrawalRefusal::IdMissing)?.0);
-    if state.withdrawals.contains_key(&id) {
-        return Err(WithdrawalRefusal::IdUsed);
-    }
     let chain = state.assets.get(&asset).ok_or(WithdrawalRefusal::AssetUnknown)?.chain;
     let chain = chain.and_then(|chain| state.chains.get(&chain)).ok_or(WithdrawalRefusal::AssetNotCoin)?;
     let policy = state.policies.get(&asset).ok_or(WithdrawalRefusal::PolicyMissing)?;

@@ -1,0 +1,209 @@
+//! A platform in memory: a state, a shadow that folds what it decided, and the auditor.
+
+use crate::auditor::Auditor;
+use florin_core::amount::Amount;
+use florin_core::asset::{Asset, AssetKind, AssetPolicy, DepthStep};
+use florin_core::command::{Command, Origin, Outcome, Request};
+use florin_core::custody::{Beneficiary, Block, BlockRef, Branch, Chain, ChainFamily, KeyPath, Wallet, WalletTier};
+use florin_core::decide::{Refusal, Verdict};
+use florin_core::event::{EpochStarted, Event};
+use florin_core::id::{
+    AssetId, BlockHash, ChainId, CommandId, CustomerId, Digest, Epoch, Height, LedgerTime, WalletId,
+};
+use florin_core::journal::{EVENTS_MAX, Entry, SnapshotChunk};
+use florin_core::snapshot;
+use florin_core::state::State;
+use florin_core::wire::{Bytes, Message};
+
+pub const START_MS: u64 = 1_700_000_000_000;
+pub const BTC: AssetId = AssetId(1);
+pub const EUR: AssetId = AssetId(2);
+pub const CHAIN: ChainId = ChainId(1);
+pub const HOT: WalletId = WalletId(1);
+pub const OLD: WalletId = WalletId(2);
+pub const ANN: CustomerId = CustomerId([0xa; 16]);
+pub const BEN: CustomerId = CustomerId([0xb; 16]);
+/// Where following starts.
+pub const START_HEIGHT: u32 = 100;
+
+pub struct World {
+    pub state: State,
+    pub shadow: State,
+    pub auditor: Auditor,
+    pub now: LedgerTime,
+    pub last: Vec<Event>,
+    decided: u64,
+    next_id: u64,
+}
+
+impl World {
+    /// A coin with its chain and policy, two customers, two wallets.
+    pub fn new() -> World {
+        let mut world = World {
+            state: State::default(),
+            shadow: State::default(),
+            auditor: Auditor::default(),
+            now: LedgerTime(START_MS),
+            last: Vec::new(),
+            decided: 0,
+            next_id: 0,
+        };
+        let started = Event::EpochStarted(EpochStarted {
+            epoch: Epoch(1),
+            node: "a".to_owned(),
+            build: "test".to_owned(),
+            format: 1,
+            config: Digest([1; 32]),
+            platform: [7; 16],
+        });
+        world.state.apply(&started);
+        world.shadow.apply(&started);
+        let asset = |id, code: &str, kind, chain| Asset { id, code: code.to_owned(), decimals: 8, kind, chain };
+        world.done(Command::DefineAsset(asset(BTC, "BTC", AssetKind::Coin, Some(CHAIN))));
+        world.done(Command::DefineAsset(asset(EUR, "EUR", AssetKind::Fiat, None)));
+        world.done(Command::DefineChain { chain: chain(), start: start() });
+        world.done(Command::SetAssetPolicy(policy()));
+        world.done(Command::RegisterWallet(wallet(HOT)));
+        world.done(Command::RegisterWallet(wallet(OLD)));
+        world.done(Command::OpenCustomer(ANN));
+        world.done(Command::OpenCustomer(BEN));
+        world
+    }
+
+    /// Decides what a watcher or worker says.
+    pub fn run(&mut self, command: Command) -> Result<Outcome, Refusal> {
+        self.decide(&Request { origin: Origin::Internal, command })
+    }
+
+    /// Decides what somebody outside asks, under a fresh id.
+    pub fn ask(&mut self, command: Command) -> Result<Outcome, Refusal> {
+        self.next_id += 1;
+        let id = id_at(self.now.0, self.next_id);
+        self.decide(&Request { origin: Origin::Request { id, request: Digest([9; 32]) }, command })
+    }
+
+    fn decide(&mut self, request: &Request) -> Result<Outcome, Refusal> {
+        let seq = self.state.counters().seq.next();
+        self.state.begin_row(seq, self.now);
+        self.shadow.begin_row(seq, self.now);
+        let (events, outcome) = match self.state.decide(request, self.now)? {
+            Verdict::Decided { events, outcome } => (events, outcome),
+            Verdict::Repeated(outcome) => return Ok(outcome),
+        };
+        assert!(events.len() <= EVENTS_MAX, "{} events of {:?}", events.len(), request.command);
+        let (command, hash) = match request.origin {
+            Origin::Request { id, request } => (Some(id), Some(request)),
+            Origin::Session { .. } | Origin::Internal => (None, None),
+        };
+        let entry = Entry { command, request: hash, events, outcome: Some(outcome.clone()) };
+        let size = entry.encode().len();
+        assert!(size < florin_core::journal::ROW_BYTES_MAX, "{size} bytes do not fit a row");
+        self.shadow.apply_entry(&entry);
+        self.auditor.fold(&entry.events);
+        self.last = entry.events;
+        self.decided += 1;
+        if self.decided.is_multiple_of(50) {
+            self.check_fold();
+        }
+        Ok(outcome)
+    }
+
+    /// Folding the events gives the state that deciding gave; and from here on a state read from a snapshot decides, so that what
+    /// is derived and not restated is tested too.
+    pub fn check_fold(&mut self) {
+        let chunks = snapshot::chunks(&self.state);
+        assert!(chunks == snapshot::chunks(&self.shadow), "decide and fold disagree");
+        let mut read = State::default();
+        for chunk in &chunks {
+            SnapshotChunk::decode(&chunk.0).unwrap().events.iter().for_each(|event| read.apply(event));
+        }
+        assert!(chunks == snapshot::chunks(&read), "a snapshot does not give the state back");
+        self.state = read;
+    }
+
+    /// Runs what must not be refused.
+    pub fn done(&mut self, command: Command) -> Outcome {
+        let text = format!("{command:?}");
+        self.run(command).unwrap_or_else(|refusal| panic!("{text}: {}", refusal.code()))
+    }
+
+    /// Hands out the wallet's next address.
+    pub fn address(&mut self, wallet: WalletId, beneficiary: Beneficiary) -> KeyPath {
+        let index = self.state.wallets()[&wallet].next_external;
+        let path = KeyPath { wallet, branch: Branch::External, index };
+        let (branch, script) = (path.branch, script_of(path));
+        self.done(Command::IssueAddress { wallet, branch, index, script, beneficiary });
+        path
+    }
+
+    pub fn tip(&self) -> &Block {
+        self.state.chains()[&CHAIN].tip().unwrap()
+    }
+}
+
+/// A script that no other key path has.
+pub fn script_of(path: KeyPath) -> Bytes {
+    let branch = if path.branch == Branch::External { 0 } else { 1 };
+    Bytes(format!("ours/{}/{branch}/{}", path.wallet, path.index).into_bytes())
+}
+
+pub fn outside(name: &str) -> Bytes {
+    Bytes(format!("outside/{name}").into_bytes())
+}
+
+/// A UUIDv7 of this time.
+pub fn id_at(ms: u64, number: u64) -> CommandId {
+    let mut id = [0; 16];
+    id[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+    id[6] = 0x70;
+    id[8..].copy_from_slice(&number.to_be_bytes());
+    id[8] = 0x80;
+    CommandId(id)
+}
+
+pub fn chain() -> Chain {
+    Chain {
+        id: CHAIN,
+        family: ChainFamily::Bitcoin,
+        name: "bitcoin-regtest".to_owned(),
+        genesis: BlockHash([0xee; 32]),
+        coin: BTC,
+        coinbase_maturity: 10,
+    }
+}
+
+pub fn start() -> Block {
+    let at = BlockRef { height: Height(START_HEIGHT), hash: BlockHash([1; 32]) };
+    Block { chain: CHAIN, at, previous: BlockHash([0; 32]), time_s: 1_700_000_000 }
+}
+
+pub fn policy() -> AssetPolicy {
+    let step = |from, confirmations| DepthStep { amount_from: Amount::new(from), confirmations };
+    AssetPolicy {
+        asset: BTC,
+        depths: vec![step(0, 2), step(10_000, 3), step(1_000_000, 6)],
+        deposit_min: Amount::new(100),
+        withdrawal_min: Amount::new(200),
+        withdrawal_fee: Amount::new(50),
+        automatic_max: Amount::new(20_000),
+        final_confirmations: 4,
+        missing_ms: 100_000,
+        intent_ms: 200_000,
+        network_fee_max: Amount::new(1_000),
+    }
+}
+
+pub fn wallet(id: WalletId) -> Wallet {
+    Wallet {
+        id,
+        chain: CHAIN,
+        generation: 1,
+        tier: WalletTier::Hot,
+        birthday: Height(0),
+        descriptor_external: format!("wpkh(x{id}/0/*)"),
+        descriptor_internal: format!("wpkh(x{id}/1/*)"),
+        retired: false,
+        next_external: 0,
+        next_internal: 0,
+    }
+}
