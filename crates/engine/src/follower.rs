@@ -102,6 +102,8 @@ pub struct Follower {
     cursor: Option<BlockRef>,
     wanted: Option<(Height, BlockHash)>,
     held: Option<Held>,
+    /// Whether the last look had no block to book: until then the mempool is nobody's first concern.
+    is_caught_up: bool,
     started_ms: Option<u64>,
     fresh_ms: Option<u64>,
     tip_changed: Option<(BlockHash, u64)>,
@@ -124,6 +126,7 @@ impl Follower {
             cursor: None,
             wanted: None,
             held: None,
+            is_caught_up: false,
             started_ms: None,
             fresh_ms: None,
             tip_changed: None,
@@ -156,13 +159,16 @@ impl Follower {
         if self.tip_changed.is_none_or(|(known, _)| known != tip) {
             self.tip_changed = Some((tip, now_ms));
         }
-        self.mempool.poll(&mut self.seats);
     }
 
-    /// Fetches the block that the last look found missing, and waiting transactions that are not known; says whether
-    /// there is anything new to look at.
+    /// Fetches the block that the last look found missing, or, where none is, what waits in the mempools; says whether there is
+    /// anything new to look at.
     pub fn fetch(&mut self, now_ms: u64) -> bool {
-        let mut news = self.mempool.fetch(&mut self.seats, &self.watched, self.config.chain);
+        let mut news = self.is_caught_up;
+        if self.is_caught_up {
+            self.mempool.poll(&mut self.seats);
+            self.mempool.fetch(&mut self.seats, &self.watched, self.config.chain);
+        }
         if let Some((height, hash)) = self.wanted.take() {
             match self.seats.block(height, hash) {
                 Some(bytes) => {
@@ -198,6 +204,7 @@ impl Follower {
 
     fn go(&mut self, state: &State, chain: &ChainState, way: Way, now_ms: u64, asks: &mut Vec<Ask>) {
         self.wanted = None;
+        self.is_caught_up = way == Way::Stay;
         let chain_id = self.config.chain;
         let disconnect = |hash| Ask::internal(Command::DisconnectBlock { chain: chain_id, hash });
         let part = chain.part.as_ref();

@@ -95,16 +95,28 @@ impl ReadModel {
         self.fold_checked(row, Arc::new(batch))
     }
 
+    /// Folds rows as they were read, leaving out those that are folded already; says how many were new.
+    ///
+    /// # Errors
+    /// As [`ReadModel::fold`].
+    pub fn fold_rows(&mut self, rows: &[Row]) -> Result<usize, FoldError> {
+        let mut count = 0;
+        for row in rows {
+            if row.seq > self.place.seq {
+                self.fold_row(row)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
     /// Folds rows that others appended, at most [`READ_ROWS_MAX`]; says how many there were.
     ///
     /// # Errors
     /// [`LoadError`].
     pub fn follow(&mut self, journal: &mut dyn Journal) -> Result<usize, LoadError> {
         let rows = journal.read(self.place.seq, READ_ROWS_MAX)?;
-        for row in &rows {
-            self.fold_row(row)?;
-        }
-        Ok(rows.len())
+        Ok(self.fold_rows(&rows)?)
     }
 
     fn fold_checked(&mut self, row: &Row, batch: Arc<Batch>) -> Result<(), FoldError> {

@@ -176,6 +176,8 @@ struct Inbox {
 #[derive(Debug, Clone)]
 struct WriterStatus {
     role: Role,
+    /// The row of the epoch in which it leads.
+    led_from: Seq,
     durable: Seq,
     waiting: Vec<(Lane, usize)>,
     attempts: u32,
@@ -208,7 +210,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     fn is_leading(&self) -> bool {
-        lock(&self.writer).role == Role::Leading && !self.is_dead.load(Ordering::Acquire)
+        let writer = lock(&self.writer);
+        let (is_leading, led_from) = (writer.role == Role::Leading, writer.led_from);
+        drop(writer);
+        // Whoever acts for the leader must see its epoch.
+        is_leading && *lock(&self.at) >= led_from && !self.is_dead.load(Ordering::Acquire)
     }
 
     fn die(&self, fatal: &Fatal) {
@@ -265,7 +271,8 @@ impl Engine {
         let loaded = load(history.as_mut(), snapshots.as_mut())?;
         let durable = loaded.place.seq;
         let role = Role::Following;
-        let writer_status = WriterStatus { role, durable, waiting: Vec::new(), attempts: 0, quarantined: Vec::new() };
+        let (waiting, quarantined) = (Vec::new(), Vec::new());
+        let writer_status = WriterStatus { role, led_from: durable, durable, waiting, attempts: 0, quarantined };
         let shared = Arc::new(Shared {
             clock,
             inbox: Mutex::default(),
@@ -289,7 +296,7 @@ impl Engine {
         let stop_ms = config.stop_ms;
         let snapshotter = config.snapshots.clone();
         let appender = threads::Appender { journal, is_storage_failure, retry_ms: config.retry_ms };
-        let spawn = |name: &str, body: Box<dyn FnOnce(&Arc<Shared>) + Send>| threads::spawn(&shared, name, body);
+        let spawn = |name: &str, body: threads::Body| threads::spawn(&shared, name, body);
         running.engine.push(spawn("appender", Box::new(move |shared| appender.run(shared, &rows))));
         running.engine.push(spawn("reader", Box::new(move |shared| threads::read(shared, &durable_rows))));
         running.engine.push(spawn(

@@ -3,6 +3,7 @@
 
 pub mod broadcaster;
 pub mod planner;
+pub mod pricing;
 pub mod signing;
 pub mod ticker;
 

@@ -1,5 +1,7 @@
 //! The writer against a journal that fails in every way that a journal may fail.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
 mod common;
 
 use common::*;

@@ -9,7 +9,7 @@ use crate::terms::core_outpoint;
 use florin_chain::bitcoin::scan::scan_tx;
 use florin_core::amount::Amount;
 use florin_core::command::{Command, Receipt};
-use florin_core::custody::{Branch, DepositStatus, KeyPath, OutPoint, PlanStatus, WithdrawalStatus};
+use florin_core::custody::{Branch, DepositStatus, OutPoint, PlanStatus, WithdrawalStatus};
 use florin_core::id::{ChainId, TxId};
 use florin_core::state::State;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,8 +58,8 @@ impl Mempool {
         }
     }
 
-    /// Fetches and scans waiting transactions that are not known; says whether there were any.
-    pub(crate) fn fetch(&mut self, seats: &mut Seats, watched: &Watched, chain: ChainId) -> bool {
+    /// Fetches and scans waiting transactions that are not known.
+    pub(crate) fn fetch(&mut self, seats: &mut Seats, watched: &Watched, chain: ChainId) {
         if watched.scripts.len() != self.scripts_watched {
             // An address may be paid within the second in which it is shown, before it was watched.
             self.scripts_watched = watched.scripts.len();
@@ -83,7 +83,6 @@ impl Mempool {
                 self.spends.insert(*txid, spent);
             }
         }
-        !unknown.is_empty()
     }
 
     /// What the core should be told: payments first seen, payments gone, transactions of ours first seen.
@@ -94,11 +93,15 @@ impl Mempool {
             !state.coins().contains_key(outpoint)
                 && deposit.is_none_or(|deposit| deposit.status == DepositStatus::Replaced)
         };
-        // Change is no deposit, and a retired wallet takes none.
-        let is_open = |path: &KeyPath| {
-            path.branch == Branch::External && state.wallets().get(&path.wallet).is_some_and(|wallet| !wallet.retired)
+        // Change is no deposit, a retired wallet takes none, and nothing is no payment: the core would note none of them, and
+        // they would stand in the way of others at every step.
+        let is_open = |receipt: &Receipt| {
+            let wallet = state.wallets().get(&receipt.path.wallet);
+            receipt.path.branch == Branch::External
+                && !receipt.amount.is_zero()
+                && wallet.is_some_and(|wallet| !wallet.retired)
         };
-        let new = self.receipts.iter().filter(|(outpoint, receipt)| is_open(&receipt.path) && is_new(outpoint));
+        let new = self.receipts.iter().filter(|(outpoint, receipt)| is_open(receipt) && is_new(outpoint));
         let receipts: Vec<Receipt> = new.take(SIGHTINGS_MAX).map(|(_, receipt)| receipt.clone()).collect();
         if !receipts.is_empty() {
             asks.push(Ask::internal(Command::SeeReceipts { chain, receipts }));

@@ -2,9 +2,10 @@
 //! them waits for the world.
 
 use super::{Callback, EngineConfig, Fatal, RETRY_MAX_MS, Seated, Shared, Told, WaitError, lock};
+use crate::alarm::Alarm;
 use crate::follower::Follower;
 use crate::lanes::{Ask, Lane};
-use crate::load::panic_text;
+use crate::load::{LoadError, READ_ROWS_MAX, panic_text};
 use crate::ports::Snapshots;
 use crate::read_model::Gate;
 use crate::snapshotter::{Snapshotter, SnapshotterConfig};
@@ -18,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the writer's thread sleeps where nothing wakes it.
 const IDLE: Duration = Duration::from_millis(100);
@@ -36,8 +37,11 @@ pub(super) struct Durable {
     replies: Vec<(Reply, Callback)>,
 }
 
+/// What a thread does.
+pub(super) type Body = Box<dyn FnOnce(&Arc<Shared>) + Send>;
+
 /// Runs a thread's body; its panic ends the engine.
-pub(super) fn spawn(shared: &Arc<Shared>, name: &str, body: Box<dyn FnOnce(&Arc<Shared>) + Send>) -> JoinHandle<()> {
+pub(super) fn spawn(shared: &Arc<Shared>, name: &str, body: Body) -> JoinHandle<()> {
     let (shared, thread) = (Arc::clone(shared), name.to_owned());
     let run = move || {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body(&shared))) {
@@ -81,10 +85,12 @@ pub(super) struct WriterThread {
     to_reader: Sender<Durable>,
     callbacks: BTreeMap<Ticket, Callback>,
     next_ticket: u64,
-    /// The journal's last row as a follower saw it, and since when it is the last.
-    quiet: (Seq, u64),
+    /// The journal's last row as a follower saw it, and since when it is the last. Measured by the machine's steady clock:
+    /// a jump of the time of day neither starts nor stops a leader.
+    quiet: Option<(Seq, Instant)>,
     has_led: bool,
-    followed_ms: u64,
+    /// When the journal was last read to its end.
+    followed: Option<Instant>,
 }
 
 impl WriterThread {
@@ -101,9 +107,9 @@ impl WriterThread {
             to_reader,
             callbacks: BTreeMap::new(),
             next_ticket: 0,
-            quiet: (Seq::START, 0),
+            quiet: None,
             has_led: false,
-            followed_ms: 0,
+            followed: None,
         }
     }
 
@@ -133,10 +139,14 @@ impl WriterThread {
             if is_stopping && (self.writer.is_idle() || self.writer.role() == Role::Following) {
                 return;
             }
-            wait = if is_busy || decided > 0 { Duration::ZERO } else { IDLE };
-            if self.writer.role() == Role::Poisoned {
-                wait = Duration::from_millis(1);
-            }
+            let follow_every = Duration::from_millis(self.config.follow_ms);
+            wait = match self.writer.role() {
+                _ if is_busy || decided > 0 => Duration::ZERO,
+                Role::Following if self.followed.is_none() => Duration::ZERO,
+                Role::Following => IDLE.min(follow_every),
+                Role::Poisoned => Duration::from_millis(1),
+                Role::Taking | Role::Leading => IDLE,
+            };
         }
     }
 
@@ -164,32 +174,39 @@ impl WriterThread {
     /// Reads what others append, and takes the lead when nobody has for long enough.
     fn follow(&mut self, shared: &Shared, now_ms: u64) {
         let is_first = self.config.is_first_to_lead && !self.has_led;
-        if !is_first && now_ms.saturating_sub(self.followed_ms) < self.config.follow_ms {
+        let now = Instant::now();
+        let follow_every = Duration::from_millis(self.config.follow_ms);
+        if !is_first && self.followed.is_some_and(|last| now.duration_since(last) < follow_every) {
             return;
         }
-        self.followed_ms = now_ms;
+        self.followed = Some(now);
+        // The store is read without holding up those who look at the state.
+        let from = shared.model.read().unwrap_or_else(PoisonError::into_inner).at();
+        let rows = lock(&shared.history).read(from, READ_ROWS_MAX);
         let mut model = shared.model.write().unwrap_or_else(PoisonError::into_inner);
-        let followed = model.follow(lock(&shared.history).as_mut());
+        let followed = rows.map_err(LoadError::from).and_then(|rows| Ok(model.fold_rows(&rows)?));
         let at = model.at();
         drop(model);
         match followed {
             Ok(0) => {}
             Ok(_) => {
                 // There may be more: look again at once.
-                self.followed_ms = 0;
+                self.followed = None;
                 shared.ring(at);
                 return;
             }
-            Err(crate::load::LoadError::Fold(error)) => return shared.die(&Fatal::Fold(error)),
+            Err(LoadError::Fold(error)) => return shared.die(&Fatal::Fold(error)),
             Err(error) => return tracing::warn!(%error, "the journal can't be followed now"),
         }
-        if self.quiet.0 != at || self.quiet.1 == 0 {
-            self.quiet = (at, now_ms);
-        }
-        let is_quiet = self.config.lead_after_quiet_ms.is_some_and(|ms| now_ms.saturating_sub(self.quiet.1) >= ms);
-        if is_first || is_quiet {
+        let since = match self.quiet {
+            Some((seq, since)) if seq == at => since,
+            Some(_) | None => now,
+        };
+        self.quiet = Some((at, since));
+        let quiet_for = self.config.lead_after_quiet_ms.map(Duration::from_millis);
+        if is_first || quiet_for.is_some_and(|quiet_for| now.duration_since(since) >= quiet_for) {
             self.has_led = true;
-            self.quiet.1 = now_ms;
+            self.quiet = None;
             let loaded = shared.model.read().unwrap_or_else(PoisonError::into_inner).loaded();
             self.writer.take_lead(loaded, now_ms);
         }
@@ -210,6 +227,9 @@ impl WriterThread {
 
     fn report(&self, shared: &Shared) {
         let mut status = lock(&shared.writer);
+        if self.writer.role() == Role::Leading && !matches!(status.role, Role::Leading | Role::Poisoned) {
+            status.led_from = self.writer.durable().seq;
+        }
         status.role = self.writer.role();
         status.durable = self.writer.durable().seq;
         status.attempts = self.writer.attempts();
@@ -280,8 +300,11 @@ pub(super) fn read(shared: &Shared, durable_rows: &Receiver<Durable>) {
             gate.push([reply]);
         }
         for reply in gate.open(at) {
-            if let Some(callback) = callbacks.remove(&reply.ticket) {
-                callback(Ok(Told { answer: reply.answer, at: reply.after }));
+            let Some(callback) = callbacks.remove(&reply.ticket) else { continue };
+            let told = Told { answer: reply.answer, at: reply.after };
+            // A fault of one asker is not everyone's.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| callback(Ok(told)))) {
+                tracing::error!(what = panic_text(&*payload), "whoever asked panicked on the answer");
             }
         }
     }
@@ -321,13 +344,28 @@ fn ask_all(shared: &Shared, name: &str, asks: Vec<Ask>) -> bool {
     is_done
 }
 
+/// One step of a watcher or worker. Its panic costs the step: it finds its work in the durable state, so the next one starts
+/// anew, and one chain's trouble does not stop the platform.
+fn step(shared: &Shared, name: &str, worker: &mut dyn Worker) -> Vec<Ask> {
+    let now_ms = shared.clock.now_ms();
+    let stepped = catch_unwind(AssertUnwindSafe(|| worker.step(shared, now_ms)));
+    let mut alarms = worker.alarms();
+    let asks = stepped.unwrap_or_else(|payload| {
+        let detail = panic_text(&*payload);
+        tracing::error!(name, what = detail, "a watcher or worker panicked; it steps again");
+        alarms.push(Alarm { code: "worker_panicked", subject: name.to_owned(), detail, since_ms: now_ms });
+        Vec::new()
+    });
+    lock(&shared.alarms).insert(name.to_owned(), alarms);
+    asks
+}
+
 /// A worker's thread: it steps while this process leads.
 pub(super) fn work(shared: &Shared, name: &'static str, mut seated: Seated) {
     loop {
         if shared.is_leading() {
-            let asks = seated.worker.step(shared, shared.clock.now_ms());
+            let asks = step(shared, name, seated.worker.as_mut());
             ask_all(shared, name, asks);
-            lock(&shared.alarms).insert(name.to_owned(), seated.worker.alarms());
         }
         if pause(shared, seated.cadence_ms) {
             return;
@@ -341,12 +379,11 @@ pub(super) fn follow(shared: &Shared, index: usize, mut follower: Follower, cade
     loop {
         let mut is_busy = false;
         if shared.is_leading() {
-            let asks = Worker::step(&mut follower, shared, shared.clock.now_ms());
+            let asks = step(shared, &name, &mut follower);
             // A chain of a thousand blocks does not wait a cadence for each of them.
             let is_moving = asks.iter().any(Ask::moves_chain);
             is_busy = ask_all(shared, &name, asks) && is_moving;
             lock(&shared.followers)[index] = follower.status().clone();
-            lock(&shared.alarms).insert(name.clone(), Worker::alarms(&follower));
         }
         if pause(shared, if is_busy { 0 } else { cadence_ms }) {
             return;

@@ -220,7 +220,7 @@ impl Planner {
         };
         let draw = (self.draw)();
         // Of ten transactions one looks as if it had been made up to 99 blocks ago, as many wallets have it.
-        let back = if draw[0] % 10 == 0 { u32::from(draw[1]) % 100 } else { 0 };
+        let back = if draw[0].is_multiple_of(10) { u32::from(draw[1]) % 100 } else { 0 };
         make_plan(&PlanRequest {
             coins: &job.coins,
             payments: &payments,

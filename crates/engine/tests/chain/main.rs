@@ -1,5 +1,7 @@
 //! The chain watcher and the workers with the core's own rules, against nodes whose answers the tests choose.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod network;

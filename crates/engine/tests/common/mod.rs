@@ -88,9 +88,12 @@ impl Journal for Rows {
     }
 }
 
+/// A snapshot as it was put.
+type Snapshot = (SnapshotHeader, Vec<Bytes>);
+
 /// The newest snapshot, in memory.
 #[derive(Debug, Clone, Default)]
-pub struct Kept(pub Arc<Mutex<Option<(SnapshotHeader, Vec<Bytes>)>>>);
+pub struct Kept(pub Arc<Mutex<Option<Snapshot>>>);
 
 impl Snapshots for Kept {
     fn newest(&mut self) -> Result<Option<(SnapshotHeader, Vec<Bytes>)>, SnapshotFault> {

@@ -1,0 +1,193 @@
+//! The audit finds what is wrong, and names the first row of it.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+mod common;
+
+use common::*;
+use florin_core::amount::Amount;
+use florin_core::custody::{
+    Beneficiary, BlockRef, Branch, Chain, ChainFamily, Coin, KeyPath, OutPoint, Wallet, WalletTier,
+};
+use florin_core::event::Event;
+use florin_core::id::{AccountId, AssetId, BlockHash, ChainId, Height, HoldId, Seq, TxId, WalletId};
+use florin_core::journal::Row;
+use florin_core::ledger::{Account, Hold, HouseAccount, Owner, Transfer, TransferReason};
+use florin_core::snapshot;
+use florin_core::state::State;
+use florin_engine::audit::{BookFault, check_books, verify_journal};
+use florin_engine::load::{Loaded, load};
+use florin_engine::writer::Ticket;
+
+fn journal(count: u64) -> Rows {
+    let rows = Rows::default();
+    let mut writer = writer("a");
+    writer.take_lead(Loaded::empty(), 1_000);
+    for number in 0..=count {
+        writer.submit(Ticket(number), open(number, customer(number))).unwrap();
+        writer.decide_waiting(1_000);
+        while let Some(sealed) = writer.next_row() {
+            writer.appended(rows.append_with(&sealed.row, Fault::None));
+            writer.decide_waiting(1_000);
+        }
+    }
+    rows
+}
+
+fn reseal(row: &mut Row) {
+    row.hash = row.computed_hash();
+}
+
+fn first_wrong(rows: &Rows) -> Option<(Seq, &'static str)> {
+    let report = verify_journal(&mut rows.clone(), None, |_| ()).unwrap();
+    report.wrong.as_ref().map(|wrong| (wrong.seq(), wrong.code()))
+}
+
+#[test]
+fn a_sound_journal_is_counted_and_its_snapshot_compared() {
+    let rows = journal(100);
+    let loaded = load(&mut rows.clone(), &mut Kept::default()).unwrap();
+    let (mut header, _) = snapshot::write(&loaded.state, loaded.place.hash, "test");
+    let mut heard = Vec::new();
+    let report = verify_journal(&mut rows.clone(), Some(&header), |count| heard.push(count)).unwrap();
+    assert!(report.wrong.is_none());
+    assert_eq!((report.rows, report.entries, report.events), (102, 102, 102));
+    assert_eq!(report.snapshot_matches, Some(true));
+    assert_eq!(report.state_hash(), Some(header.state_hash));
+    assert_eq!(heard, [64, 102]);
+    assert_eq!(check_books(report.state.as_ref().unwrap()), []);
+    header.state_hash.0[0] ^= 1;
+    let report = verify_journal(&mut rows.clone(), Some(&header), |_| ()).unwrap();
+    assert_eq!(report.snapshot_matches, Some(false));
+}
+
+#[test]
+fn every_kind_of_damage_is_named_with_its_row() {
+    type Damage = fn(&mut Vec<Row>);
+    let damages: [(&str, Damage, (u64, &str)); 7] = [
+        ("a changed payload", |rows| rows[40].payload[9] ^= 1, (41, "journal_wrong_hash")),
+        ("a changed time", |rows| rows[40].time.0 += 1, (41, "journal_wrong_hash")),
+        ("a missing row", |rows| drop(rows.remove(40)), (41, "journal_gap")),
+        (
+            "a row that was sealed anew",
+            |rows| {
+                rows[40].time.0 += 1;
+                reseal(&mut rows[40]);
+            },
+            (42, "journal_broken_link"),
+        ),
+        (
+            "a last row with something unknown",
+            |rows| {
+                let last = rows.last_mut().unwrap();
+                last.payload.extend([0xfa, 0x01, 0x00]);
+                reseal(last);
+            },
+            (102, "journal_unreadable"),
+        ),
+        (
+            "a last row that repeats what was done",
+            |rows| {
+                let payload = rows[0].payload.clone();
+                let last = rows.last_mut().unwrap();
+                last.payload = payload;
+                reseal(last);
+            },
+            (102, "journal_contradiction"),
+        ),
+        (
+            "time that runs backwards",
+            |rows| {
+                let last = rows.last_mut().unwrap();
+                last.time.0 = 1;
+                reseal(last);
+            },
+            (102, "journal_contradiction"),
+        ),
+    ];
+    let sound = journal(100);
+    assert_eq!(first_wrong(&sound), None);
+    for (what, damage, (seq, code)) in damages {
+        let rows = Rows::default();
+        *rows.0.lock().unwrap() = sound.all();
+        damage(&mut rows.0.lock().unwrap());
+        assert_eq!(first_wrong(&rows), Some((Seq(seq), code)), "{what}");
+    }
+}
+
+/// A state with accounts of one asset: owner, debits and credits posted.
+fn books(accounts: &[(Owner, u128, u128)]) -> State {
+    let mut state = State::default();
+    for (number, (owner, debits, credits)) in (0..).zip(accounts) {
+        let rule = owner.rule().unwrap();
+        let mut account = Account::new(AccountId(number), owner.clone(), AssetId(1), rule);
+        (account.debits_posted, account.credits_posted) = (Amount::new(*debits), Amount::new(*credits));
+        state.apply(&Event::RestateAccount(account));
+    }
+    state
+}
+
+fn codes(state: &State) -> Vec<&'static str> {
+    check_books(state).iter().map(BookFault::code).collect()
+}
+
+#[test]
+fn books_that_can_not_be_are_named() {
+    let bank = Owner::House(HouseAccount::Bank);
+    let held = || Owner::Customer(customer(1));
+    assert_eq!(codes(&books(&[(bank.clone(), 10, 0), (held(), 0, 10)])), Vec::<&str>::new());
+    assert_eq!(codes(&books(&[(bank.clone(), 10, 0), (held(), 0, 9)])), ["books_unbalanced", "books_equation"]);
+    assert_eq!(codes(&books(&[(bank.clone(), 0, 5), (held(), 5, 0)])), ["books_below_zero"]);
+    let most = u128::MAX;
+    assert_eq!(codes(&books(&[(bank.clone(), most, 0), (held(), most, 0)]))[1..], ["books_overflow"]);
+
+    let mut state = books(&[(bank, 10, 0), (held(), 0, 10)]);
+    let transfer = Transfer {
+        debit: AccountId(1),
+        credit: AccountId(0),
+        amount: Amount::new(3),
+        reason: TransferReason::Withdrawal,
+    };
+    state.apply(&Event::RestateHold(Hold { id: HoldId(1), transfer }));
+    assert_eq!(codes(&state), ["books_pending"; 2], "the hold is in neither account's sums");
+}
+
+#[test]
+fn a_wallet_is_worth_its_unspent_coins() {
+    let mut state = books(&[(Owner::Custody(WalletId(1)), 10, 0), (Owner::House(HouseAccount::Suspense), 0, 10)]);
+    let chain = ChainId(1);
+    state.apply(&Event::ChainDefined(Chain {
+        id: chain,
+        family: ChainFamily::Bitcoin,
+        name: "test".to_owned(),
+        genesis: BlockHash([1; 32]),
+        coin: AssetId(1),
+        coinbase_maturity: 100,
+    }));
+    let descriptor = |text: &str| text.to_owned();
+    state.apply(&Event::WalletRegistered(Wallet {
+        id: WalletId(1),
+        chain,
+        generation: 1,
+        tier: WalletTier::Hot,
+        birthday: Height(0),
+        descriptor_external: descriptor("external"),
+        descriptor_internal: descriptor("internal"),
+        retired: false,
+        next_external: 0,
+        next_internal: 0,
+    }));
+    assert_eq!(codes(&state), ["books_custody"]);
+    state.apply(&Event::RestateCoin(Coin {
+        outpoint: OutPoint { chain, txid: TxId([2; 32]), vout: 0 },
+        amount: Amount::new(10),
+        path: KeyPath { wallet: WalletId(1), branch: Branch::External, index: 0 },
+        beneficiary: Beneficiary::INVENTORY,
+        coinbase: false,
+        at: BlockRef { height: Height(1), hash: BlockHash([3; 32]) },
+        reserved: None,
+        spent: None,
+        suspense: false,
+    }));
+    assert_eq!(codes(&state), Vec::<&str>::new());
+}

@@ -1,0 +1,343 @@
+//! The engine on its threads: what is answered is durable and can be read, whatever the journal does meanwhile.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
+
+mod common;
+
+use common::*;
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{AppendError, Journal, ReadError, Row};
+use florin_core::snapshot;
+use florin_engine::lanes::Ask;
+use florin_engine::load::load;
+use florin_engine::ports::Clock;
+use florin_engine::runtime::{Engine, EngineConfig, EngineHandle, Fatal, Parts, Told, WaitError};
+use florin_engine::snapshotter::SnapshotterConfig;
+use florin_engine::writer::{Answer, Role, SubmitRefusal};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes; a test that waits so long fails.
+const LONG: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct TestClock(AtomicU64);
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What an append does before the journal sees it.
+type Trouble = Arc<Mutex<dyn FnMut(&Row) -> Trick + Send>>;
+
+enum Trick {
+    Pass,
+    Lose,
+    WriteAndLose,
+}
+
+struct Troubled {
+    rows: Rows,
+    trouble: Trouble,
+}
+
+impl Journal for Troubled {
+    fn append(&mut self, row: &Row) -> Result<(), AppendError> {
+        let unknown = || AppendError::Unknown("a test's fault".into());
+        let trick = (self.trouble.lock().unwrap())(row);
+        match trick {
+            Trick::Pass => self.rows.append(row),
+            Trick::Lose => Err(unknown()),
+            Trick::WriteAndLose => self.rows.append(row).and_then(|()| Err(unknown())),
+        }
+    }
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        self.rows.read(after, count_max)
+    }
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        self.rows.head()
+    }
+}
+
+struct World {
+    rows: Rows,
+    kept: Kept,
+    clock: Arc<TestClock>,
+    fatal: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl World {
+    fn new() -> World {
+        let clock = Arc::new(TestClock(AtomicU64::new(1_000)));
+        World { rows: Rows::default(), kept: Kept::default(), clock, fatal: Arc::default() }
+    }
+
+    fn start(&self, is_first_to_lead: bool) -> EngineHandle {
+        self.start_with(is_first_to_lead.then_some(0), Arc::new(Mutex::new(|_: &Row| Trick::Pass)), false)
+    }
+
+    /// Leads at once where `quiet_ms` is 0, after that long where it is more.
+    fn start_with(&self, quiet_ms: Option<u64>, trouble: Trouble, is_fatal: bool) -> EngineHandle {
+        let heard = Arc::clone(&self.fatal);
+        let parts = Parts {
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            journal: Box::new(Troubled { rows: self.rows.clone(), trouble }),
+            history: Box::new(self.rows.clone()),
+            snapshots: Box::new(self.kept.clone()),
+            rules: Box::new(Toy),
+            followers: Vec::new(),
+            workers: Vec::new(),
+            is_storage_failure: Box::new(move |_| is_fatal),
+            fatal: Arc::new(move |fatal: &Fatal| heard.lock().unwrap().push(fatal.code())),
+        };
+        let config = EngineConfig {
+            writer: config("a"),
+            snapshots: SnapshotterConfig { rows_max: 5, time_max_ms: u64::MAX, build: "test".to_owned() },
+            is_first_to_lead: quiet_ms == Some(0),
+            lead_after_quiet_ms: quiet_ms.filter(|ms| *ms > 0),
+            follow_ms: 1,
+            retry_ms: 1,
+            stop_ms: 30_000,
+        };
+        Engine::start(parts, config).expect("the journal can be read")
+    }
+}
+
+/// Waits until something holds; looks often, and gives up with a message.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LONG, "{what} does not come about");
+        std::thread::yield_now();
+    }
+}
+
+fn lead(engine: &EngineHandle) {
+    eventually("leading", || engine.is_leading());
+}
+
+fn ask(engine: &EngineHandle, number: u64) -> Result<Told, WaitError> {
+    engine.submit_wait(open(number, customer(number)), LONG)
+}
+
+fn is_open(engine: &EngineHandle, number: u64) -> bool {
+    engine.read(|state| state.customers().contains_key(&customer(number)))
+}
+
+#[test]
+fn whoever_is_answered_reads_its_own_write() {
+    let world = World::new();
+    let engine = world.start(true);
+    lead(&engine);
+    std::thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let engine = engine.clone();
+            scope.spawn(move || {
+                for number in (1..=50).map(|number| thread * 100 + number) {
+                    let told = ask(&engine, number).expect("it is answered");
+                    assert_eq!(told.answer.code(), None);
+                    assert!(is_open(&engine, number), "{number}");
+                    assert!(engine.at() >= told.at);
+                    assert_eq!(engine.read_at(told.at, Duration::ZERO, |_| ()), Some(()));
+                }
+            });
+        }
+    });
+    assert!(engine.stop());
+    let loaded = load(&mut world.rows.clone(), &mut Kept::default()).unwrap();
+    assert_eq!(loaded.state.customers().len(), 400);
+    assert!(world.rows.all().len() < 400, "commands that came together share rows");
+}
+
+#[test]
+fn a_journal_that_forgets_to_answer_costs_time_and_nothing_else() {
+    let world = World::new();
+    let mut random = Random::new(3);
+    let trouble = move |_: &Row| match random.below(3) {
+        0 => Trick::Pass,
+        1 => Trick::Lose,
+        _ => Trick::WriteAndLose,
+    };
+    let engine = world.start_with(Some(0), Arc::new(Mutex::new(trouble)), false);
+    lead(&engine);
+    for number in 1..=40 {
+        assert_eq!(ask(&engine, number).map(|told| told.answer.code()), Ok(None));
+        assert!(is_open(&engine, number));
+    }
+    assert!(engine.stop());
+    assert_eq!(load(&mut world.rows.clone(), &mut Kept::default()).unwrap().state.customers().len(), 40);
+}
+
+#[test]
+fn a_poisoned_command_is_quarantined_while_others_go_on() {
+    let world = World::new();
+    let engine = world.start(true);
+    lead(&engine);
+    ask(&engine, 1).unwrap();
+    let poisoned = || engine.submit_wait(open(7, POISONED), LONG).unwrap().answer;
+    assert_eq!(poisoned(), Answer::Quarantined);
+    assert_eq!(ask(&engine, 2).unwrap().answer.code(), None);
+    assert_eq!(poisoned(), Answer::Quarantined);
+    eventually("the list", || engine.status().quarantined.len() == 1);
+    assert!(engine.stop());
+}
+
+#[test]
+fn stopping_finishes_what_was_taken_in_and_takes_in_no_more() {
+    let world = World::new();
+    let engine = world.start(true);
+    lead(&engine);
+    let (tell, told) = mpsc::channel();
+    for number in 1..=200 {
+        let tell = tell.clone();
+        engine.submit(open(number, customer(number)), Box::new(move |answer| tell.send(answer).unwrap()));
+    }
+    assert!(engine.stop());
+    let answers: Vec<_> = told.try_iter().collect();
+    assert_eq!(answers.len(), 200);
+    assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|told| told.answer.code().is_none())));
+    assert_eq!(ask(&engine, 999), Err(WaitError::Refused(SubmitRefusal::NotLeading)));
+    assert!(engine.stop(), "stopping twice is no fault");
+}
+
+#[test]
+fn another_process_takes_over_when_the_journal_is_quiet() {
+    let world = World::new();
+    let first = world.start(true);
+    lead(&first);
+    ask(&first, 1).unwrap();
+    let follower = world.start(false);
+    eventually("following", || is_open(&follower, 1));
+    assert_eq!(ask(&follower, 2), Err(WaitError::Refused(SubmitRefusal::NotLeading)));
+    assert!(first.stop() && follower.stop());
+    let second = world.start_with(Some(50), Arc::new(Mutex::new(|_: &Row| Trick::Pass)), false);
+    lead(&second);
+    assert_eq!(ask(&second, 3).unwrap().answer.code(), None);
+    assert!(second.stop());
+}
+
+#[test]
+fn a_leader_that_is_fenced_says_not_committed_and_follows() {
+    let world = World::new();
+    let first = world.start(true);
+    lead(&first);
+    ask(&first, 1).unwrap();
+    let second = world.start(true);
+    lead(&second);
+    ask(&second, 2).unwrap();
+    assert_eq!(ask(&first, 3).map(|told| told.answer), Ok(Answer::NotCommitted));
+    eventually("following", || first.status().role == Role::Following && is_open(&first, 2));
+    assert!(!is_open(&first, 3));
+    assert_eq!(ask(&second, 4).unwrap().answer.code(), None);
+    eventually("following", || is_open(&first, 4));
+    assert!(first.stop() && second.stop());
+}
+
+#[test]
+fn a_failed_storage_ends_the_engine_without_an_answer() {
+    let world = World::new();
+    let trouble = |row: &Row| if row.seq == Seq(3) { Trick::WriteAndLose } else { Trick::Pass };
+    let engine = world.start_with(Some(0), Arc::new(Mutex::new(trouble)), true);
+    lead(&engine);
+    ask(&engine, 1).unwrap();
+    assert_eq!(ask(&engine, 2), Err(WaitError::Timeout), "nobody knows, so nobody is told");
+    assert_eq!(*world.fatal.lock().unwrap(), ["journal_storage_failed"]);
+    assert!(!engine.is_leading());
+    assert!(!engine.stop());
+}
+
+#[test]
+fn a_row_that_contradicts_the_state_ends_the_engine() {
+    let world = World::new();
+    let first = world.start(true);
+    lead(&first);
+    ask(&first, 1).unwrap();
+    let follower = world.start(false);
+    eventually("following", || is_open(&follower, 1));
+    assert!(first.stop());
+    // A foreign hand appends a row whose epoch was never started.
+    let last = world.rows.all().last().unwrap().clone();
+    let epoch = florin_core::id::Epoch(last.epoch.0 + 5);
+    let row = Row::seal(last.seq.next(), epoch, last.time, last.hash, Vec::new());
+    world.rows.clone().append(&row).unwrap();
+    eventually("the end", || !world.fatal.lock().unwrap().is_empty());
+    assert_eq!(*world.fatal.lock().unwrap(), ["journal_contradiction"]);
+    follower.stop();
+}
+
+#[test]
+fn events_are_resumed_at_any_row_from_memory_or_from_the_journal() {
+    let world = World::new();
+    let engine = world.start(true);
+    lead(&engine);
+    for number in 1..=20 {
+        ask(&engine, number).unwrap();
+    }
+    assert!(engine.stop());
+    let again = world.start(true);
+    lead(&again);
+    ask(&again, 21).unwrap();
+    let at = again.at();
+    let mut seen = Vec::new();
+    let mut cursor = Seq::START;
+    while cursor < at {
+        let rows = again.events_since(cursor, 3).unwrap();
+        assert!(!rows.is_empty() && rows.len() <= 3);
+        for row in rows {
+            assert_eq!(row.seq, cursor.next(), "no row is left out and none comes twice");
+            cursor = row.seq;
+            seen.extend(row.events().cloned());
+        }
+    }
+    assert_eq!(seen.len(), 21 + 2, "21 customers and two epochs");
+    assert_eq!(again.events_since(at, 3).unwrap().len(), 0);
+    assert!(again.stop());
+}
+
+#[test]
+fn snapshots_come_from_durable_rows_and_start_the_next_process() {
+    let world = World::new();
+    let engine = world.start(true);
+    lead(&engine);
+    for number in 1..=12 {
+        ask(&engine, number).unwrap();
+    }
+    eventually("a snapshot", || world.kept.0.lock().unwrap().is_some());
+    assert!(engine.stop());
+    let (header, chunks) = world.kept.0.lock().unwrap().clone().unwrap();
+    let rows = world.rows.all();
+    let row = &rows[header.seq.0 as usize - 1];
+    assert_eq!((row.seq, row.hash), (header.seq, header.row_hash));
+    assert_eq!(snapshot::hash(&snapshot::read(&header, &chunks).unwrap()), header.state_hash);
+
+    let whole = load(&mut world.rows.clone(), &mut Kept::default()).unwrap();
+    let from_snapshot = load(&mut world.rows.clone(), &mut world.kept.clone()).unwrap();
+    assert_eq!(snapshot::hash(&from_snapshot.state), snapshot::hash(&whole.state));
+    assert_eq!(from_snapshot.place, whole.place);
+
+    // A damaged snapshot, or one of another journal, only costs time.
+    world.kept.0.lock().unwrap().as_mut().unwrap().0.state_hash = Digest([0; 32]);
+    assert_eq!(load(&mut world.rows.clone(), &mut world.kept.clone()).unwrap().place, whole.place);
+    world.kept.0.lock().unwrap().as_mut().unwrap().0.row_hash = Digest([1; 32]);
+    assert_eq!(load(&mut world.rows.clone(), &mut world.kept.clone()).unwrap().place, whole.place);
+}
+
+#[test]
+fn a_reader_waits_for_a_row_only_so_long() {
+    let world = World::new();
+    let engine = world.start(true);
+    lead(&engine);
+    let at = engine.at();
+    assert_eq!(engine.read_at(at.next(), Duration::from_millis(5), |_| ()), None);
+    let waiting = {
+        let engine = engine.clone();
+        std::thread::spawn(move || engine.wait_until(at.next(), LONG))
+    };
+    ask(&engine, 1).unwrap();
+    assert!(waiting.join().unwrap() >= at.next());
+    assert_eq!(engine.submit_wait(Ask::internal(florin_core::command::Command::Tick), LONG).unwrap().at, engine.at());
+    assert!(engine.stop());
+}
