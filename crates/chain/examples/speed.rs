@@ -152,18 +152,28 @@ fn hashes_alone(messages: &[Vec<[u8; 64]>]) -> [u8; 32] {
 
 fn scan_with_library(bytes: &[u8], scripts: &HashMap<ScriptBuf, u64>, outpoints: &HashSet<OutPoint>) -> (usize, usize) {
     let block: Block = deserialize(bytes).expect("a real block");
-    let (mut receipts, mut spends) = (Vec::new(), 0);
-    for tx in &block.txdata {
-        spends += tx.input.iter().filter(|input| outpoints.contains(&input.previous_output)).count();
+    let (mut receipts, mut spends) = (Vec::new(), Vec::new());
+    // Outputs received in the block may be spent in it: both sides report that.
+    let mut fresh = HashSet::new();
+    for (tx_index, tx) in block.txdata.iter().enumerate() {
+        assert_eq!(tx.is_coinbase(), tx_index == 0);
+        for (input_index, input) in tx.input.iter().enumerate() {
+            let outpoint = input.previous_output;
+            if outpoints.contains(&outpoint) || fresh.contains(&outpoint) {
+                spends.push((outpoint, tx.compute_txid(), input_index, tx_index));
+            }
+        }
         for (vout, output) in tx.output.iter().enumerate() {
             if let Some(handle) = scripts.get::<Script>(&output.script_pubkey) {
-                receipts.push((tx.compute_txid(), vout, output.value, *handle));
+                let outpoint = OutPoint { txid: tx.compute_txid(), vout: vout as u32 };
+                fresh.insert(outpoint);
+                receipts.push((outpoint, output.value, *handle, tx_index));
             }
         }
     }
     // This computes every transaction id.
     assert!(block.check_merkle_root());
-    (receipts.len(), spends)
+    (receipts.len(), spends.len())
 }
 
 fn addresses() {

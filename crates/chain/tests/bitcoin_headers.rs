@@ -286,3 +286,18 @@ fn memory_is_bounded_and_two_weeks_are_always_kept() {
     assert_eq!(refusal, Some(HeaderRefusal::TooMany));
     assert!(net.chain.hash_at(net.chain.tip().height - REORG_DEPTH_MIN + 1).is_some());
 }
+
+#[test]
+fn a_branch_whose_fork_is_forgotten_is_refused_and_changes_nothing() {
+    let mut net = Regtest::new(4_500);
+    let genesis = net.chain.tip().hash;
+    let first = net.extend(genesis, 2_600, 1);
+    let second = net.extend(first[199], 2_400, 2);
+    assert_eq!(net.chain.tip().hash, first[2_599], "equal work: the first seen stays");
+    assert!(net.chain.lowest_height() > 200, "the fork is forgotten");
+    let last = net.chain.get(&second[2_399]).expect("kept").header;
+    let winner = net.header(&last.block_hash(), last.time + 1);
+    assert_eq!(net.chain.accept(&winner, CLOCK_S), Err(HeaderRefusal::ParentUnknown));
+    assert_eq!(net.chain.get(&winner.block_hash()), None);
+    assert_eq!(net.chain.tip().hash, first[2_599]);
+}

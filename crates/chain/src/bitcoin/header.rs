@@ -250,13 +250,19 @@ impl HeaderChain {
         self.check(header, hash, parent, clock_s)?;
         let entry = self.child(header, parent);
         self.make_room()?;
-        let (tip, work) = (self.tip(), entry.work);
+        // Making room may have forgotten the parent, or where its branch left the active one: then it is too deep.
+        if !self.entries.contains_key(&header.prev_blockhash) {
+            return Err(HeaderRefusal::ParentUnknown);
+        }
+        let tip = self.tip();
+        let mut path = None;
+        if entry.work > tip.work {
+            path = Some(self.path(&tip.hash, &header.prev_blockhash).ok_or(HeaderRefusal::ParentUnknown)?);
+        }
         self.by_height.entry(entry.height).or_default().push(hash);
         self.entries.insert(hash, entry);
-        if work <= tip.work {
-            return Ok(Accepted::SideBranch);
-        }
-        let path = self.path(&tip.hash, &hash).ok_or(HeaderRefusal::ParentUnknown)?;
+        let Some(mut path) = path else { return Ok(Accepted::SideBranch) };
+        path.connect.push(hash);
         for _ in &path.disconnect {
             self.active.pop_back();
         }
