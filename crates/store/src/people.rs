@@ -127,10 +127,7 @@ impl People {
     pub fn erase(&mut self, id: CustomerId) -> Result<EraseAnswer, StoreFault> {
         let erased = self.database.execute("DELETE FROM customers WHERE id = ?", vec![Cell::bytes(&id.0)])?;
         if let Database::Sqlite(connection) = &self.database {
-            let busy = sqlite::run_to_end(connection, "PRAGMA wal_checkpoint(TRUNCATE)", |row| row.get::<_, i64>(0))?;
-            if busy != Some(0) {
-                return Err(StoreFault::Busy("a reader keeps the log in use".into()));
-            }
+            sqlite::settle(connection)?;
         }
         Ok(if erased == 1 { EraseAnswer::Erased } else { EraseAnswer::Absent })
     }

@@ -77,9 +77,6 @@ impl SqliteJournal {
         // Checkpoints are ours: one made by a commit's hook hides its own failure.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
-        if checkpoint(&connection, "PRAGMA wal_checkpoint(TRUNCATE)")? == Copied::Part {
-            return Err(StoreFault::Busy("a reader keeps the journal's log in use".into()));
-        }
         Ok(SqliteJournal {
             connection,
             role: Role::Writer,
@@ -123,7 +120,7 @@ impl SqliteJournal {
     fn try_append(&mut self, row: &Row) -> Result<Standing, StoreFault> {
         if self.appended >= self.checkpoint_bytes {
             // Readers may hold a part back; what is left is copied next time.
-            checkpoint(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+            super::run_to_end(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)", |_| Ok(()))?;
             self.appended = 0;
         }
         let inserted = self.connection.execute(
@@ -185,18 +182,6 @@ impl SqliteJournal {
         }
         work(self).inspect_err(|fault| self.failed = fault.is_fatal())
     }
-}
-
-/// How much of the log a checkpoint has copied into the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Copied {
-    All,
-    Part,
-}
-
-fn checkpoint(connection: &Connection, pragma: &str) -> Result<Copied, StoreFault> {
-    let busy = super::run_to_end(connection, pragma, |row| row.get::<_, i64>(0))?;
-    Ok(if busy == Some(0) { Copied::All } else { Copied::Part })
 }
 
 /// What stands at a row's number after an attempt to write it.

@@ -48,7 +48,17 @@ pub(crate) fn open_writer(path: &Path, schema: &Schema, durability: Durability) 
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     harden(&connection)?;
     migrate(&mut connection, schema)?;
+    if durability == Durability::Full {
+        settle(&connection)?;
+    }
     Ok(connection)
+}
+
+/// Writes what a crashed process left in the log into the file, syncs it and begins the log anew. After a failed sync the
+/// system may show pages as written that the disk does not hold; what follows upon them in the log would go with them.
+pub(crate) fn settle(connection: &Connection) -> Result<(), StoreFault> {
+    let busy = run_to_end(connection, "PRAGMA wal_checkpoint(TRUNCATE)", |row| row.get::<_, i64>(0))?;
+    if busy == Some(0) { Ok(()) } else { Err(StoreFault::Busy("a reader keeps the log in use".into())) }
 }
 
 /// Opens an existing file for reading. The connection may touch the file's locks, never its content.
