@@ -26,8 +26,8 @@ const NAME_CHARACTERS_MAX: usize = 200;
 
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
-        .routes(routes!(open, list))
-        .routes(routes!(show))
+        .routes(routes!(open_customer, list_customers))
+        .routes(routes!(show_customer))
         .routes(routes!(issue_address, list_addresses))
         .routes(routes!(list_balances))
         .routes(routes!(list_deposits_of))
@@ -95,7 +95,7 @@ fn check_name(name: &str) -> Result<(), Problem> {
 /// Opens a customer. Its id is the command's.
 #[utoipa::path(post, path = "/api/v1/customers", tag = "customers", request_body = NewCustomer,
     responses((status = 201, body = CustomerView), (status = "default", body = Problem)))]
-async fn open(Shared(api): Shared<Arc<Api>>, order: Order<NewCustomer>) -> Reply<CustomerView> {
+async fn open_customer(Shared(api): Shared<Arc<Api>>, order: Order<NewCustomer>) -> Reply<CustomerView> {
     if let Some(name) = &order.body.name {
         check_name(name)?;
     }
@@ -112,7 +112,10 @@ async fn open(Shared(api): Shared<Arc<Api>>, order: Order<NewCustomer>) -> Reply
 /// Lists customers in order of id.
 #[utoipa::path(get, path = "/api/v1/customers", tag = "customers", params(ListParams),
     responses((status = 200, body = Page<CustomerView>), (status = "default", body = Problem)))]
-async fn list(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<CustomerView>> {
+async fn list_customers(
+    Shared(api): Shared<Arc<Api>>,
+    Params(params): Params<ListParams>,
+) -> Reply<Page<CustomerView>> {
     let limit = params.limit()?;
     let start = match params.after.as_deref() {
         None => Bound::Unbounded,
@@ -134,7 +137,7 @@ async fn list(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>)
 /// Shows a customer.
 #[utoipa::path(get, path = "/api/v1/customers/{id}", tag = "customers", params(("id" = String, Path)),
     responses((status = 200, body = CustomerView), (status = "default", body = Problem)))]
-async fn show(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<CustomerView> {
+async fn show_customer(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<CustomerView> {
     let customer = api.read(|state| customer_of(state, &id).cloned())?;
     let name = api.names(vec![customer.id]).await?.pop().flatten();
     seen(customer_view(&customer, name))

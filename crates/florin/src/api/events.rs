@@ -27,7 +27,7 @@ const WAIT_MAX_MS: u64 = 30_000;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::new().routes(routes!(list))
+    OpenApiRouter::new().routes(routes!(list_events))
 }
 
 /// Where to resume.
@@ -71,7 +71,7 @@ pub(crate) struct EventView {
 /// Lists events in order. A reader that keeps `next` misses none and sees none twice.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventParams),
     responses((status = 200, body = EventsView), (status = "default", body = Problem)))]
-async fn list(Shared(api): Shared<Arc<Api>>, Params(params): Params<EventParams>) -> Reply<EventsView> {
+async fn list_events(Shared(api): Shared<Arc<Api>>, Params(params): Params<EventParams>) -> Reply<EventsView> {
     let refused = |text: &str| Err(Problem::new("query_invalid").detail(text));
     let (after, limit) = (Seq(params.after.unwrap_or(0)), params.limit.unwrap_or(ROWS));
     let wait_ms = params.wait_ms.unwrap_or(0);

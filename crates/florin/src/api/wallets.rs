@@ -21,7 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::new().routes(routes!(register, list)).routes(routes!(issue_address))
+    OpenApiRouter::new().routes(routes!(register_wallet, list_wallets)).routes(routes!(issue_inventory_address))
 }
 
 /// A wallet to register, as 'florin wallet' prints it.
@@ -90,7 +90,7 @@ fn view(state: &State, id: WalletId) -> Result<WalletView, Problem> {
 /// Registers a wallet from its descriptors.
 #[utoipa::path(post, path = "/api/v1/wallets", tag = "wallets", request_body = NewWallet,
     responses((status = 201, body = WalletView), (status = "default", body = Problem)))]
-async fn register(Shared(api): Shared<Arc<Api>>, order: Order<NewWallet>) -> Reply<WalletView> {
+async fn register_wallet(Shared(api): Shared<Arc<Api>>, order: Order<NewWallet>) -> Reply<WalletView> {
     let wallet = api.read(|state| wallet_of(state, &order.body))?;
     let id = wallet.id;
     api.execute(order.origin, Command::RegisterWallet(wallet)).await?;
@@ -100,7 +100,7 @@ async fn register(Shared(api): Shared<Arc<Api>>, order: Order<NewWallet>) -> Rep
 /// Lists wallets.
 #[utoipa::path(get, path = "/api/v1/wallets", tag = "wallets",
     responses((status = 200, body = Page<WalletView>), (status = "default", body = Problem)))]
-async fn list(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<Nothing>) -> Reply<Page<WalletView>> {
+async fn list_wallets(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<Nothing>) -> Reply<Page<WalletView>> {
     let items = api.read(|state| state.wallets().values().map(|wallet| WalletView::new(state, wallet)).collect());
     seen(Page { items, next: None })
 }
@@ -108,7 +108,7 @@ async fn list(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<Nothing>
 /// Hands out an address for the house's inventory.
 #[utoipa::path(post, path = "/api/v1/wallets/{id}/addresses", tag = "wallets", params(("id" = u32, Path)),
     responses((status = 201, body = AddressView), (status = "default", body = Problem)))]
-async fn issue_address(
+async fn issue_inventory_address(
     Shared(api): Shared<Arc<Api>>,
     Place(id): Place<u32>,
     order: Order<Nothing>,

@@ -22,10 +22,10 @@ use utoipa_axum::routes;
 
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
-        .routes(routes!(request, list))
-        .routes(routes!(show))
-        .routes(routes!(approve))
-        .routes(routes!(cancel))
+        .routes(routes!(request_withdrawal, list_withdrawals))
+        .routes(routes!(show_withdrawal))
+        .routes(routes!(approve_withdrawal))
+        .routes(routes!(cancel_withdrawal))
 }
 
 /// A request for a withdrawal.
@@ -69,7 +69,7 @@ fn view(api: &Api, id: WithdrawalId) -> Result<WithdrawalView, Problem> {
 /// Asks for a withdrawal. Its id is the command's.
 #[utoipa::path(post, path = "/api/v1/withdrawals", tag = "withdrawals", request_body = NewWithdrawal,
     responses((status = 201, body = WithdrawalView), (status = "default", body = Problem)))]
-async fn request(Shared(api): Shared<Arc<Api>>, order: Order<NewWithdrawal>) -> Reply<WithdrawalView> {
+async fn request_withdrawal(Shared(api): Shared<Arc<Api>>, order: Order<NewWithdrawal>) -> Reply<WithdrawalView> {
     let new = &order.body;
     let customer = customer_id(&new.customer)?;
     let command = api.read(|state| {
@@ -90,7 +90,10 @@ async fn request(Shared(api): Shared<Arc<Api>>, order: Order<NewWithdrawal>) -> 
 /// Lists withdrawals in order of id, which is that of their requests.
 #[utoipa::path(get, path = "/api/v1/withdrawals", tag = "withdrawals", params(ListParams),
     responses((status = 200, body = Page<WithdrawalView>), (status = "default", body = Problem)))]
-async fn list(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<WithdrawalView>> {
+async fn list_withdrawals(
+    Shared(api): Shared<Arc<Api>>,
+    Params(params): Params<ListParams>,
+) -> Reply<Page<WithdrawalView>> {
     let limit = params.limit()?;
     let start = match params.after.as_deref() {
         None => Bound::Unbounded,
@@ -107,7 +110,7 @@ async fn list(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>)
 /// Shows a withdrawal.
 #[utoipa::path(get, path = "/api/v1/withdrawals/{id}", tag = "withdrawals", params(("id" = String, Path)),
     responses((status = 200, body = WithdrawalView), (status = "default", body = Problem)))]
-async fn show(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<WithdrawalView> {
+async fn show_withdrawal(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<WithdrawalView> {
     seen(view(&api, withdrawal_id(&id)?)?)
 }
 
@@ -127,7 +130,7 @@ pub(crate) struct NewApproval {
 #[utoipa::path(post, path = "/api/v1/withdrawals/{id}/approvals", tag = "withdrawals", params(("id" = String, Path)),
     request_body = NewApproval,
     responses((status = 200, body = WithdrawalView), (status = "default", body = Problem)))]
-async fn approve(
+async fn approve_withdrawal(
     Shared(api): Shared<Arc<Api>>,
     Place(id): Place<String>,
     order: Order<NewApproval>,
@@ -142,7 +145,7 @@ async fn approve(
 /// Takes a withdrawal back, as long as its signing was not requested.
 #[utoipa::path(post, path = "/api/v1/withdrawals/{id}/cancel", tag = "withdrawals", params(("id" = String, Path)),
     responses((status = 200, body = WithdrawalView), (status = "default", body = Problem)))]
-async fn cancel(
+async fn cancel_withdrawal(
     Shared(api): Shared<Arc<Api>>,
     Place(id): Place<String>,
     order: Order<Nothing>,

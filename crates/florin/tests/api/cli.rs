@@ -1,0 +1,239 @@
+//! The command line: what it writes, what it prints, how it ends.
+
+use super::support::{TOKEN, World};
+use florin::cli::{EXIT_FAILED, EXIT_USAGE, run};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// What a command line came to.
+struct Ran {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+fn florin(words: &[&str]) -> Ran {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let arguments = std::iter::once("florin").chain(words.iter().copied()).map(OsString::from);
+    let code = run(arguments, &mut out, &mut err);
+    Ran { code, out: String::from_utf8(out).expect("text"), err: String::from_utf8(err).expect("text") }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path of a test")
+}
+
+#[test]
+fn init_writes_what_is_needed_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("platform");
+    let ran = florin(&["init", path(&place), "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let shown: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let mode = |name: &str| std::fs::metadata(place.join(name)).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode("operator.token"), mode("data")), (0o600, 0o700));
+    let text = std::fs::read_to_string(place.join("florin.toml")).expect("text");
+    assert!(text.contains(shown["platform"].as_str().expect("an id")));
+    let token = std::fs::read_to_string(place.join("operator.token")).expect("text");
+    assert!(!ran.out.contains(token.trim()) && !text.contains(token.trim()), "the token is in its file alone");
+    let again = florin(&["init", path(&place)]);
+    assert_eq!(again.code, EXIT_FAILED);
+    assert!(again.err.starts_with("error[config_exists]"), "{}", again.err);
+    assert_eq!(std::fs::read_to_string(place.join("florin.toml")).expect("text"), text);
+    std::fs::remove_file(place.join("florin.toml")).expect("it is ours");
+    assert_eq!(florin(&["init", path(&place)]).code, 0);
+    assert_eq!(std::fs::read_to_string(place.join("operator.token")).expect("text"), token, "the token stays");
+}
+
+#[test]
+fn what_is_said_wrongly_ends_with_2_and_what_fails_with_1() {
+    for words in [
+        &["nonsense"][..],
+        &[],
+        &["customer"],
+        &["quote", "buy", "--customer", "x"],
+        &["serve", "--port", "1"],
+        &["quote", "hold"],
+    ] {
+        let ran = florin(words);
+        assert_eq!(ran.code, EXIT_USAGE, "{words:?}: {}", ran.err);
+        assert!(ran.out.is_empty() && !ran.err.is_empty(), "{words:?}");
+    }
+    let usage = florin(&["nonsense", "--json"]);
+    let said: Value = serde_json::from_str(&usage.err).expect("JSON");
+    assert_eq!((usage.code, &said["code"]), (EXIT_USAGE, &Value::from("usage")));
+    let missing = florin(&["status", "--config", "/nonexistent/florin.toml", "--json"]);
+    let said: Value = serde_json::from_str(&missing.err).expect("JSON");
+    assert_eq!((missing.code, &said["code"]), (EXIT_FAILED, &Value::from("config_missing")));
+    assert!(said["hint"].as_str().is_some_and(|hint| hint.contains("florin init")));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let help = florin(&["--help"]);
+    assert_eq!(help.code, 0);
+    let mut lines = help.out.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let mut count = 0;
+    for line in lines.by_ref().take_while(|line| !line.is_empty()) {
+        let (name, about) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        assert!(!about.trim().is_empty(), "{name} says nothing of itself");
+        if name != "help" {
+            let ran = florin(&[name, "--help"]);
+            assert!(ran.code == 0 && ran.out.contains("Usage:"), "{name}: {}", ran.err);
+        }
+        count += 1;
+    }
+    assert!(count >= 18, "{}", help.out);
+    assert!(florin(&["--version"]).out.starts_with("florin "));
+    assert_eq!(florin(&["ledger", "schema"]).out.trim_end(), florin_core::journal::schema().trim_end());
+}
+
+#[test]
+fn the_command_line_speaks_the_interface() {
+    let (folder, world) = World::start();
+    world.register_wallet();
+    let token_file = folder.path().join("token");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&token_file).expect("a file");
+    std::io::Write::write_all(&mut file, TOKEN.as_bytes()).expect("it is written");
+    let ask = |words: &[&str]| {
+        let common = ["--url", &world.url, "--token-file", path(&token_file), "--json"];
+        let ran = florin(&[words, &common].concat());
+        let text = if ran.code == 0 { &ran.out } else { &ran.err };
+        (ran.code, serde_json::from_str::<Value>(text).unwrap_or_else(|fault| panic!("{words:?}: {fault}: {text}")))
+    };
+    let (code, customer) = ask(&["customer", "new", "--name", "First"]);
+    let customer = customer["id"].as_str().expect("an id").to_owned();
+    assert_eq!(code, 0);
+    assert_eq!(ask(&["customer", "list"]).1["items"][0]["name"], "First");
+    let (_, address) = ask(&["customer", "address", &customer]);
+    world.mine(Some((&address, 100_000_000)));
+    world.mine(None);
+    world.mine(None);
+    assert_eq!(ask(&["deposit", "list", "--customer", &customer]).1["items"][0]["status"], "credited");
+    assert_eq!(ask(&["customer", "balances", &customer]).1["items"][0]["available"], "1.00000000");
+    assert_eq!(ask(&["bank-receipt", "--reference", "R-1", "--amount", "100000", "--for", "inventory"]).0, 0);
+    assert_eq!(ask(&["price", "set", "BTC", "EUR", "60000"]).0, 0);
+    let (_, quote) = ask(&["quote", "sell", "--customer", &customer, "--amount", "0.1"]);
+    let (code, accepted) = ask(&["accept", quote["id"].as_str().expect("an id"), "--customer", &customer]);
+    assert_eq!((code, &accepted["base_amount"]), (0, &Value::from("0.10000000")));
+    let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    let (_, withdrawal) = ask(&["withdraw", "--customer", &customer, "--amount", "0.6", "--address", address]);
+    let id = withdrawal["id"].as_str().expect("an id");
+    assert_eq!(ask(&["withdrawal", "cancel", id]).1["status"], "cancelled");
+    assert_eq!(ask(&["withdrawal", "show", id]).1["status"], "cancelled");
+    assert_eq!(ask(&["withdrawal", "list"]).1["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(ask(&["block", "list", "--limit", "1"]).1["items"][0]["height"], 3);
+    assert_eq!(ask(&["books"]).1["balanced"], true);
+    assert_eq!(ask(&["halt", "quote"]).0, 0);
+    assert_eq!(ask(&["resume", "quote"]).0, 0);
+    assert_eq!(ask(&["status"]).1["leading"], true);
+    let (code, refused) = ask(&["withdraw", "--customer", &customer, "--amount", "1e3", "--address", address]);
+    assert_eq!((code, &refused["code"]), (EXIT_FAILED, &Value::from("amount_invalid")));
+    let (code, refused) = ask(&["customer", "show", "../status"]);
+    assert_eq!((code, &refused["code"]), (EXIT_FAILED, &Value::from("customer_unknown")));
+    for words in [
+        &["status"][..],
+        &["customer", "list"],
+        &["withdrawal", "list"],
+        &["books"],
+        &["event", "tail", "--after", "0", "--once"],
+    ] {
+        let ran = florin(&[words, &["--url", &world.url, "--token-file", path(&token_file)]].concat());
+        assert!(ran.code == 0 && ran.out.lines().count() > 1, "{words:?}: {}{}", ran.out, ran.err);
+    }
+    world.stop();
+    let gone = florin(&["status", "--url", "http://127.0.0.1:9", "--token-file", path(&token_file)]);
+    assert!(gone.code == EXIT_FAILED && gone.err.starts_with("error[platform_unreachable]"), "{}", gone.err);
+}
+
+/// A platform's files as `florin init` lays them out, with some history.
+fn history(place: &Path) -> Vec<String> {
+    assert_eq!(florin(&["init", path(place)]).code, 0);
+    let world = World::on(&place.join("data"));
+    world.register_wallet();
+    let customer = world.customer();
+    world.fund(&customer, 100_000_000);
+    let receipt =
+        serde_json::json!({ "reference": "TAMPER-WITH-ME", "asset": "EUR", "amount": "77", "beneficiary": customer });
+    let booked = world.post("/api/v1/bank-receipts", &receipt);
+    assert_eq!(booked.status, 201, "{}", booked.text);
+    let row = booked.header("florin-seq").to_owned();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while world.platform.projected() < world.platform.at() && std::time::Instant::now() < end {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    world.stop();
+    vec![row]
+}
+
+#[test]
+fn verify_accepts_a_right_journal_and_names_the_first_wrong_row() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("platform");
+    let row = history(&place).remove(0);
+    let config = place.join("florin.toml");
+    let ledger = |words: &[&str]| florin(&[&["ledger"], words, &["--config", path(&config), "--json"]].concat());
+    let right = ledger(&["verify"]);
+    assert_eq!(right.code, 0, "{}{}", right.out, right.err);
+    let report: Value = serde_json::from_str(&right.out).expect("JSON");
+    assert_eq!((&report["wrong_row"], &report["book_faults"]), (&Value::Null, &serde_json::json!([])));
+    assert_eq!(report["compared"][0]["with"], "search tables", "{report}");
+    let head: Value = serde_json::from_str(&ledger(&["head"]).out).expect("JSON");
+    assert_eq!((&head["seq"], &head["hash"]), (&report["head"]["seq"], &report["head"]["hash"]));
+    let archive = place.join("archive");
+    let exported = ledger(&["export", path(&archive), "--rows", "4"]);
+    assert_eq!(exported.code, 0, "{}", exported.err);
+    let mut files: Vec<_> =
+        std::fs::read_dir(&archive).expect("a folder").map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    let mut previous = florin_core::id::Digest::ZERO;
+    for file in &files {
+        let rows = florin_store::segment::read_segment(&std::fs::read(file).expect("a file")).expect("a segment");
+        assert_eq!(rows[0].previous, previous, "segments are linked");
+        previous = rows.last().expect("a row").hash;
+    }
+    assert_eq!(previous.to_string(), head["hash"]);
+    assert!(ledger(&["export", path(&archive), "--rows", "4"]).err.contains("export_exists"));
+    tamper(&place.join("data"));
+    let wrong = ledger(&["verify"]);
+    let report: Value = serde_json::from_str(&wrong.out).expect("JSON");
+    assert_eq!(wrong.code, EXIT_FAILED);
+    assert_eq!(report["wrong_row"].to_string(), row, "{report}");
+    assert!(wrong.err.contains("journal_wrong_hash"), "{}", wrong.err);
+}
+
+/// Changes one byte of a stored row, as somebody with the file at hand may.
+fn tamper(data: &Path) {
+    let mut changed = 0;
+    for name in ["journal.sqlite3", "journal.sqlite3-wal"] {
+        let Ok(mut bytes) = std::fs::read(data.join(name)) else { continue };
+        let text = b"TAMPER-WITH-ME";
+        let found: Vec<usize> =
+            bytes.windows(text.len()).enumerate().filter(|(_, part)| part == text).map(|(at, _)| at).collect();
+        for at in &found {
+            bytes[*at] = b'X';
+        }
+        if !found.is_empty() {
+            changed += found.len();
+            std::fs::write(data.join(name), bytes).expect("it is ours");
+        }
+    }
+    assert!(changed > 0, "the row was found");
+}
+
+#[test]
+fn a_main_network_needs_a_signer_with_real_keys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(florin(&["init", path(folder.path())]).code, 0);
+    let config = folder.path().join("florin.toml");
+    let text = std::fs::read_to_string(&config).expect("text");
+    let text = text.replace("network = \"regtest\"", "network = \"main\"").replace("stale_s = 0", "stale_s = 7200");
+    std::fs::write(&config, text).expect("it is ours");
+    let ran = florin(&["serve", "--config", path(&config)]);
+    assert_eq!(ran.code, EXIT_FAILED);
+    assert!(ran.err.contains("error[signer_unready]") && ran.err.contains("florin signer serve"), "{}", ran.err);
+    assert!(!folder.path().join("data/journal.sqlite3").exists(), "nothing was begun");
+}

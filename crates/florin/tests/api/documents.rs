@@ -1,0 +1,124 @@
+//! The documents that are made from the code: the description of the interface, and the list of stable codes.
+
+use super::support::World;
+use expect_test::expect_file;
+use florin::api::code::{self, status_of, way_out};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::Path;
+
+#[test]
+fn the_description_is_openapi_3_1_and_every_route_is_there() {
+    let (_folder, world) = World::start();
+    let document = world.shown("/api/v1/openapi.json");
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", document["openapi"]);
+    let mut ids = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let summary = operation["summary"].as_str().or(operation["description"].as_str()).unwrap_or("");
+            assert!(!summary.is_empty(), "{method} {path} says nothing");
+            assert!(
+                ids.insert(operation["operationId"].as_str().expect("an id").to_owned()),
+                "{method} {path} has another's id"
+            );
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let named =
+                |name: &str| parameters.iter().any(|parameter| parameter["in"] == "path" && parameter["name"] == name);
+            assert_eq!(path.contains("{id}"), named("id"), "{method} {path}");
+            // Asked without what it needs, a route that exists answers something else than that it does not.
+            let answer = world.send(
+                &method.to_uppercase(),
+                &path.replace("{id}", "1"),
+                &[("Authorization", &super::support::bearer())],
+                b"",
+            );
+            assert!(!["not_found", "method_not_allowed"].contains(&answer.code()), "{method} {path}: {}", answer.text);
+        }
+    }
+    assert!(ids.len() >= 35, "only {} operations", ids.len());
+    let text = document.to_string();
+    for (start, _) in text.match_indices("\"$ref\":\"#/components/schemas/") {
+        let name: String = text[start + 29..].chars().take_while(|letter| *letter != '"').collect();
+        assert!(document["components"]["schemas"][&name].is_object(), "{name} is referred to and not there");
+    }
+    world.stop();
+}
+
+/// One line of the table.
+fn row(code: &str, meaning: &str) -> String {
+    let way_out = way_out(code).unwrap_or("");
+    format!("| `{code}` | {} | {} | {} |\n", status_of(code), meaning.replace('|', "\\|"), way_out.replace('|', "\\|"))
+}
+
+fn errors() -> String {
+    let mut text = String::from(
+        "# Stable codes\n\n\
+         Every refusal and fault has a code that never changes its meaning; programs decide by it. The interface sends it in a\n\
+         problem document (RFC 9457) with the status below; the command line prints it as `error[code]`, or as JSON with `--json`.\n\n\
+         400: what was sent can never be right. 404: what it names does not exist. 409: it contradicts what is there or was done\n\
+         before. 422: it is well said and can't be done now. 503: it can't be done for a reason that is not the caller's; the\n\
+         same request, with the same `Idempotency-Key`, may be sent again.\n\n\
+         Within each table of refusals the order is that of precedence: of several reasons the first one is told.\n\n\
+         This file is made from the code: `UPDATE_EXPECT=1 cargo nextest run -p florin stable_codes`.\n",
+    );
+    let mut list = "";
+    for listed in code::all() {
+        if listed.list != list {
+            list = listed.list;
+            write!(text, "\n## {list}\n\n| code | status | meaning | way out |\n|---|---|---|---|\n").expect("text");
+        }
+        text.push_str(&row(listed.code, &listed.meaning));
+    }
+    text.push_str("\n## The signer\n\n| code | meaning |\n|---|---|\n");
+    for refusal in florin_signer::refusal::Refusal::ALL {
+        writeln!(text, "| `{}` | {refusal} |", refusal.code()).expect("text");
+    }
+    text.push_str("\n## Failures of the command line\n\n| code | where |\n|---|---|\n");
+    for (code, places) in failures() {
+        writeln!(text, "| `{code}` | {} |", places.into_iter().collect::<Vec<_>>().join(", ")).expect("text");
+    }
+    text
+}
+
+/// The codes of failures that the binary's sources name, with the modules that do.
+fn failures() -> BTreeMap<String, BTreeSet<String>> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut folders = vec![source.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("text");
+            let module = path.strip_prefix(&source).expect("below").with_extension("").display().to_string();
+            for part in text.split("Failure::new(").skip(1) {
+                let literal = part.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+                if let Some(code) = literal.filter(|code| !code.is_empty()) {
+                    found.entry(code.to_owned()).or_default().insert(format!("`{module}`"));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_list_of_stable_codes_is_the_codes() {
+    expect_file!["../../../../docs/errors.md"].assert_eq(&errors());
+}
+
+#[test]
+fn codes_are_words_and_each_has_one_status() {
+    let mut statuses: BTreeMap<&str, u16> = BTreeMap::new();
+    for listed in code::all() {
+        let is_word =
+            listed.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        assert!(is_word && !listed.meaning.is_empty(), "{listed:?}");
+        assert!((400..600).contains(statuses.entry(listed.code).or_insert_with(|| status_of(listed.code))));
+    }
+    assert!(statuses.len() > 100, "only {} codes", statuses.len());
+    assert!(failures().len() > 20);
+}

@@ -1,0 +1,219 @@
+//! What holds between requests: one's own writes are read, feeds resume, restarts forget nothing, noise does no harm.
+
+use super::support::{World, bearer, id, key};
+use florin_store::conformance::Random;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[test]
+fn one_reads_ones_own_writes() {
+    let (_folder, world) = World::start();
+    let made = world.post("/api/v1/customers", &json!({}));
+    let seq: u64 = made.header("florin-seq").parse().expect("a row");
+    let path = format!("/api/v1/customers/{}", id(&made.value));
+    let answer = world.send("GET", &path, &[("Authorization", &bearer()), ("Florin-Seq", &seq.to_string())], b"");
+    assert_eq!(answer.status, 200);
+    assert!(answer.header("florin-seq").parse::<u64>().expect("a row") >= seq);
+    // A row that is yet to come is waited for: ticks bring it within some seconds.
+    let next = (seq + 1).to_string();
+    let waited = world.send("GET", &path, &[("Authorization", &bearer()), ("Florin-Seq", &next)], b"");
+    assert!(waited.header("florin-seq").parse::<u64>().expect("a row") > seq);
+    for bad in ["", "-1", "+1", "1.0", "x", "99999999999999999999999"] {
+        let answer = world.send("GET", &path, &[("Authorization", &bearer()), ("Florin-Seq", bad)], b"");
+        assert_eq!((answer.status, answer.code()), (400, "seq_invalid"), "{bad}");
+    }
+    world.stop();
+}
+
+#[test]
+fn events_resume_at_any_row_and_wait_for_more() {
+    let (_folder, world) = World::start();
+    for _ in 0..5 {
+        world.customer();
+    }
+    let mut whole: Vec<(u64, u64)> = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = world.shown(&format!("/api/v1/events?after={after}&limit=2"));
+        let items = page["items"].as_array().expect("a list").clone();
+        let place = |item: &Value| (item["seq"].as_u64().expect("a row"), item["index"].as_u64().expect("a place"));
+        whole.extend(items.iter().map(place));
+        let next = page["next"].as_u64().expect("a row");
+        if next == after {
+            break;
+        }
+        assert!(next <= after + 2);
+        after = next;
+    }
+    assert!(whole.is_sorted_by(|a, b| a < b), "in order, none twice");
+    let rows: Vec<u64> = whole.iter().map(|(seq, _)| *seq).collect();
+    assert!((1..=after).all(|seq| rows.contains(&seq)), "none is missed");
+    let waited = world.shown(&format!("/api/v1/events?after={after}&wait_ms=30000"));
+    assert!(!waited["items"].as_array().expect("a list").is_empty(), "a tick comes within a second or two");
+    let beyond = world.shown("/api/v1/events?after=18446744073709551615");
+    assert_eq!(beyond, json!({ "items": [], "next": u64::MAX }));
+    world.stop();
+}
+
+#[test]
+fn a_restart_forgets_no_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::on(folder.path());
+    world.register_wallet();
+    let customer = world.customer();
+    let (first, path) = (key(), format!("/api/v1/customers/{customer}/addresses"));
+    let before = world.post_as(&first, &path, &json!({}));
+    assert_eq!(before.status, 201, "{}", before.text);
+    world.stop();
+    let world = World::on(folder.path());
+    let after = world.post_as(&first, &path, &json!({}));
+    assert_eq!((after.status, &after.value), (201, &before.value), "the same address, not another");
+    assert_eq!(world.shown(&path)["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(world.shown("/api/v1/wallets")["items"][0]["next_external"], 1);
+    assert_eq!(world.shown("/api/v1/status")["epoch"], 2);
+    world.stop();
+}
+
+#[test]
+fn many_at_once_overdraw_nobody() {
+    let (_folder, world) = World::start();
+    world.register_wallet();
+    let customer = world.customer();
+    world.fund(&customer, 100_000_000);
+    let world = Arc::new(world);
+    let body = json!({ "customer": customer, "asset": "BTC", "amount": "0.75", "address": "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080" });
+    let threads: Vec<_> = (0..16)
+        .map(|_| {
+            let (world, body) = (Arc::clone(&world), body.clone());
+            std::thread::spawn(move || {
+                let codes = (0..10).map(|_| {
+                    let answer = world.post("/api/v1/withdrawals", &body);
+                    (answer.status, answer.code().to_owned())
+                });
+                codes.collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let answers: Vec<(u16, String)> = threads.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
+    assert_eq!(answers.iter().filter(|(status, _)| *status == 201).count(), 1);
+    assert_eq!(
+        answers.iter().filter(|(status, code)| (*status, code.as_str()) == (422, "insufficient_funds")).count(),
+        159
+    );
+    assert_eq!(world.shown("/api/v1/books")["balanced"], true);
+}
+
+#[test]
+fn stopping_ends_waiting_requests_and_leaves_nothing_half_done() {
+    let (_folder, world) = World::start();
+    let url = world.url.clone();
+    let waiting = std::thread::spawn(move || {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).build();
+        let agent: ureq::Agent = config.into();
+        let request = agent.get(format!("{url}/api/v1/events?after=1000000&wait_ms=30000"));
+        request.header("Authorization", bearer()).call().map(|response| response.status().as_u16())
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    let start = std::time::Instant::now();
+    world.stop();
+    assert!(start.elapsed() < Duration::from_secs(25), "nobody waits out the half minute");
+    // Answered or cut off; never left hanging.
+    assert!(matches!(waiting.join().expect("it ends"), Ok(200) | Err(_)));
+}
+
+/// A seed, shown with every failure.
+fn seed() -> u64 {
+    std::env::var("FLORIN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0x5eed)
+}
+
+fn noise(random: &mut Random) -> Vec<u8> {
+    let count = usize::try_from(random.below(200)).expect("small");
+    match random.below(4) {
+        0 => random.bytes(count),
+        1 => {
+            let words = [
+                "{",
+                "}",
+                "[",
+                "]",
+                "\"",
+                ":",
+                ",",
+                "null",
+                "true",
+                "1e999",
+                "-0",
+                "\"amount\"",
+                "\"customer\"",
+                "\\u0000",
+                "\u{202e}",
+                "\"asset\":\"BTC\"",
+                "\"action\":\"quote\"",
+            ];
+            (0..count).map(|_| words[random.below(words.len() as u64) as usize]).collect::<String>().into_bytes()
+        }
+        2 => {
+            let fields =
+                ["customer", "asset", "amount", "address", "side", "base", "quote", "reference", "key", "id", "chain"];
+            let values = [
+                json!(null),
+                json!(-1),
+                json!("\u{0}"),
+                json!([[]]),
+                json!(1e300),
+                json!("9".repeat(300)),
+                json!(u64::MAX),
+            ];
+            let mut body = serde_json::Map::new();
+            for _ in 0..random.below(8) {
+                let field = fields[random.below(fields.len() as u64) as usize];
+                body.insert(field.into(), values[random.below(values.len() as u64) as usize].clone());
+            }
+            Value::Object(body).to_string().into_bytes()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn noise_to_every_route_is_refused_and_never_a_fault() {
+    let seed = seed();
+    let mut random = Random::new(seed);
+    let (_folder, world) = World::start();
+    world.register_wallet();
+    let customer = world.customer();
+    let document = world.shown("/api/v1/openapi.json");
+    let before = world.shown("/api/v1/books");
+    let bearer = bearer();
+    let mut count = 0;
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for method in methods.as_object().expect("methods").keys() {
+            for _ in 0..40 {
+                let place = match random.below(4) {
+                    0 => customer.clone(),
+                    1 => "1".to_owned(),
+                    2 => "%00%ff".to_owned(),
+                    _ => random.bytes(12).iter().map(|byte| format!("%{byte:02x}")).collect(),
+                };
+                let query: String = random.bytes(6).iter().map(|byte| format!("%{byte:02x}")).collect();
+                let query = if random.below(2) == 0 { String::new() } else { format!("?limit={query}&{query}") };
+                let body = if method == "post" { noise(&mut random) } else { Vec::new() };
+                let target = format!("{}{query}", path.replace("{id}", &place));
+                let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+                let answer = world.send(&method.to_uppercase(), &target, &headers, &body);
+                assert!(
+                    answer.status < 500,
+                    "seed {seed}: {method} {target} {:?}: {}",
+                    String::from_utf8_lossy(&body),
+                    answer.text
+                );
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 1_000, "only {count} requests");
+    assert_eq!(world.shown("/api/v1/health")["status"], "ok");
+    assert_eq!(world.shown("/api/v1/books"), before, "seed {seed}: noise moves no money");
+    world.stop();
+}

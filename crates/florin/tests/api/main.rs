@@ -1,0 +1,8 @@
+//! The HTTP interface and the command line, held against a whole platform in process: SQLite files in a folder of its own, one node that never answers. Blocks are told to the engine directly: what the nodes say is others' business.
+
+mod cli;
+mod documents;
+mod edges;
+mod refusals;
+mod routes;
+mod support;

@@ -1,0 +1,213 @@
+//! Every route's happy path, in the order of a customer's life; and that no route of the document is left out.
+
+use super::support::{World, id, wallet_body};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// A regtest address of nobody we know (BIP-173's example key).
+const OUTSIDE: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+
+/// Replaces what names one thing by what the document calls it.
+fn template(path: &str) -> String {
+    let path = path.split('?').next().expect("a path");
+    let parts: Vec<&str> = path.split('/').collect();
+    let known = |part: &str| part.chars().next().is_some_and(|first| first.is_ascii_digit());
+    parts.iter().map(|part| if known(part) { "{id}" } else { part }).collect::<Vec<_>>().join("/")
+}
+
+struct Walk<'a> {
+    world: &'a World,
+    walked: BTreeSet<(String, String)>,
+}
+
+impl Walk<'_> {
+    fn get(&mut self, path: &str) -> Value {
+        self.walked.insert(("get".into(), template(path)));
+        self.world.shown(path)
+    }
+
+    fn post(&mut self, path: &str, body: Value) -> Value {
+        self.walked.insert(("post".into(), template(path)));
+        self.world.made(path, &body)
+    }
+}
+
+#[test]
+fn every_route_does_what_it_says() {
+    let (_folder, world) = World::start();
+    let mut walk = Walk { world: &world, walked: BTreeSet::new() };
+    let (customer, second) = people(&mut walk);
+    deposits(&mut walk, &customer);
+    broker(&mut walk, &customer);
+    withdrawals(&mut walk, &customer, &second);
+    operations(&mut walk);
+    let document = world.shown("/api/v1/openapi.json");
+    let mut described = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for method in methods.as_object().expect("methods").keys() {
+            described.insert((method.clone(), path.clone()));
+        }
+    }
+    walk.walked.insert(("get".into(), "/api/v1/openapi.json".into()));
+    assert_eq!(walk.walked, described);
+    world.stop();
+}
+
+fn people(walk: &mut Walk<'_>) -> (String, String) {
+    let first = walk.post("/api/v1/customers", json!({ "name": "First" }));
+    let second = id(&walk.post("/api/v1/customers", json!({})));
+    let customer = id(&first);
+    assert_eq!(first["name"], "First");
+    assert_eq!(walk.get(&format!("/api/v1/customers/{customer}"))["name"], "First");
+    let page = walk.get("/api/v1/customers?limit=1");
+    assert_eq!(page["items"].as_array().map(Vec::len), Some(1));
+    let next = page["next"].as_str().expect("there is another").to_owned();
+    let rest = walk.get(&format!("/api/v1/customers?after={next}"));
+    assert_eq!(rest["items"][0]["id"], json!(second));
+    assert_eq!(rest["items"][0]["name"], Value::Null);
+    let names = walk.world.platform.read(|state| format!("{state:?}"));
+    assert!(!names.contains("First"), "names stay out of the state");
+    (customer, second)
+}
+
+fn deposits(walk: &mut Walk<'_>, customer: &str) {
+    let wallet = walk.post("/api/v1/wallets", wallet_body(1));
+    assert_eq!((&wallet["asset"], &wallet["next_external"]), (&json!("BTC"), &json!(0)));
+    let address = walk.post(&format!("/api/v1/customers/{customer}/addresses"), json!({ "asset": "BTC" }));
+    assert!(address["address"].as_str().is_some_and(|text| text.starts_with("bcrt1q")), "{address}");
+    let listed = walk.get(&format!("/api/v1/customers/{customer}/addresses"));
+    assert_eq!(listed["items"][0]["address"], address["address"]);
+    walk.world.mine(Some((&address, 100_000_000)));
+    let deposit = walk.get(&format!("/api/v1/customers/{customer}/deposits"))["items"][0].clone();
+    assert_eq!((&deposit["status"], &deposit["amount"]), (&json!("pending"), &json!("1.00000000")));
+    assert_eq!((&deposit["confirmations"], &deposit["confirmations_needed"]), (&json!(1), &json!(3)));
+    assert_eq!(deposit["waits_for"], "2 more blocks");
+    let balance = walk.get(&format!("/api/v1/customers/{customer}/balances"))["items"][0].clone();
+    let parts = json!({ "asset": "BTC", "available": "0.00000000", "held": "0.00000000", "pending": "1.00000000", "frozen": "0.00000000" });
+    assert_eq!(balance, parts);
+    walk.world.mine(None);
+    walk.world.mine(None);
+    let all = walk.get("/api/v1/deposits?limit=10");
+    assert_eq!((&all["items"][0]["status"], &all["items"][0]["waits_for"]), (&json!("credited"), &Value::Null));
+    let balance = walk.get(&format!("/api/v1/customers/{customer}/balances"))["items"][0].clone();
+    assert_eq!((&balance["available"], &balance["pending"]), (&json!("1.00000000"), &json!("0.00000000")));
+    let inventory = walk.post("/api/v1/wallets/1/addresses", json!({}));
+    assert_eq!((&inventory["beneficiary"], &inventory["index"]), (&json!("inventory"), &json!(1)));
+    walk.world.mine(Some((&inventory, 200_000_000)));
+    walk.world.mine(None);
+    walk.world.mine(None);
+    let wallets = walk.get("/api/v1/wallets");
+    assert_eq!(
+        (&wallets["items"][0]["coins"], &wallets["items"][0]["coins_amount"]),
+        (&json!(2), &json!("3.00000000"))
+    );
+    assert_eq!(walk.get("/api/v1/chains")["items"][0]["tip"]["height"], 6);
+    let blocks = walk.get("/api/v1/chains/1/blocks?limit=2");
+    assert_eq!((&blocks["items"][0]["height"], &blocks["next"]), (&json!(6), &json!("5")));
+    assert_eq!(walk.get("/api/v1/chains/1/blocks?below=5&limit=1")["items"][0]["height"], 4);
+    let transactions = walk.get("/api/v1/chains/1/transactions");
+    assert_eq!(
+        (&transactions["items"][0]["kind"], transactions["items"].as_array().map(Vec::len)),
+        (&json!("deposit"), Some(2))
+    );
+}
+
+fn broker(walk: &mut Walk<'_>, customer: &str) {
+    let receipt = |reference: &str, amount: &str, beneficiary: &str| json!({ "reference": reference, "asset": "EUR", "amount": amount, "beneficiary": beneficiary });
+    walk.post("/api/v1/bank-receipts", receipt("R-1", "100000.00", "inventory"));
+    walk.post("/api/v1/bank-receipts", receipt("R-2", "1000", customer));
+    let price = walk.post("/api/v1/prices", json!({ "base": "BTC", "quote": "EUR", "price": "60000.00" }));
+    assert_eq!((&price["quote_units"], &price["base_units"]), (&json!("6000000"), &json!("100000000")));
+    let fine = walk.post("/api/v1/prices", json!({ "base": "BTC", "quote": "EUR", "price": "60000.125" }));
+    assert_eq!((&fine["quote_units"], &fine["base_units"]), (&json!("60000125"), &json!("1000000000")));
+    assert_eq!(walk.get("/api/v1/prices")["items"].as_array().map(Vec::len), Some(1));
+    let body = json!({ "customer": customer, "side": "buy", "base": "BTC", "quote": "EUR", "quote_amount": "600.00" });
+    let quote = walk.post("/api/v1/quotes", body);
+    let path = format!("/api/v1/quotes/{}", id(&quote));
+    assert_eq!(walk.get(&path), quote);
+    let accepted = walk.post(&format!("{path}/accept"), json!({ "customer": customer }));
+    assert_eq!((&accepted["quote_amount"], &accepted["base_amount"]), (&json!("600.00"), &quote["base_amount"]));
+    assert_eq!(walk.world.get(&path).code(), "quote_unknown");
+    let balances = walk.get(&format!("/api/v1/customers/{customer}/balances"));
+    let euro = balances["items"].as_array().expect("a list").iter().find(|balance| balance["asset"] == "EUR");
+    assert_eq!(euro.expect("a euro account")["available"], "400.00");
+}
+
+fn withdrawals(walk: &mut Walk<'_>, customer: &str, second: &str) {
+    let body = json!({ "customer": customer, "asset": "BTC", "amount": "0.6", "address": OUTSIDE });
+    let withdrawal = walk.post("/api/v1/withdrawals", body);
+    let path = format!("/api/v1/withdrawals/{}", id(&withdrawal));
+    assert_eq!((&withdrawal["status"], &withdrawal["amount"]), (&json!("awaiting_approval"), &json!("0.60000000")));
+    assert_eq!(withdrawal["address"], OUTSIDE);
+    let intent = florin_core::hex::decode(withdrawal["intent"].as_str().expect("an intent")).expect("hexadecimal");
+    let intent: florin_core::custody::Intent = florin_core::wire::Message::decode(&intent).expect("an intent");
+    assert_eq!(intent.digest().to_string(), withdrawal["intent_digest"]);
+    let approval = json!({ "key": "11".repeat(32), "signature": "22".repeat(64), "complete": false });
+    let approved = walk.post(&format!("{path}/approvals"), approval);
+    assert_eq!(
+        (&approved["approved_by"][0], &approved["status"]),
+        (&json!("11".repeat(32)), &json!("awaiting_approval"))
+    );
+    let balance = |walk: &mut Walk<'_>| walk.get(&format!("/api/v1/customers/{customer}/balances"))["items"][0].clone();
+    assert_eq!(balance(walk)["held"], "0.60005000");
+    let cancelled = walk.post(&format!("{path}/cancel"), json!({}));
+    assert_eq!(cancelled["status"], "cancelled");
+    assert_eq!(balance(walk)["held"], "0.00000000");
+    assert_eq!(walk.get(&path)["status"], "cancelled");
+    assert_eq!(walk.get("/api/v1/withdrawals?limit=5")["items"][0]["id"], json!(id(&withdrawal)));
+    // To an address of our own it settles in the ledger.
+    let address = walk.post(&format!("/api/v1/customers/{second}/addresses"), json!({}));
+    let body = json!({ "customer": customer, "asset": "BTC", "amount": "0.1", "address": address["address"] });
+    let internal = walk.post("/api/v1/withdrawals", body);
+    assert_eq!(internal["status"], "final", "{internal}");
+    let received = walk.get(&format!("/api/v1/customers/{second}/balances"));
+    assert_eq!(received["items"][0]["available"], "0.10000000");
+}
+
+fn operations(walk: &mut Walk<'_>) {
+    let status = walk.get("/api/v1/status");
+    assert_eq!((&status["leading"], &status["trust"]), (&json!(true), &json!("single")));
+    assert_eq!(status["platform"], "07070707-0707-0707-0707-070707070707");
+    assert_eq!(status["head_hash"].as_str().map(str::len), Some(64));
+    assert_eq!(walk.get("/api/v1/health")["status"], "ok");
+    let assets = walk.get("/api/v1/assets");
+    assert_eq!(assets["items"][0]["code"], "BTC");
+    assert_eq!(assets["items"][0]["policy"]["withdrawal_fee"], "0.00005000");
+    let books = walk.get("/api/v1/books");
+    assert_eq!((&books["balanced"], &books["faults"]), (&json!(true), &json!([])), "{books}");
+    assert_eq!(books["items"][0]["wallets"][0]["coins"], "3.00000000");
+    let halt = walk.post("/api/v1/halts", json!({ "asset": "BTC", "action": "quote" }));
+    assert_eq!(walk.get("/api/v1/halts")["items"], json!([halt]));
+    walk.post("/api/v1/halts/resume", json!({ "asset": "BTC", "action": "quote" }));
+    assert_eq!(walk.get("/api/v1/halts")["items"], json!([]));
+    walk.walked.insert(("post".into(), "/api/v1/time/confirm".into()));
+    assert_eq!(walk.world.post("/api/v1/time/confirm", &json!({})).code(), "time_not_jumped");
+    let events = walk.get("/api/v1/events?after=0&limit=3");
+    assert_eq!(events["items"][0]["kind"], "epoch_started");
+    assert_eq!((&events["items"][0]["seq"], &events["next"]), (&json!(1), &json!(3)));
+    walk.walked.insert(("get".into(), "/api/v1/metrics".into()));
+    let metrics = walk.world.get("/api/v1/metrics");
+    assert!(metrics.header("content-type").starts_with("text/plain"));
+    for line in ["florin_leading 1", "florin_books_balanced{asset=\"BTC\"} 1", "florin_customers 2"] {
+        assert!(metrics.text.lines().any(|found| found == line), "{line} is missing in\n{}", metrics.text);
+    }
+}
+
+#[test]
+fn nodes_are_named_with_their_state() {
+    let (_folder, world) = World::start();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let status = world.shown("/api/v1/status");
+        let node = &status["chains"][0]["nodes"][0];
+        if node["state"] == "unreachable" {
+            assert_eq!(
+                (&node["name"], &node["group"], &node["reason"]),
+                (&json!("silent"), &json!("test"), &json!("node_timeout"))
+            );
+            return world.stop();
+        }
+        assert!(std::time::Instant::now() < end, "{status}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
