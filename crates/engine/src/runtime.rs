@@ -303,7 +303,8 @@ impl Engine {
             "writer",
             Box::new(move |shared| threads::WriterThread::new(writer, config, to_journal, to_reader).run(shared)),
         ));
-        let write_snapshots = move |shared: &Arc<Shared>| threads::snapshots(shared, snapshotter, snapshots.as_mut());
+        let write_snapshots =
+            move |shared: &Arc<Shared>| threads::snapshots(shared, snapshotter, durable, snapshots.as_mut());
         running.workers.push(spawn("snapshotter", Box::new(write_snapshots)));
         for (index, (follower, cadence_ms)) in followers.into_iter().enumerate() {
             let name = format!("follower {index}");

@@ -391,9 +391,9 @@ pub(super) fn follow(shared: &Shared, index: usize, mut follower: Follower, cade
     }
 }
 
-/// The snapshotter's thread.
-pub(super) fn snapshots(shared: &Shared, config: SnapshotterConfig, snapshots: &mut dyn Snapshots) {
-    let mut snapshotter = Snapshotter::new(config, *lock(&shared.at), shared.clock.now_ms());
+/// The snapshotter's thread, in a process that started from row `from`.
+pub(super) fn snapshots(shared: &Shared, config: SnapshotterConfig, from: Seq, snapshots: &mut dyn Snapshots) {
+    let mut snapshotter = Snapshotter::new(config, from, shared.clock.now_ms());
     loop {
         let now_ms = shared.clock.now_ms();
         let model = shared.model.read().unwrap_or_else(PoisonError::into_inner);
