@@ -90,6 +90,9 @@ enum Way {
     Ahead,
 }
 
+/// The journalled tip, and how much of the next block is booked.
+type Booked = (BlockRef, Option<u32>);
+
 /// Follows one chain. See the module.
 #[derive(Debug)]
 pub struct Follower {
@@ -107,6 +110,8 @@ pub struct Follower {
     started_ms: Option<u64>,
     fresh_ms: Option<u64>,
     tip_changed: Option<(BlockHash, u64)>,
+    /// How far the journal is, and since when that is so or was all there is: a block that can't be had or booked shows here.
+    moved: Option<(Booked, u64)>,
     alarms: Alarms,
     status: FollowerStatus,
 }
@@ -130,6 +135,7 @@ impl Follower {
             started_ms: None,
             fresh_ms: None,
             tip_changed: None,
+            moved: None,
             alarms: Alarms::default(),
             status: FollowerStatus::default(),
             config,
@@ -193,6 +199,10 @@ impl Follower {
             self.cursor = Some(tip.at);
             self.watched.learn_scripts(state, self.config.chain);
             let way = self.way(chain);
+            let booked = (tip.at, chain.part.as_ref().map(|part| part.booked));
+            if way == Way::Stay || self.moved.is_none_or(|(known, _)| known != booked) {
+                self.moved = Some((booked, now_ms));
+            }
             self.halts(state, chain, &way, now_ms, &mut asks);
             self.go(state, chain, way, now_ms, &mut asks);
         } else {
@@ -300,7 +310,8 @@ impl Follower {
     /// Halts and resumes for what the watcher itself sees; halts of others are never touched.
     fn halts(&mut self, state: &State, chain: &ChainState, way: &Way, now_ms: u64, asks: &mut Vec<Ask>) {
         let best = self.headers.tip().height;
-        let beyond = best.saturating_sub(self.agreed_height().unwrap_or(best));
+        let agreed = self.agreed_height();
+        let beyond = best.saturating_sub(agreed.unwrap_or(best));
         let is_split = beyond > self.config.split_blocks_max;
         if is_split {
             let detail = format!("valid work reaches {beyond} blocks beyond what {} groups follow", self.config.quorum);
@@ -310,15 +321,22 @@ impl Follower {
         let is_silent = now_ms.saturating_sub(since) > self.config.stale_ms;
         let tip_age_ms = self.tip_changed.map_or(0, |(_, at)| now_ms.saturating_sub(at));
         let is_old = self.config.tip_age_max_ms.is_some_and(|max| tip_age_ms > max);
-        if is_silent || is_old {
-            let why = if is_silent { "too few nodes answer" } else { "no new block has come for too long" };
+        let is_stuck = self.moved.is_some_and(|(_, at)| now_ms.saturating_sub(at) > self.config.stale_ms);
+        let why = match (is_silent, is_old, is_stuck) {
+            (true, _, _) => Some("too few nodes answer"),
+            (_, true, _) => Some("no new block has come for too long"),
+            (_, _, true) => Some("the journal has not come nearer to the chain's tip for too long"),
+            (false, false, false) => None,
+        };
+        if let Some(why) = why {
             self.alarms.say(now_ms, "chain_stale", self.config.chain, why);
         }
         // Once silent, only an answer of the quorum makes it fresh; before the first one nothing is known either way.
         let may_resume = self.fresh_ms.is_some();
         let coin = chain.chain.coin;
-        own_halts(state, coin, HaltReason::ChainSplit, is_split, may_resume, asks);
-        own_halts(state, coin, HaltReason::Stale, is_silent || is_old, may_resume, asks);
+        // Where too few nodes speak, nothing is known of a split: then it does not end, either.
+        own_halts(state, coin, HaltReason::ChainSplit, is_split, may_resume && agreed.is_some(), asks);
+        own_halts(state, coin, HaltReason::Stale, why.is_some(), may_resume, asks);
         if *way == Way::TooDeep {
             // Only an operator resumes from this.
             own_halts(state, coin, HaltReason::DeepReorganisation, true, false, asks);

@@ -120,8 +120,17 @@ pub(crate) fn fold(state: &mut State, row: &Row, batch: &Batch) -> Result<(), Fo
 /// # Errors
 /// [`LoadError`].
 pub fn load(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> Result<Loaded, LoadError> {
+    load_counted(journal, snapshots).map(|(loaded, _)| loaded)
+}
+
+/// As [`load`], and says the row of the snapshot that was used: [`Seq::START`] where none was.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_counted(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> Result<(Loaded, Seq), LoadError> {
     let start = newest_snapshot(journal, snapshots)?.unwrap_or_else(Loaded::empty);
-    catch_up(journal, start)
+    let from = start.place.seq;
+    Ok((catch_up(journal, start)?, from))
 }
 
 /// Folds all rows after a loaded state.

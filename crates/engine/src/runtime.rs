@@ -12,7 +12,7 @@ mod threads;
 use crate::alarm::Alarm;
 use crate::follower::{Follower, FollowerStatus};
 use crate::lanes::{Ask, Lane, Lanes};
-use crate::load::{FoldError, LoadError, load};
+use crate::load::{FoldError, LoadError, load_counted};
 use crate::ports::{Clock, Snapshots};
 use crate::read_model::{FeedRow, ReadModel, feed_from_journal};
 use crate::snapshotter::SnapshotterConfig;
@@ -268,7 +268,7 @@ impl Engine {
     pub fn start(parts: Parts, config: EngineConfig) -> Result<EngineHandle, LoadError> {
         let Parts { clock, journal, mut history, mut snapshots, rules, followers, workers, is_storage_failure, fatal } =
             parts;
-        let loaded = load(history.as_mut(), snapshots.as_mut())?;
+        let (loaded, snapshot_at) = load_counted(history.as_mut(), snapshots.as_mut())?;
         let durable = loaded.place.seq;
         let role = Role::Following;
         let (waiting, quarantined) = (Vec::new(), Vec::new());
@@ -304,7 +304,7 @@ impl Engine {
             Box::new(move |shared| threads::WriterThread::new(writer, config, to_journal, to_reader).run(shared)),
         ));
         let write_snapshots =
-            move |shared: &Arc<Shared>| threads::snapshots(shared, snapshotter, durable, snapshots.as_mut());
+            move |shared: &Arc<Shared>| threads::snapshots(shared, snapshotter, snapshot_at, snapshots.as_mut());
         running.workers.push(spawn("snapshotter", Box::new(write_snapshots)));
         for (index, (follower, cadence_ms)) in followers.into_iter().enumerate() {
             let name = format!("follower {index}");

@@ -25,7 +25,7 @@ pub struct Snapshotter {
 }
 
 impl Snapshotter {
-    /// A snapshotter in a process that was started from row `at`.
+    /// A snapshotter in a process that was started from the snapshot of row `at`.
     pub fn new(config: SnapshotterConfig, at: Seq, now_ms: u64) -> Snapshotter {
         Snapshotter { config, last: at, last_ms: now_ms }
     }

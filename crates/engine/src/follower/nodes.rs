@@ -10,6 +10,7 @@ use florin_chain::bitcoin::scan::{scan_block, scan_tx};
 use florin_chain::bitcoin::watch::{WatchKey, WatchedOutpoints, WatchedScripts};
 use florin_core::id::{BlockHash, Height, TxId};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Headers taken from one node in one poll: a few seconds of asking, so that all nodes are heard while one is caught up with.
 pub const HEADERS_POLL_MAX: u32 = 2_000;
@@ -19,6 +20,16 @@ pub const STALE_HEADERS_MAX: usize = 144;
 /// How long a node that was caught is left aside, in milliseconds: a proxy or a memory that fails for a moment looks like a
 /// lie, and whoever lies on purpose gains nothing by being heard again, because every answer is checked anew.
 pub const LIE_MS: u64 = 10 * 60 * 1_000;
+
+/// How long one node may be asked in a row for its headers, and again for what waits in its mempool. All nodes are asked one
+/// after another, and until then no block is booked and no halt set: whoever answers slowly must not stop that.
+pub const ASKING_MAX: Duration = Duration::from_secs(10);
+/// A question that fails after this long was not refused but waited for in vain.
+const HANG_MIN: Duration = Duration::from_secs(5);
+/// A node that hung is left alone for so many times as long: it takes a fifth of the watcher's time and no more.
+const REST_FACTOR: u32 = 4;
+/// The longest rest: shorter than any silence that stops an asset, so that a node that is back is heard before.
+const REST_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// A node and what it is trusted to be independent of.
 pub struct Seat {
@@ -91,11 +102,25 @@ struct Known {
     /// The highest block of its active chain that we have the header of.
     reached: Option<bitcoin::BlockHash>,
     mempool_failed: bool,
+    /// Until when it is left alone, because it hung.
+    rests_until: Option<Instant>,
+    /// How long it has been asked for waiting transactions since its mempool was listed.
+    asked_for_waiting: Duration,
 }
 
 impl Known {
     fn is_usable(&self) -> bool {
         self.lie.is_none() && !self.is_wrong_network && self.fault.is_none()
+    }
+
+    fn is_resting(&self) -> bool {
+        self.rests_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Notes a fault, and leaves the node alone for a while where it took long to come.
+    fn failed(&mut self, fault: &NodeFault, asked: Instant) {
+        self.fault = Some(fault.code());
+        self.rests_until = rest_after(asked.elapsed()).map(|rest| Instant::now() + rest);
     }
 
     /// The last block that its active chain shares with the best one.
@@ -142,6 +167,7 @@ pub struct Seats {
     network: Network,
     known: Vec<Known>,
     now_ms: u64,
+    asking_max: Duration,
 }
 
 /// Why a node's chain could not be learned.
@@ -168,8 +194,10 @@ impl Seats {
             lie: None,
             reached: None,
             mempool_failed: false,
+            rests_until: None,
+            asked_for_waiting: Duration::ZERO,
         };
-        Seats { network, known: seats.into_iter().map(known).collect(), now_ms: 0 }
+        Seats { network, known: seats.into_iter().map(known).collect(), now_ms: 0, asking_max: ASKING_MAX }
     }
 
     /// Asks every node; says how many failure groups answered with a chain that is not still being fetched.
@@ -180,9 +208,11 @@ impl Seats {
         self.now_ms = now_ms;
         for known in &mut self.known {
             known.lie = known.lie.take().filter(|(_, at)| now_ms.saturating_sub(*at) < LIE_MS);
-            if known.lie.is_some() {
+            if known.lie.is_some() || known.is_resting() {
                 continue;
             }
+            let asked = Instant::now();
+            let deadline = asked + self.asking_max;
             known.fault = None;
             // The answer may come over a new connection, to another node than before: so every one is checked.
             let learned = known.seat.node.info().map_err(Learn::Fault).and_then(|info| {
@@ -191,15 +221,16 @@ impl Seats {
                 if known.is_wrong_network {
                     return Err(Learn::Later);
                 }
-                let reached = learn_chain(known.seat.node.as_mut(), &info, headers, clock_s)?;
+                let node = known.seat.node.as_mut();
+                let reached = learn_chain(node, &info, headers, (known.reached, clock_s, deadline))?;
                 known.reached = reached.or(known.reached);
-                learn_stale(known.seat.node.as_mut(), cursor, headers, clock_s)?;
+                learn_stale(node, cursor, headers, (clock_s, deadline))?;
                 Ok(info)
             });
             match learned {
                 Ok(info) if !info.is_syncing => drop(fresh.insert(known.seat.group.clone())),
                 Ok(_) | Err(Learn::Later) => {}
-                Err(Learn::Fault(fault)) => known.fault = Some(fault.code()),
+                Err(Learn::Fault(fault)) => known.failed(&fault, asked),
                 Err(Learn::Lie(what)) => known.lie = Some((what, now_ms)),
             }
         }
@@ -227,9 +258,10 @@ impl Seats {
             if known.info.as_ref().and_then(|info| info.pruned_below).is_some_and(|below| height < below) {
                 continue;
             }
+            let asked = Instant::now();
             match known.seat.node.block(hash) {
                 Ok(None) => {}
-                Err(fault) => known.fault = Some(fault.code()),
+                Err(fault) => known.failed(&fault, asked),
                 // The header's work vouches for the merkle root, and the root for the transactions.
                 Ok(Some(bytes)) => match scan_block(&bytes, &scripts, &outpoints) {
                     Ok(block) if core_hash(block.hash) == hash => return Some(bytes),
@@ -248,12 +280,19 @@ impl Seats {
     pub(crate) fn mempools(&mut self) -> (Vec<(usize, Vec<TxId>)>, bool) {
         let mut pools = Vec::new();
         for (index, known) in self.known.iter_mut().enumerate().filter(|(_, known)| known.is_usable()) {
+            known.asked_for_waiting = Duration::ZERO;
+            known.mempool_failed = true;
+            if known.is_resting() {
+                continue;
+            }
+            let asked = Instant::now();
             match known.seat.node.mempool() {
                 Ok(txids) => {
                     known.mempool_failed = false;
                     pools.push((index, txids));
                 }
-                Err(_) => known.mempool_failed = true,
+                // Blocks do not wait for a mempool: this is no fault of the node.
+                Err(_) => known.rests_until = rest_after(asked.elapsed()).map(|rest| Instant::now() + rest),
             }
         }
         let all = !pools.is_empty() && self.known.iter().all(|known| known.is_usable() && !known.mempool_failed);
@@ -262,8 +301,12 @@ impl Seats {
 
     /// The bytes of a waiting transaction of a node, if they are what they should be.
     pub(crate) fn waiting_transaction(&mut self, index: usize, txid: TxId) -> Option<Vec<u8>> {
-        let known = self.known.get_mut(index)?;
-        let bytes = known.seat.node.transaction(txid, None).ok()??;
+        let asking_max = self.asking_max;
+        let known = self.known.get_mut(index).filter(|known| known.asked_for_waiting <= asking_max)?;
+        let asked = Instant::now();
+        let answer = known.seat.node.transaction(txid, None);
+        known.asked_for_waiting += asked.elapsed();
+        let bytes = answer.ok()??;
         if is_transaction(&bytes, txid) {
             return Some(bytes);
         }
@@ -309,20 +352,36 @@ pub(crate) fn is_transaction(bytes: &[u8], txid: TxId) -> bool {
         .is_ok_and(|scan| core_txid(scan.txid) == txid)
 }
 
-/// Learns the headers of a node's active chain, and says the highest one that is known now.
+/// For how long to leave a node alone that took so long to fail; not at all where it answered at once.
+fn rest_after(asked_for: Duration) -> Option<Duration> {
+    (asked_for >= HANG_MIN).then(|| asked_for.saturating_mul(REST_FACTOR).min(REST_MAX))
+}
+
+/// Learns the headers of a node's active chain, at least one where there are new ones, and says the highest one that is known
+/// now. `before` is what this said the last time.
 fn learn_chain(
     node: &mut dyn Node,
     info: &NodeInfo,
     headers: &mut HeaderChain,
-    clock_s: u32,
+    (before, clock_s, deadline): (Option<bitcoin::BlockHash>, u32, Instant),
 ) -> Result<Option<bitcoin::BlockHash>, Learn> {
     let tip = library_hash(info.tip);
     if headers.get(&tip).is_some() {
         return Ok(Some(tip));
     }
-    let Some(shared) = shared_height(node, info.height.0, headers)? else { return Err(Learn::Later) };
+    // A branch that is longer than one poll takes has to be gone on with where the last poll ended: until all of it is
+    // known it may have less work than the best one, and shares nothing with that but the fork.
+    let before = before.and_then(|hash| headers.get(&hash)).filter(|known| known.height <= info.height.0);
+    let start = match before {
+        Some(known) if node.block_hash(Height(known.height))? == Some(core_hash(known.hash)) => Some(known.height),
+        Some(_) | None => shared_height(node, info.height.0, headers, deadline)?,
+    };
+    let Some(start) = start else { return Err(Learn::Later) };
     let mut reached = None;
-    for height in shared..=info.height.0.min(shared.saturating_add(HEADERS_POLL_MAX)) {
+    for height in start..=info.height.0.min(start.saturating_add(HEADERS_POLL_MAX)) {
+        if height > start + 1 && Instant::now() >= deadline {
+            break;
+        }
         let Some(hash) = node.block_hash(Height(height))? else { break };
         if headers.get(&library_hash(hash)).is_none() {
             let Some(bytes) = node.header(hash)? else { break };
@@ -335,7 +394,12 @@ fn learn_chain(
 
 /// The highest block, or one some way below it, that the node's active chain shares with the best one. Looked for in
 /// growing steps: what is fetched twice on the way up is known already.
-fn shared_height(node: &mut dyn Node, node_height: u32, headers: &HeaderChain) -> Result<Option<u32>, Learn> {
+fn shared_height(
+    node: &mut dyn Node,
+    node_height: u32,
+    headers: &HeaderChain,
+    deadline: Instant,
+) -> Result<Option<u32>, Learn> {
     let lowest = headers.lowest_height();
     let mut height = node_height.min(headers.tip().height);
     let mut stride = 1;
@@ -347,7 +411,8 @@ fn shared_height(node: &mut dyn Node, node_height: u32, headers: &HeaderChain) -
         if hash.is_some_and(|hash| headers.hash_at(height) == Some(library_hash(hash))) {
             return Ok(Some(height));
         }
-        if height == lowest {
+        // Whoever can't be compared in time counts as one with whom nothing is shared yet.
+        if height == lowest || Instant::now() >= deadline {
             return Ok(None);
         }
         height = height.saturating_sub(stride).max(lowest);
@@ -360,12 +425,12 @@ fn learn_stale(
     node: &mut dyn Node,
     cursor: Option<BlockHash>,
     headers: &mut HeaderChain,
-    clock_s: u32,
+    (clock_s, deadline): (u32, Instant),
 ) -> Result<(), Learn> {
     let Some(mut hash) = cursor else { return Ok(()) };
     let mut unknown = Vec::new();
     while headers.get(&library_hash(hash)).is_none() {
-        if unknown.len() == STALE_HEADERS_MAX {
+        if unknown.len() == STALE_HEADERS_MAX || (!unknown.is_empty() && Instant::now() >= deadline) {
             return Ok(());
         }
         // Nodes may have forgotten it, or never seen it.
@@ -388,5 +453,150 @@ fn accept(bytes: &[u8], hash: BlockHash, headers: &mut HeaderChain, clock_s: u32
         // The node's chain changed between two questions, its clock is ahead, or side branches are many: not a lie.
         Err(HeaderRefusal::ParentUnknown | HeaderRefusal::TimeTooNew | HeaderRefusal::TooMany) => Err(Learn::Later),
         Err(refusal) => Err(Learn::Lie(format!("block {hash} breaks a rule: {}", refusal.code()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::{SendResult, TestAccept};
+    use bitcoin::block::{Header, Version};
+    use bitcoin::consensus::encode::serialize;
+    use bitcoin::hashes::Hash;
+    use florin_chain::bitcoin::header::Checkpoint;
+    use std::sync::{Arc, Mutex};
+
+    const CLOCK_S: u32 = 1_700_000_000;
+
+    /// Headers from the first block on, each with real work.
+    fn branch(tag: u8, count: usize) -> Vec<Header> {
+        let mut headers = vec![bitcoin::constants::genesis_block(bitcoin::Network::Regtest).header];
+        for _ in 0..count {
+            let last = headers[headers.len() - 1];
+            let mut header = Header {
+                version: Version::from_consensus(0x2000_0000),
+                prev_blockhash: last.block_hash(),
+                merkle_root: bitcoin::TxMerkleNode::from_byte_array([tag; 32]),
+                time: last.time + 600,
+                ..last
+            };
+            header.nonce = 0;
+            while header.validate_pow(header.target()).is_err() {
+                header.nonce += 1;
+            }
+            headers.push(header);
+        }
+        headers
+    }
+
+    /// A node that has headers only, and counts how often it is asked where it stands.
+    #[derive(Clone)]
+    struct Stub {
+        headers: Arc<Mutex<Vec<Header>>>,
+        asked: Arc<Mutex<u32>>,
+    }
+
+    impl Node for Stub {
+        fn info(&mut self) -> Result<NodeInfo, NodeFault> {
+            *self.asked.lock().unwrap() += 1;
+            let headers = self.headers.lock().unwrap();
+            Ok(NodeInfo {
+                network: "regtest".to_owned(),
+                genesis: core_hash(Network::Regtest.genesis_hash()),
+                height: Height(headers.len() as u32 - 1),
+                tip: core_hash(headers[headers.len() - 1].block_hash()),
+                pruned_below: None,
+                is_syncing: false,
+            })
+        }
+        fn block_hash(&mut self, height: Height) -> Result<Option<BlockHash>, NodeFault> {
+            Ok(self.headers.lock().unwrap().get(height.0 as usize).map(|header| core_hash(header.block_hash())))
+        }
+        fn header(&mut self, hash: BlockHash) -> Result<Option<Vec<u8>>, NodeFault> {
+            let headers = self.headers.lock().unwrap();
+            Ok(headers.iter().find(|header| core_hash(header.block_hash()) == hash).map(serialize))
+        }
+        fn block(&mut self, _: BlockHash) -> Result<Option<Vec<u8>>, NodeFault> {
+            Ok(None)
+        }
+        fn mempool(&mut self) -> Result<Vec<TxId>, NodeFault> {
+            Ok(Vec::new())
+        }
+        fn transaction(&mut self, _: TxId, _: Option<BlockHash>) -> Result<Option<Vec<u8>>, NodeFault> {
+            *self.asked.lock().unwrap() += 1;
+            Ok(None)
+        }
+        fn send(&mut self, _: &[u8]) -> Result<SendResult, NodeFault> {
+            Err(NodeFault::Timeout)
+        }
+        fn test_accept(&mut self, _: &[u8]) -> Result<TestAccept, NodeFault> {
+            Err(NodeFault::Timeout)
+        }
+        fn fee_estimate(&mut self, _: u16) -> Result<Option<u64>, NodeFault> {
+            Ok(None)
+        }
+    }
+
+    fn one(headers: Vec<Header>) -> (Stub, Seats, HeaderChain) {
+        let stub = Stub { headers: Arc::new(Mutex::new(headers)), asked: Arc::default() };
+        let seat = Seat { name: "one".to_owned(), group: "one".to_owned(), node: Box::new(stub.clone()) };
+        let chain = HeaderChain::start(Network::Regtest, Checkpoint::genesis(Network::Regtest), 100_000).unwrap();
+        (stub, Seats::new(vec![seat], Network::Regtest), chain)
+    }
+
+    fn polls_until(seats: &mut Seats, chain: &mut HeaderChain, tip: bitcoin::BlockHash, most: u32) -> Option<u32> {
+        (1..=most).find(|_| {
+            seats.poll(chain, None, u64::from(CLOCK_S) * 1_000);
+            chain.tip().hash == tip
+        })
+    }
+
+    #[test]
+    fn a_branch_longer_than_one_poll_takes_is_learned_to_its_end() {
+        let (old, new) = (branch(1, 4_500), branch(2, 4_600));
+        let (stub, mut seats, mut chain) = one(old.clone());
+        assert_eq!(polls_until(&mut seats, &mut chain, old[4_500].block_hash(), 10), Some(3));
+        *stub.headers.lock().unwrap() = new.clone();
+        assert_eq!(polls_until(&mut seats, &mut chain, new[4_600].block_hash(), 10), Some(3));
+        assert_eq!(seats.agreed_by_group(&chain).into_values().collect::<Vec<_>>(), [4_600]);
+    }
+
+    #[test]
+    fn a_slow_node_is_left_in_time_and_gone_on_with_at_the_next_poll() {
+        let headers = branch(1, 20);
+        let (_, mut seats, mut chain) = one(headers.clone());
+        seats.asking_max = Duration::ZERO;
+        seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000);
+        assert_eq!(chain.tip().height, 1, "all its time is over, and one header is learned all the same");
+        assert_eq!(polls_until(&mut seats, &mut chain, headers[20].block_hash(), 30), Some(19));
+    }
+
+    #[test]
+    fn a_node_that_hung_is_left_alone_for_a_while() {
+        let (stub, mut seats, mut chain) = one(branch(1, 1));
+        seats.known[0].rests_until = Some(Instant::now() + Duration::from_secs(3_600));
+        assert_eq!(seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000), 0);
+        assert_eq!((*stub.asked.lock().unwrap(), seats.mempools().1), (0, false));
+        seats.known[0].rests_until = Some(Instant::now());
+        assert_eq!(seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000), 1);
+        assert_eq!((*stub.asked.lock().unwrap(), seats.mempools().1), (1, true));
+
+        let rest = |seconds| rest_after(Duration::from_secs(seconds)).map(|rest| rest.as_secs());
+        assert_eq!((rest(0), rest(4), rest(5), rest(60), rest(600)), (None, None, Some(20), Some(240), Some(300)));
+    }
+
+    #[test]
+    fn one_mempool_takes_no_more_than_its_time() {
+        let (stub, mut seats, mut chain) = one(branch(1, 1));
+        seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000);
+        seats.mempools();
+        *stub.asked.lock().unwrap() = 0;
+        seats.waiting_transaction(0, TxId([1; 32]));
+        seats.known[0].asked_for_waiting = ASKING_MAX + Duration::from_nanos(1);
+        seats.waiting_transaction(0, TxId([1; 32]));
+        assert_eq!(*stub.asked.lock().unwrap(), 1);
+        seats.mempools();
+        seats.waiting_transaction(0, TxId([1; 32]));
+        assert_eq!(*stub.asked.lock().unwrap(), 2, "the next listing begins anew");
     }
 }

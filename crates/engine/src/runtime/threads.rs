@@ -391,7 +391,7 @@ pub(super) fn follow(shared: &Shared, index: usize, mut follower: Follower, cade
     }
 }
 
-/// The snapshotter's thread, in a process that started from row `from`.
+/// The snapshotter's thread, in a process whose start folded everything after row `from`.
 pub(super) fn snapshots(shared: &Shared, config: SnapshotterConfig, from: Seq, snapshots: &mut dyn Snapshots) {
     let mut snapshotter = Snapshotter::new(config, from, shared.clock.now_ms());
     loop {

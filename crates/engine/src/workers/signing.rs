@@ -74,7 +74,9 @@ impl Signing {
         Signing { config, signer, seats, refused: BTreeMap::new(), alarms: Alarms::default() }
     }
 
-    fn look(&mut self, model: &ReadModel, now_ms: u64) -> (Fence, Vec<Job>) {
+    /// Where the journal stands, what is to be signed or given up, and expired plans that can only be given up because
+    /// they can't be said again: a reorganisation took an input, and it may never come back.
+    fn look(&mut self, model: &ReadModel, now_ms: u64) -> (Fence, Vec<Job>, Vec<PlanId>) {
         let state = model.state();
         let counters = state.counters();
         let place = model.place();
@@ -85,8 +87,8 @@ impl Signing {
             head: place.hash,
             time: counters.time,
         };
-        let mut jobs = Vec::new();
-        let Some(chain) = state.chains().get(&self.config.chain) else { return (fence, jobs) };
+        let (mut jobs, mut hopeless) = (Vec::new(), Vec::new());
+        let Some(chain) = state.chains().get(&self.config.chain) else { return (fence, jobs, hopeless) };
         let is_halted = state.is_halted(chain.chain.coin, HaltAction::Sign);
         let plans = state.plans().values().filter(|plan| plan.anchor.chain == self.config.chain);
         let mut open = std::collections::BTreeSet::new();
@@ -102,11 +104,16 @@ impl Signing {
             }
             match job(state, plan, (number, version)) {
                 Ok(job) => jobs.push(job),
-                Err((code, detail)) => self.alarms.say(now_ms, code, subject, detail),
+                Err((code, detail)) => {
+                    self.alarms.say(now_ms, code, subject, detail);
+                    if is_expired(state, plan, version) {
+                        hopeless.push(plan.id);
+                    }
+                }
             }
         }
         self.refused.retain(|version, _| open.contains(version));
-        (fence, jobs)
+        (fence, jobs, hopeless)
     }
 
     /// The transactions that made a plan's inputs, from whichever node has them.
@@ -184,6 +191,22 @@ impl Signing {
         }
     }
 
+    /// Gives up on an expired plan whose bytes can't be checked now.
+    fn give_up(&mut self, plan: PlanId, fence: &Fence, now_ms: u64) -> Option<Ask> {
+        match self.signer.void_plan(fence, plan) {
+            Ok(SignerAnswer::Voided) => return Some(Ask::internal(Command::RecordVoid { plan })),
+            Ok(SignerAnswer::Signed { .. }) => {
+                let detail = "it was signed, and what was signed can't be checked while an input is missing";
+                self.alarms.say(now_ms, "signer_answer_unchecked", format!("plan {plan}"), detail);
+            }
+            Ok(SignerAnswer::Refused { code }) => {
+                self.alarms.say(now_ms, "signer_refused", format!("plan {plan}"), code);
+            }
+            Err(fault) => self.alarms.say(now_ms, fault.code(), "signer", &fault),
+        }
+        None
+    }
+
     /// Whether the signer was shown a later journal than ours: then ours is an old copy, and signing stops until people know
     /// why.
     fn is_behind_signer(&mut self, fence: &Fence, now_ms: u64) -> Option<bool> {
@@ -214,19 +237,23 @@ impl Worker for Signing {
 
     fn step(&mut self, view: &dyn View, now_ms: u64) -> Vec<Ask> {
         self.alarms.settle();
-        let (fence, jobs) = see(view, |model| self.look(model, now_ms));
+        let (fence, jobs, mut hopeless) = see(view, |model| self.look(model, now_ms));
         let retry_ms = self.config.retry_ms;
         let is_due = |job: &&Job| {
             let refused = self.refused.get(&(job.plan, job.version));
             job.is_expired || refused.is_none_or(|(at, _)| now_ms.saturating_sub(*at) >= retry_ms || *at > now_ms)
         };
         let due: Vec<&Job> = jobs.iter().filter(is_due).take(PLANS_MAX).collect();
+        hopeless.truncate(PLANS_MAX);
         let mut asks = Vec::new();
-        if !due.is_empty() {
+        if !due.is_empty() || !hopeless.is_empty() {
             match self.is_behind_signer(&fence, now_ms) {
                 Some(false) => {
                     for job in due {
                         asks.extend(self.ask(job, &fence, now_ms));
+                    }
+                    for plan in hopeless {
+                        asks.extend(self.give_up(plan, &fence, now_ms));
                     }
                 }
                 Some(true) => {
@@ -289,8 +316,7 @@ fn job(state: &State, plan: &Plan, (number, version): (u32, &PlanVersion)) -> Re
         let (intent, approvals) = (withdrawal.intent.clone(), withdrawal.approvals.clone());
         intents.push(IntentToSign { intent, approvals, vout: payment.vout });
     }
-    let now = state.counters().time;
-    let is_expired = plan.status == PlanStatus::Signing && intents.iter().any(|to_sign| to_sign.intent.expiry < now);
+    let is_expired = is_expired(state, plan, version);
     Ok(Job {
         plan: plan.id,
         version: number,
@@ -303,6 +329,13 @@ fn job(state: &State, plan: &Plan, (number, version): (u32, &PlanVersion)) -> Re
         intents,
         is_expired,
     })
+}
+
+/// Whether the signer would refuse an unsigned plan for ever.
+fn is_expired(state: &State, plan: &Plan, version: &PlanVersion) -> bool {
+    let now = state.counters().time;
+    let is_late = |id| state.withdrawals().get(id).is_some_and(|withdrawal| withdrawal.intent.expiry < now);
+    plan.status == PlanStatus::Signing && version.payments.iter().any(|payment| is_late(&payment.withdrawal))
 }
 
 fn outputs(plan: &Plan, version: &PlanVersion, unsigned: &Transaction) -> Option<Vec<chain_plan::PlanOutput>> {

@@ -6,6 +6,7 @@
 mod common;
 mod network;
 mod platform;
+mod threads;
 
 use common::customer;
 use florin_chain::bitcoin::psbt::{finish_psbt, parse_psbt};

@@ -135,7 +135,7 @@ impl Platform {
     }
 }
 
-fn definitions(genesis: BlockHash) -> Vec<Command> {
+pub fn definitions(genesis: BlockHash) -> Vec<Command> {
     let account = secrets().public(&[1; 32]);
     let text = |branch| Descriptor::of_account(&account, branch).expect("the account has branches").to_string();
     let chain = Chain {
