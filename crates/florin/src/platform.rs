@@ -17,13 +17,15 @@ use crate::config::{Config, Trust};
 use crate::failure::Failure;
 use crate::signing::RemoteSigner;
 use florin_core::custody::Block;
-use florin_core::id::{Digest, Seq};
+use florin_core::id::{Digest, Seq, WithdrawalId};
 use florin_engine::lanes::Ask;
 use florin_engine::ports::{Clock, Signer};
 use florin_engine::read_model::FeedRow;
 use florin_engine::runtime::{self, Engine, EngineConfig, EngineHandle, Fatal, Told};
 use florin_engine::snapshotter::SnapshotterConfig;
 use florin_engine::writer::{CoreRules, Rules, SubmitRefusal, WriterConfig};
+use florin_store::projection::Projection;
+use florin_store::projection::query::WithdrawalRecord;
 use projector::Projector;
 use status::{ChainStatusView, Status};
 use std::path::Path;
@@ -141,6 +143,7 @@ pub struct Platform {
     chain_name: Option<String>,
     people: PeopleStore,
     head: Mutex<Head>,
+    search: Mutex<Projection>,
     projector: Projector,
 }
 
@@ -158,7 +161,8 @@ impl Platform {
     /// is expected to have it, `setup_refused`.
     pub fn start(parts: Parts) -> Result<Platform, Failure> {
         let Parts { node, platform, config, trust, clock, stores, chain, signer, rules, .. } = parts;
-        let Stores { journal, history, lookup, feed, snapshots, projection, people, is_storage_failure } = stores;
+        let Stores { journal, history, lookup, feed, snapshots, projection, search, people, is_storage_failure } =
+            stores;
         let start_block: Option<Block> = chain.as_ref().map(|chain| chain.start.clone());
         let network = chain.as_ref().map(|chain| chain.network);
         let chain_name = chain.as_ref().map(ChainPart::name);
@@ -193,6 +197,7 @@ impl Platform {
             chain_name,
             people: PeopleStore::new(people, clock),
             head: Mutex::new(Head::new(lookup)),
+            search: Mutex::new(search),
             projector,
         };
         platform.set_up(network, start_block.as_ref(), parts.lead_after_quiet_ms.is_none())?;
@@ -258,6 +263,15 @@ impl Platform {
     /// The hash of a durable row; `None` where the journal does not answer.
     pub fn row_hash(&self, seq: Seq) -> Option<Digest> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner).hash(seq)
+    }
+
+    /// A withdrawal from the search tables, where finished ones live on.
+    ///
+    /// # Errors
+    /// The store's codes.
+    pub fn past_withdrawal(&self, id: WithdrawalId) -> Result<Option<WithdrawalRecord>, Failure> {
+        let found = self.search.lock().unwrap_or_else(PoisonError::into_inner).withdrawal(id);
+        found.map_err(|fault| Failure::new(fault.code(), "the search tables can't be read").because(fault))
     }
 
     /// Up to where the search tables are written.

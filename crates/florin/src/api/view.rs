@@ -14,6 +14,7 @@ use florin_core::ledger::Owner;
 use florin_core::state::State;
 use florin_core::wire::Message;
 use florin_engine::scripts::network_of;
+use florin_store::projection::query::WithdrawalRecord;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -256,8 +257,8 @@ pub struct WithdrawalView {
     pub address: Option<String>,
     /// `awaiting_approval`, `queued`, `signing`, `signed`, `broadcast`, `confirmed`, `final`, `cancelled` or `refunded`.
     pub status: String,
-    /// The wallet that pays.
-    pub wallet: u32,
+    /// The wallet that pays; absent once the withdrawal is archived.
+    pub wallet: Option<u32>,
     /// The plan that pays it.
     pub plan: Option<u64>,
     /// Ids of the signed transactions, the newest last.
@@ -270,12 +271,12 @@ pub struct WithdrawalView {
     pub confirmations: u32,
     /// Public keys of those who approved it, in hexadecimal.
     pub approved_by: Vec<String>,
-    /// What operators sign to approve it: SHA-256 over the intent, in hexadecimal.
-    pub intent_digest: String,
-    /// The intent in its canonical encoding, in hexadecimal.
-    pub intent: String,
-    /// Not to be signed after this time, in Unix milliseconds.
-    pub intent_expiry_ms: u64,
+    /// What operators sign to approve it: SHA-256 over the intent, in hexadecimal; absent once it is archived.
+    pub intent_digest: Option<String>,
+    /// The intent in its canonical encoding, in hexadecimal; absent once it is archived.
+    pub intent: Option<String>,
+    /// Not to be signed after this time, in Unix milliseconds; absent once it is archived.
+    pub intent_expiry_ms: Option<u64>,
     /// When it was requested, in Unix milliseconds.
     pub requested_ms: u64,
 }
@@ -553,17 +554,45 @@ impl WithdrawalView {
             fee: money(state, withdrawal.asset, withdrawal.fee),
             address: address(state, chain, &withdrawal.script.0),
             status: withdrawal.status.name(),
-            wallet: wallet.0,
+            wallet: Some(wallet.0),
             plan: withdrawal.plan.map(|plan| plan.0),
             signed_txids: versions.iter().filter_map(|version| version.txid).map(|txid| txid.to_string()).collect(),
             txid: paid.map(|paid| paid.txid.to_string()),
             block: paid.map(|paid| block(paid.at)),
             confirmations: confirmations(state, chain, paid.map(|paid| paid.at)),
             approved_by: withdrawal.approvals.iter().map(|approval| encode_hex(&approval.key)).collect(),
-            intent_digest: withdrawal.intent.digest().to_string(),
-            intent: encode_hex(&withdrawal.intent.encode()),
-            intent_expiry_ms: withdrawal.intent.expiry.0,
+            intent_digest: Some(withdrawal.intent.digest().to_string()),
+            intent: Some(encode_hex(&withdrawal.intent.encode())),
+            intent_expiry_ms: Some(withdrawal.intent.expiry.0),
             requested_ms: withdrawal.requested.0,
+        }
+    }
+}
+
+impl WithdrawalView {
+    /// The view of a withdrawal that has left the state; what mattered only until it was paid is not kept.
+    pub(crate) fn archived(state: &State, record: &WithdrawalRecord) -> WithdrawalView {
+        let chain = state.assets().get(&record.asset).and_then(|asset| asset.chain).unwrap_or(ChainId(0));
+        let at = record.paid.map(|(_, at)| at);
+        WithdrawalView {
+            id: record.id.to_string(),
+            customer: record.customer.to_string(),
+            asset: code(state, record.asset),
+            amount: money(state, record.asset, record.amount),
+            fee: money(state, record.asset, record.fee),
+            address: address(state, chain, &record.script.0),
+            status: record.status.name(),
+            wallet: None,
+            plan: record.plan.map(|plan| plan.0),
+            signed_txids: Vec::new(),
+            txid: record.paid.map(|(txid, _)| txid.to_string()),
+            block: at.map(block),
+            confirmations: confirmations(state, chain, at),
+            approved_by: Vec::new(),
+            intent_digest: None,
+            intent: None,
+            intent_expiry_ms: None,
+            requested_ms: record.requested.0,
         }
     }
 }

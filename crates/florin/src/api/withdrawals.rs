@@ -61,9 +61,13 @@ fn script_of(state: &State, asset: AssetId, address: &str) -> Result<Bytes, Prob
     Ok(Bytes(script.into_bytes()))
 }
 
-/// The view of a withdrawal, which may have left the state by the time of a late repetition.
-fn view(api: &Api, id: WithdrawalId) -> Result<WithdrawalView, Problem> {
-    api.read(|state| state.withdrawals().get(&id).map(|found| WithdrawalView::new(state, found))).ok_or_else(unknown)
+/// The view of a withdrawal. One that has left the state is found in the search tables.
+async fn view(api: &Arc<Api>, id: WithdrawalId) -> Result<WithdrawalView, Problem> {
+    if let Some(view) = api.read(|state| state.withdrawals().get(&id).map(|found| WithdrawalView::new(state, found))) {
+        return Ok(view);
+    }
+    let record = api.blocking(move |platform| platform.past_withdrawal(id)).await?.ok_or_else(unknown)?;
+    Ok(api.read(|state| WithdrawalView::archived(state, &record)))
 }
 
 /// Asks for a withdrawal. Its id is the command's.
@@ -84,7 +88,7 @@ async fn request_withdrawal(Shared(api): Shared<Arc<Api>>, order: Order<NewWithd
     })?;
     let outcome = api.execute(order.origin, command).await?;
     let Outcome::Withdrawal(id) = outcome else { return Err(Problem::new("internal")) };
-    created(view(&api, id)?)
+    created(view(&api, id).await?)
 }
 
 /// Lists withdrawals in order of id, which is that of their requests.
@@ -111,7 +115,7 @@ async fn list_withdrawals(
 #[utoipa::path(get, path = "/api/v1/withdrawals/{id}", tag = "withdrawals", params(("id" = String, Path)),
     responses((status = 200, body = WithdrawalView), (status = "default", body = Problem)))]
 async fn show_withdrawal(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<WithdrawalView> {
-    seen(view(&api, withdrawal_id(&id)?)?)
+    seen(view(&api, withdrawal_id(&id)?).await?)
 }
 
 /// An operator's approval, made by `florin approve` on the operator's machine.
@@ -139,7 +143,7 @@ async fn approve_withdrawal(
     let approval = Approval { key: hex("key", &order.body.key)?, signature: hex("signature", &order.body.signature)? };
     let complete = order.body.complete;
     api.execute(order.origin, Command::ApproveWithdrawal { withdrawal, approval, complete }).await?;
-    seen(view(&api, withdrawal)?)
+    seen(view(&api, withdrawal).await?)
 }
 
 /// Takes a withdrawal back, as long as its signing was not requested.
@@ -152,5 +156,5 @@ async fn cancel_withdrawal(
 ) -> Reply<WithdrawalView> {
     let withdrawal = withdrawal_id(&id)?;
     api.execute(order.origin, Command::CancelWithdrawal { withdrawal }).await?;
-    seen(view(&api, withdrawal)?)
+    seen(view(&api, withdrawal).await?)
 }

@@ -7,12 +7,12 @@ use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, SnapshotHeader};
 use florin_core::wire::Bytes;
 use florin_engine::ports::{self, SnapshotFault};
-use florin_store::fail_stop::FailStop;
 use florin_store::fault::StoreFault;
 use florin_store::maria::MariaServer;
 use florin_store::maria::journal::MariaJournal;
-use florin_store::people::{self, People};
-use florin_store::projection::{self, Projection};
+use florin_store::people::People;
+use florin_store::projection::Projection;
+use florin_store::site::Site;
 use florin_store::snapshots::{self, VerifiedSnapshot};
 use florin_store::sqlite::journal::{self as sqlite_journal, SqliteJournal};
 use std::num::NonZeroUsize;
@@ -37,8 +37,10 @@ pub struct Stores {
     pub feed: Box<dyn Journal>,
     /// Snapshots.
     pub snapshots: Box<dyn ports::Snapshots>,
-    /// The search tables.
+    /// The search tables, for the projector.
     pub projection: Projection,
+    /// The search tables, for questions.
+    pub search: Projection,
     /// The people.
     pub people: People,
     /// Whether a failed append means that the storage can't be trusted any more.
@@ -116,44 +118,32 @@ impl Stores {
     /// # Errors
     /// The store's codes.
     pub fn open_sqlite(folder: &Path) -> Result<Stores, Failure> {
-        let path = folder.join(sqlite_journal::FILE);
-        let journal = SqliteJournal::open(&path).map_err(|fault| cannot_open("the journal", fault))?;
-        let reader = || -> Result<Box<dyn Journal>, Failure> {
-            let reader = SqliteJournal::open_reader(&path).map_err(|fault| cannot_open("the journal", fault))?;
-            Ok(Box::new(reader))
-        };
-        let projection = Projection::open_sqlite(&folder.join(projection::FILE));
-        let people = People::open_sqlite(&folder.join(people::FILE));
-        Ok(Stores {
-            journal: Box::new(FailStop(journal)),
-            history: reader()?,
-            lookup: reader()?,
-            feed: reader()?,
-            snapshots: Box::new(SnapshotStore::open(folder)?),
-            projection: projection.map_err(|fault| cannot_open("the search tables", fault))?,
-            people: people.map_err(|fault| cannot_open("the store of people", fault))?,
-            is_storage_failure: Box::new(is_fatal),
-        })
+        Stores::open_at(&Site::Folder(folder.to_path_buf()), folder)
     }
 
-    /// Databases on a MariaDB server; snapshots stay on this machine.
+    /// Databases on a MariaDB server; snapshots stay in a folder of this machine.
     ///
     /// # Errors
     /// The store's codes.
     pub fn open_maria(server: &MariaServer, folder: &Path) -> Result<Stores, Failure> {
-        let journal = MariaJournal::open(server).map_err(|fault| cannot_open("the journal", fault))?;
-        let reader = || -> Result<Box<dyn Journal>, Failure> {
-            let reader = MariaJournal::open_reader(server).map_err(|fault| cannot_open("the journal", fault))?;
-            Ok(Box::new(reader))
-        };
+        Stores::open_at(&Site::Server(server.clone()), folder)
+    }
+
+    /// The writers come first: opening them settles what a crash left, and makes what readers expect to find.
+    fn open_at(site: &Site, folder: &Path) -> Result<Stores, Failure> {
+        let journal = site.journal().map_err(|fault| cannot_open("the journal", fault))?;
+        let reader = || site.journal_reader().map_err(|fault| cannot_open("the journal", fault));
+        let projection = site.projection().map_err(|fault| cannot_open("the search tables", fault))?;
+        let search = site.projection_reader().map_err(|fault| cannot_open("the search tables", fault))?;
         Ok(Stores {
-            journal: Box::new(journal),
+            journal,
             history: reader()?,
             lookup: reader()?,
             feed: reader()?,
             snapshots: Box::new(SnapshotStore::open(folder)?),
-            projection: Projection::open_maria(server).map_err(|fault| cannot_open("the search tables", fault))?,
-            people: People::open_maria(server).map_err(|fault| cannot_open("the store of people", fault))?,
+            projection,
+            search,
+            people: site.people().map_err(|fault| cannot_open("the store of people", fault))?,
             is_storage_failure: Box::new(is_fatal),
         })
     }

@@ -73,31 +73,101 @@ fn errors() -> String {
     for refusal in florin_signer::refusal::Refusal::ALL {
         writeln!(text, "| `{}` | {refusal} |", refusal.code()).expect("text");
     }
-    text.push_str("\n## Failures of the command line\n\n| code | where |\n|---|---|\n");
-    for (code, places) in failures() {
+    text.push_str("\n## Failures of the command line\n\n| code | what it says | way out |\n|---|---|---|\n");
+    for (code, said) in failures() {
+        let join = |texts: BTreeSet<String>| texts.into_iter().collect::<Vec<_>>().join("; ").replace('|', "\\|");
+        writeln!(text, "| `{code}` | {} | {} |", join(said.texts), join(said.hints)).expect("text");
+    }
+    text.push_str("\n## Faults of stores, nodes, keys and the journal\n\n| code | said by |\n|---|---|\n");
+    for (code, places) in faults() {
         writeln!(text, "| `{code}` | {} |", places.into_iter().collect::<Vec<_>>().join(", ")).expect("text");
     }
     text
 }
 
-/// The codes of failures that the binary's sources name, with the modules that do.
-fn failures() -> BTreeMap<String, BTreeSet<String>> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut folders = vec![source.clone()];
+/// Every source file below a folder, with its path from there.
+fn sources(source: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![source.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
-                continue;
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(source).expect("below").with_extension("").display().to_string();
+                found.push((name, std::fs::read_to_string(&path).expect("text")));
             }
-            let text = std::fs::read_to_string(&path).expect("text");
-            let module = path.strip_prefix(&source).expect("below").with_extension("").display().to_string();
-            for part in text.split("Failure::new(").skip(1) {
-                let literal = part.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
-                if let Some(code) = literal.filter(|code| !code.is_empty()) {
-                    found.entry(code.to_owned()).or_default().insert(format!("`{module}`"));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The first string in a piece of source, its placeholders as an ellipsis.
+fn literal(text: &str) -> Option<String> {
+    let inside = text.split('"').nth(1)?;
+    let mut shown = String::new();
+    let mut depth = 0;
+    for letter in inside.chars() {
+        match letter {
+            '{' => {
+                depth += 1;
+                shown.push('…');
+            }
+            '}' => depth -= 1,
+            letter if depth == 0 => shown.push(letter),
+            _ => {}
+        }
+    }
+    Some(shown)
+}
+
+/// What failures with one code say.
+#[derive(Debug, Default)]
+struct Said {
+    texts: BTreeSet<String>,
+    hints: BTreeSet<String>,
+}
+
+/// The codes of failures that the binary's sources name, with what they say.
+fn failures() -> BTreeMap<String, Said> {
+    let mut found: BTreeMap<String, Said> = BTreeMap::new();
+    for (_, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = text.split("#[cfg(test)]").next().expect("a first part").replace("\\\"", "'");
+        for part in text.split("Failure::new(").skip(1) {
+            let Some(rest) = part.trim_start().strip_prefix('"') else { continue };
+            let Some((code, rest)) = rest.split_once('"') else { continue };
+            let said = found.entry(code.to_owned()).or_default();
+            // The sentence is the next argument; where it is put together elsewhere, nothing is shown.
+            let argument = rest.trim_start_matches([',', ' ', '\n']);
+            if argument.starts_with('"') || argument.starts_with("format!(") {
+                said.texts.extend(literal(argument));
+            }
+            let end = rest.find(";\n").unwrap_or(rest.len());
+            if let Some((_, hint)) = rest[..end].split_once(".hint(") {
+                said.hints.extend(literal(hint));
+            }
+        }
+    }
+    found
+}
+
+/// The codes of faults that the other crates name in their `code` functions, with the modules that do.
+fn faults() -> BTreeMap<String, BTreeSet<String>> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut listed: BTreeSet<&str> = code::all().into_iter().map(|listed| listed.code).collect();
+    listed.extend(florin_signer::refusal::Refusal::ALL.iter().map(|refusal| refusal.code()));
+    for name in ["core", "chain", "store", "engine", "signer"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src");
+        for (module, text) in sources(&folder) {
+            for body in text.split("fn code(").skip(1) {
+                let body = body.split("\n    }\n").next().expect("a first part");
+                for code in body.split('"').skip(1).step_by(2) {
+                    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+                    if code.contains('_') && code.bytes().all(is_letter) && !listed.contains(code) {
+                        found.entry(code.to_owned()).or_default().insert(format!("`{name}/{module}`"));
+                    }
                 }
             }
         }
@@ -120,5 +190,5 @@ fn codes_are_words_and_each_has_one_status() {
         assert!((400..600).contains(statuses.entry(listed.code).or_insert_with(|| status_of(listed.code))));
     }
     assert!(statuses.len() > 100, "only {} codes", statuses.len());
-    assert!(failures().len() > 20);
+    assert!(failures().len() > 20 && faults().len() > 40);
 }

@@ -171,7 +171,7 @@ fn money_cases(customer: &str) -> Vec<Case<'static>> {
         body
     };
     let withdraw = |amount: &str, address: &str| json!({ "customer": customer, "asset": "BTC", "amount": amount, "address": address });
-    let (quotes, withdrawals) = || -> (String, String) { ("/api/v1/quotes".into(), "/api/v1/withdrawals".into()) }();
+    let (quotes, withdrawals) = ("/api/v1/quotes".to_owned(), "/api/v1/withdrawals".to_owned());
     vec![
         ("POST", "/api/v1/bank-receipts".into(), receipt("R-1", "EUR", "inventory"), 409, "bank_reference_used"),
         ("POST", "/api/v1/bank-receipts".into(), receipt("", "EUR", "inventory"), 400, "bank_reference_invalid"),
@@ -354,9 +354,7 @@ fn what_is_halted_answers_503_and_nothing_else_stops() {
 #[test]
 fn only_the_token_opens_and_nothing_is_told_before() {
     let (_folder, world) = World::start();
-    for authorization in
-        ["", "Bearer", "Bearer x", "Basic dXNlcjpwYXNz", &format!("Bearer {TOKEN}x"), &TOKEN.to_owned()]
-    {
+    for authorization in ["", "Bearer", "Bearer x", "Basic dXNlcjpwYXNz", &format!("Bearer {TOKEN}x"), TOKEN] {
         for path in ["/api/v1/status", "/api/v1/customers", "/api/v1/metrics", "/api/v1/nothing", "/"] {
             let answer = world.send("GET", path, &[("Authorization", authorization)], b"");
             assert_eq!((answer.status, answer.code()), (401, "unauthorized"), "{authorization} {path}");
