@@ -7,6 +7,7 @@ mod ledger;
 mod platform;
 mod serve;
 mod show;
+mod wallet;
 
 use crate::failure::Failure;
 use clap::error::ErrorKind;
@@ -90,6 +91,9 @@ enum Command {
     Resume(platform::ResumeArgs),
     /// Confirms the clock after a jump.
     ConfirmTime,
+    /// Wallets by their public descriptors: list, register, inventory addresses.
+    #[command(subcommand)]
+    Wallet(wallet::WalletCommand),
     /// The journal: verify, head, schema, export.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
@@ -153,6 +157,7 @@ fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(),
         Command::Halt(args) => platform::halt(&args, common, out),
         Command::Resume(args) => platform::resume(&args, common, out),
         Command::ConfirmTime => platform::confirm_time(common, out),
+        Command::Wallet(command) => wallet::run(command, common, out),
         Command::Ledger(command) => ledger::run(command, common, out),
         Command::Signer(args) => crate::signer::run(&args),
         Command::Approve(args) => crate::approve::run(&args),

@@ -15,7 +15,7 @@ pub use stores::Stores;
 
 use crate::config::{Config, Trust};
 use crate::failure::Failure;
-use crate::signing::RemoteSigner;
+use crate::signing::{HeadFile, RemoteSigner};
 use florin_core::custody::Block;
 use florin_core::id::{Digest, Seq, WithdrawalId};
 use florin_engine::lanes::Ask;
@@ -104,6 +104,15 @@ impl Parts {
         let stores = Stores::open(config)?;
         let socket = config.path(&config.signer.socket);
         let lead_after_quiet_ms = stores::lead_after_quiet_ms(config);
+        let client = florin_signer::client::Client::new(socket, SIGNER_TIMEOUT);
+        let head_file = config.data().join("signer.head");
+        let unreadable = |fault| {
+            Failure::new("signer_head_unreadable", format!("{} can't be read", head_file.display()))
+                .because(fault)
+                .hint("it says how far the signer's memory was known; restore it, or remove it once the signer is known to be whole")
+        };
+        let keeper = Box::new(HeadFile(head_file.clone()));
+        let remote: Box<dyn Signer> = Box::new(RemoteSigner::keeping(client, keeper).map_err(unreadable)?);
         Ok(Parts {
             node: config.platform.node.clone(),
             platform: config.platform_id(),
@@ -112,10 +121,7 @@ impl Parts {
             clock: Arc::new(SystemClock),
             stores,
             chain: Some(chain),
-            signer: Some(Box::new(move || {
-                let client = florin_signer::client::Client::new(socket, SIGNER_TIMEOUT);
-                Box::new(RemoteSigner::new(client, None))
-            })),
+            signer: Some(Box::new(move || remote)),
             rules: Box::new(CoreRules),
             lead_after_quiet_ms,
             fatal: Arc::new(end_process),
@@ -189,6 +195,7 @@ impl Platform {
         };
         let engine = Engine::start(runtime_parts, engine_config)
             .map_err(|fault| Failure::new(fault.code(), "the journal can't be loaded").because(fault))?;
+        refuse_other_journal(&engine, platform)?;
         let projector = Projector::start(feed, projection)?;
         let platform = Platform {
             engine,
@@ -314,6 +321,18 @@ impl Drop for Platform {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A journal keeps the id that it was begun with: intents that operators approved and the signer's memory name it.
+fn refuse_other_journal(engine: &EngineHandle, platform: [u8; 16]) -> Result<(), Failure> {
+    let found = engine.read(|state| state.counters().platform);
+    if found == platform || engine.at() == Seq::START {
+        return Ok(());
+    }
+    engine.stop();
+    let found = florin_core::id::CommandId(found);
+    Err(Failure::new("platform_id_changed", format!("the journal is that of platform {found}"))
+        .hint("platform.id in florin.toml never changes; use another data folder for another platform"))
 }
 
 /// Makes a folder that its owner alone may enter.

@@ -152,6 +152,20 @@ pub(crate) enum WithdrawalCommand {
         /// The withdrawal's id.
         id: String,
     },
+    /// Delivers an approval that 'florin approve intent' made.
+    Approve {
+        /// The withdrawal's id.
+        id: String,
+        /// The operator's public key, in hexadecimal.
+        #[arg(long)]
+        key: String,
+        /// The signature, in hexadecimal.
+        #[arg(long)]
+        signature: String,
+        /// It has all approvals now that the signer's policy asks for: the signer is asked next.
+        #[arg(long)]
+        complete: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -379,6 +393,10 @@ pub(crate) fn withdrawal(command: WithdrawalCommand, common: &Common, out: &mut 
         }
         WithdrawalCommand::Cancel { id } => {
             record(out, common.json, &client.post(&format!("/api/v1/withdrawals/{}/cancel", part(&id)), &json!({}))?)
+        }
+        WithdrawalCommand::Approve { id, key, signature, complete } => {
+            let body = json!({ "key": key, "signature": signature, "complete": complete });
+            record(out, common.json, &client.post(&format!("/api/v1/withdrawals/{}/approvals", part(&id)), &body)?)
         }
     }
 }

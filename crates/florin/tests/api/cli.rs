@@ -122,7 +122,17 @@ fn the_command_line_speaks_the_interface() {
     let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
     let (_, withdrawal) = ask(&["withdraw", "--customer", &customer, "--amount", "0.6", "--address", address]);
     let id = withdrawal["id"].as_str().expect("an id");
+    let (key, signature) = ("11".repeat(32), "22".repeat(64));
+    let approved = ask(&["withdrawal", "approve", id, "--key", &key, "--signature", &signature]).1;
+    assert_eq!(approved["approved_by"][0], Value::from(key.as_str()));
     assert_eq!(ask(&["withdrawal", "cancel", id]).1["status"], "cancelled");
+    assert_eq!(ask(&["wallet", "list"]).1["items"][0]["coins"], 1);
+    assert_eq!(ask(&["wallet", "address"]).1["beneficiary"], "inventory");
+    let body = super::support::wallet_body(2);
+    let text = |name: &str| body[name].as_str().expect("a descriptor").to_owned();
+    let (external, internal) = (text("descriptor_external"), text("descriptor_internal"));
+    let cold = ["wallet", "register", "--id", "2", "--tier", "cold", "--external", &external, "--internal", &internal];
+    assert_eq!(ask(&cold).1["tier"], "cold");
     assert_eq!(ask(&["withdrawal", "show", id]).1["status"], "cancelled");
     assert_eq!(ask(&["withdrawal", "list"]).1["items"].as_array().map(Vec::len), Some(1));
     assert_eq!(ask(&["block", "list", "--limit", "1"]).1["items"][0]["height"], 3);

@@ -76,6 +76,17 @@ fn a_restart_forgets_no_answer() {
 }
 
 #[test]
+fn a_journal_keeps_the_id_that_it_was_begun_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    World::on(folder.path()).stop();
+    let mut parts = super::support::parts(folder.path());
+    parts.platform = [8; 16];
+    let failure = florin::platform::Platform::start(parts).expect_err("another platform's journal");
+    assert_eq!(failure.code(), "platform_id_changed");
+    World::on(folder.path()).stop();
+}
+
+#[test]
 fn many_at_once_overdraw_nobody() {
     let (_folder, world) = World::start();
     world.register_wallet();

@@ -170,8 +170,7 @@ fn money_cases(customer: &str) -> Vec<Case<'static>> {
         body.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
         body
     };
-    let withdraw = |amount: &str, address: &str| json!({ "customer": customer, "asset": "BTC", "amount": amount, "address": address });
-    let (quotes, withdrawals) = ("/api/v1/quotes".to_owned(), "/api/v1/withdrawals".to_owned());
+    let quotes = "/api/v1/quotes".to_owned();
     vec![
         ("POST", "/api/v1/bank-receipts".into(), receipt("R-1", "EUR", "inventory"), 409, "bank_reference_used"),
         ("POST", "/api/v1/bank-receipts".into(), receipt("", "EUR", "inventory"), 400, "bank_reference_invalid"),
@@ -196,6 +195,13 @@ fn money_cases(customer: &str) -> Vec<Case<'static>> {
         ("POST", format!("/api/v1/quotes/{NOBODY}/accept"), json!({ "customer": customer }), 404, "quote_unknown"),
         ("POST", format!("/api/v1/quotes/{NOBODY}/accept"), json!({}), 404, "quote_unknown"),
         ("GET", "/api/v1/quotes/x".into(), Value::Null, 404, "quote_unknown"),
+    ]
+}
+
+fn withdrawal_cases(customer: &str) -> Vec<Case<'static>> {
+    let withdraw = |amount: &str, address: &str| json!({ "customer": customer, "asset": "BTC", "amount": amount, "address": address });
+    let withdrawals = "/api/v1/withdrawals".to_owned();
+    vec![
         (
             "POST",
             withdrawals.clone(),
@@ -303,6 +309,7 @@ fn every_refusal_has_its_status_and_code() {
     let (_folder, world, customer) = ready();
     let mut cases = customer_cases(&customer);
     cases.extend(money_cases(&customer));
+    cases.extend(withdrawal_cases(&customer));
     cases.extend(operator_cases());
     for (method, path, body, status, code) in cases {
         let answer = match method {

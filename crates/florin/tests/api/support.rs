@@ -85,12 +85,12 @@ pub struct World {
     mined: AtomicU8,
 }
 
-/// Starts a platform on the files of a folder.
-pub fn platform(folder: &Path) -> Platform {
+/// What a platform on the files of a folder is put together from.
+pub fn parts(folder: &Path) -> Parts {
     let node = NodePart { name: "silent".into(), group: "test".into(), connect: Arc::new(|| Box::new(Silent)) };
     let mut chain = ChainPart::from_genesis(Network::Regtest, 1, vec![node]);
     chain.cadence_ms = 50;
-    Platform::start(Parts {
+    Parts {
         node: "test".into(),
         platform: [7; 16],
         config: Digest::ZERO,
@@ -102,8 +102,7 @@ pub fn platform(folder: &Path) -> Platform {
         rules: Box::new(CoreRules),
         lead_after_quiet_ms: None,
         fatal: Arc::new(|fatal| panic!("{fatal}")),
-    })
-    .expect("the platform starts")
+    }
 }
 
 impl World {
@@ -114,7 +113,7 @@ impl World {
     }
 
     pub fn on(folder: &Path) -> World {
-        let platform = Arc::new(platform(folder));
+        let platform = Arc::new(Platform::start(parts(folder)).expect("the platform starts"));
         let listen = "127.0.0.1:0".parse().expect("an address");
         let server = Server::start(Arc::clone(&platform), listen, Token::new(TOKEN)).expect("a port is free");
         let url = format!("http://{}", server.address());
