@@ -26,6 +26,7 @@ use florin_core::id::{AssetId, BlockHash, ChainId, Height};
 use florin_core::state::{ChainState, State};
 use mempool::Mempool;
 use nodes::{NodeStatus, Seat, Seats};
+use std::collections::BTreeMap;
 
 /// Blocks taken back in one step: they are named by hash, so one refusal stops the rest, and a deep reorganisation does
 /// not wait for a round through the journal at every block.
@@ -265,7 +266,11 @@ impl Follower {
 
     /// Up to where `quorum` failure groups follow the header chain with the most work.
     fn agreed_height(&self) -> Option<u32> {
-        let mut heights: Vec<u32> = self.seats.agreed_by_group(&self.headers).into_values().collect();
+        self.quorum_height(self.seats.agreed_by_group(&self.headers))
+    }
+
+    fn quorum_height(&self, by_group: BTreeMap<&str, u32>) -> Option<u32> {
+        let mut heights: Vec<u32> = by_group.into_values().collect();
         heights.sort_unstable_by(|a, b| b.cmp(a));
         heights.get(self.config.quorum.max(1) - 1).copied()
     }
@@ -311,7 +316,8 @@ impl Follower {
     fn halts(&mut self, state: &State, chain: &ChainState, way: &Way, now_ms: u64, asks: &mut Vec<Ask>) {
         let best = self.headers.tip().height;
         let agreed = self.agreed_height();
-        let beyond = best.saturating_sub(agreed.unwrap_or(best));
+        let agreed_at_most = self.quorum_height(self.seats.agreed_at_most_by_group(&self.headers));
+        let beyond = best.saturating_sub(agreed_at_most.unwrap_or(best));
         let is_split = beyond > self.config.split_blocks_max;
         if is_split {
             let detail = format!("valid work reaches {beyond} blocks beyond what {} groups follow", self.config.quorum);

@@ -138,6 +138,13 @@ impl Known {
         }
     }
 
+    /// The last block that its active chain may share with the best one, as long as its tip's header is not known: while
+    /// headers are fetched in portions, a node that was asked first is not on another branch.
+    fn agreed_at_most(&self, headers: &HeaderChain) -> Option<u32> {
+        let tip = self.info.as_ref().filter(|_| self.is_usable())?.tip;
+        if headers.get(&library_hash(tip)).is_none() { Some(headers.tip().height) } else { self.agreed(headers) }
+    }
+
     fn condition(&self, headers: &HeaderChain) -> NodeCondition {
         if self.is_wrong_network {
             return NodeCondition::WrongNetwork;
@@ -239,9 +246,18 @@ impl Seats {
 
     /// For each failure group, the highest block of the best chain that one of its nodes has.
     pub(crate) fn agreed_by_group(&self, headers: &HeaderChain) -> BTreeMap<&str, u32> {
+        self.by_group(|known| known.agreed(headers))
+    }
+
+    /// For each failure group, the highest block of the best chain that one of its nodes may have.
+    pub(crate) fn agreed_at_most_by_group(&self, headers: &HeaderChain) -> BTreeMap<&str, u32> {
+        self.by_group(|known| known.agreed_at_most(headers))
+    }
+
+    fn by_group(&self, height_of: impl Fn(&Known) -> Option<u32>) -> BTreeMap<&str, u32> {
         let mut groups: BTreeMap<&str, u32> = BTreeMap::new();
         for known in &self.known {
-            if let Some(height) = known.agreed(headers) {
+            if let Some(height) = height_of(known) {
                 let best = groups.entry(&known.seat.group).or_insert(height);
                 *best = height.max(*best);
             }
@@ -492,7 +508,7 @@ mod tests {
     /// A node that has headers only, and counts how often it is asked where it stands.
     #[derive(Clone)]
     struct Stub {
-        headers: Arc<Mutex<Vec<Header>>>,
+        headers: Arc<Mutex<Vec<(Header, BlockHash)>>>,
         asked: Arc<Mutex<u32>>,
     }
 
@@ -504,17 +520,17 @@ mod tests {
                 network: "regtest".to_owned(),
                 genesis: core_hash(Network::Regtest.genesis_hash()),
                 height: Height(headers.len() as u32 - 1),
-                tip: core_hash(headers[headers.len() - 1].block_hash()),
+                tip: headers[headers.len() - 1].1,
                 pruned_below: None,
                 is_syncing: false,
             })
         }
         fn block_hash(&mut self, height: Height) -> Result<Option<BlockHash>, NodeFault> {
-            Ok(self.headers.lock().unwrap().get(height.0 as usize).map(|header| core_hash(header.block_hash())))
+            Ok(self.headers.lock().unwrap().get(height.0 as usize).map(|(_, hash)| *hash))
         }
         fn header(&mut self, hash: BlockHash) -> Result<Option<Vec<u8>>, NodeFault> {
             let headers = self.headers.lock().unwrap();
-            Ok(headers.iter().find(|header| core_hash(header.block_hash()) == hash).map(serialize))
+            Ok(headers.iter().find(|(_, other)| *other == hash).map(|(header, _)| serialize(header)))
         }
         fn block(&mut self, _: BlockHash) -> Result<Option<Vec<u8>>, NodeFault> {
             Ok(None)
@@ -537,8 +553,12 @@ mod tests {
         }
     }
 
-    fn one(headers: Vec<Header>) -> (Stub, Seats, HeaderChain) {
-        let stub = Stub { headers: Arc::new(Mutex::new(headers)), asked: Arc::default() };
+    fn named(headers: &[Header]) -> Vec<(Header, BlockHash)> {
+        headers.iter().map(|header| (*header, core_hash(header.block_hash()))).collect()
+    }
+
+    fn one(headers: &[Header]) -> (Stub, Seats, HeaderChain) {
+        let stub = Stub { headers: Arc::new(Mutex::new(named(headers))), asked: Arc::default() };
         let seat = Seat { name: "one".to_owned(), group: "one".to_owned(), node: Box::new(stub.clone()) };
         let chain = HeaderChain::start(Network::Regtest, Checkpoint::genesis(Network::Regtest), 100_000).unwrap();
         (stub, Seats::new(vec![seat], Network::Regtest), chain)
@@ -554,17 +574,31 @@ mod tests {
     #[test]
     fn a_branch_longer_than_one_poll_takes_is_learned_to_its_end() {
         let (old, new) = (branch(1, 4_500), branch(2, 4_600));
-        let (stub, mut seats, mut chain) = one(old.clone());
+        let (stub, mut seats, mut chain) = one(&old);
         assert_eq!(polls_until(&mut seats, &mut chain, old[4_500].block_hash(), 10), Some(3));
-        *stub.headers.lock().unwrap() = new.clone();
+        *stub.headers.lock().unwrap() = named(&new);
         assert_eq!(polls_until(&mut seats, &mut chain, new[4_600].block_hash(), 10), Some(3));
         assert_eq!(seats.agreed_by_group(&chain).into_values().collect::<Vec<_>>(), [4_600]);
     }
 
     #[test]
+    fn a_node_whose_headers_come_in_portions_may_follow_the_best_chain() {
+        let headers = branch(1, 4_500);
+        let (_, mut seats, mut chain) = one(&headers);
+        let (_, second, _) = one(&headers);
+        seats.known.extend(second.known);
+        seats.known[1].seat.group = "two".to_owned();
+        seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000);
+        let heights = |by_group: BTreeMap<&str, u32>| by_group.into_values().collect::<Vec<_>>();
+        let best = chain.tip().height;
+        assert!(heights(seats.agreed_by_group(&chain)).contains(&2_000), "the first one was asked no further");
+        assert_eq!(heights(seats.agreed_at_most_by_group(&chain)), [best, best]);
+    }
+
+    #[test]
     fn a_slow_node_is_left_in_time_and_gone_on_with_at_the_next_poll() {
         let headers = branch(1, 20);
-        let (_, mut seats, mut chain) = one(headers.clone());
+        let (_, mut seats, mut chain) = one(&headers);
         seats.asking_max = Duration::ZERO;
         seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000);
         assert_eq!(chain.tip().height, 1, "all its time is over, and one header is learned all the same");
@@ -573,7 +607,7 @@ mod tests {
 
     #[test]
     fn a_node_that_hung_is_left_alone_for_a_while() {
-        let (stub, mut seats, mut chain) = one(branch(1, 1));
+        let (stub, mut seats, mut chain) = one(&branch(1, 1));
         seats.known[0].rests_until = Some(Instant::now() + Duration::from_secs(3_600));
         assert_eq!(seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000), 0);
         assert_eq!((*stub.asked.lock().unwrap(), seats.mempools().1), (0, false));
@@ -587,7 +621,7 @@ mod tests {
 
     #[test]
     fn one_mempool_takes_no_more_than_its_time() {
-        let (stub, mut seats, mut chain) = one(branch(1, 1));
+        let (stub, mut seats, mut chain) = one(&branch(1, 1));
         seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000);
         seats.mempools();
         *stub.asked.lock().unwrap() = 0;
