@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 said wrongly.
 
+mod against_chain;
 mod ledger;
 mod platform;
 mod serve;
@@ -51,6 +52,8 @@ pub struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Plays the whole story on a network in process, then stays up.
+    Demo(crate::demo::DemoArgs),
     /// Writes a commented florin.toml, the data folder and the operator's token. Overwrites nothing.
     Init(serve::InitArgs),
     /// Runs the platform in the foreground until it is told to stop.
@@ -159,6 +162,7 @@ fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(),
         Command::ConfirmTime => platform::confirm_time(common, out),
         Command::Wallet(command) => wallet::run(command, common, out),
         Command::Ledger(command) => ledger::run(command, common, out),
+        Command::Demo(args) => crate::demo::run(&args),
         Command::Signer(args) => crate::signer::run(&args),
         Command::Approve(args) => crate::approve::run(&args),
     }

@@ -221,8 +221,8 @@ impl Platform {
         let end = std::time::Instant::now() + LEAD_MAX;
         while !self.engine.is_leading() && std::time::Instant::now() < end {
             std::thread::sleep(LOOK_AGAIN);
-            // With others about, one of them may lead; it has set up what there is to set up.
-            if !is_alone && self.engine.at() > Seq::START {
+            // With others about, one of them may lead, and has set up what there is to set up.
+            if !is_alone && self.engine.read(setup::is_done) && !self.engine.is_leading() {
                 return Ok(());
             }
         }

@@ -1,12 +1,14 @@
 //! The engine's port to the signer, served by the signer's own protocol. It translates, and holds the signer's memory against what it showed before: a signer that has forgotten must not be asked again.
 
 use florin_core::id::{LedgerTime, PlanId};
-use florin_core::wire::Bytes;
+use florin_core::wire::{Bytes, Message};
 use florin_engine::ports::{self, SignerAnswer, SignerFault, SignerStatus};
 use florin_signer::client::{Client, ClientError};
 use florin_signer::protocol::{
     Fence, Input, MemoryDoubt, MemoryHead, Outcome, PaymentRequest, Reply, Request, SignPlan, StatusWanted, VoidPlan,
 };
+use std::io::Write;
+use std::path::PathBuf;
 
 /// Whatever carries a request to a signer: a socket, or, in simulations, a call.
 pub trait Transport: Send {
@@ -26,6 +28,45 @@ impl Transport for Client {
     }
 }
 
+/// Where the signer's memory was last seen, kept so that a restart does not forget it.
+pub trait HeadKeeper: Send {
+    /// The last head kept, if any.
+    ///
+    /// # Errors
+    /// What is wrong with the record: then nothing may be asked, since a signer that forgot could not be told.
+    fn load(&mut self) -> std::io::Result<Option<MemoryHead>>;
+    /// Makes a head durable.
+    ///
+    /// # Errors
+    /// Faults of the storage.
+    fn save(&mut self, head: &MemoryHead) -> std::io::Result<()>;
+}
+
+/// A head in a small file, replaced as a whole.
+#[derive(Debug, Clone)]
+pub struct HeadFile(pub PathBuf);
+
+impl HeadKeeper for HeadFile {
+    fn load(&mut self) -> std::io::Result<Option<MemoryHead>> {
+        match std::fs::read(&self.0) {
+            Ok(bytes) => MemoryHead::decode(&bytes).map(Some).map_err(std::io::Error::other),
+            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn save(&mut self, head: &MemoryHead) -> std::io::Result<()> {
+        let draft = self.0.with_extension("new");
+        let mut file = std::fs::File::create(&draft)?;
+        file.write_all(&head.encode())?;
+        file.sync_all()?;
+        std::fs::rename(&draft, &self.0)?;
+        // The new name is durable with its folder.
+        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or(std::path::Path::new(".")))?.sync_all()
+    }
+}
+
 /// What a signer answered that does not answer the question.
 #[derive(Debug, thiserror::Error)]
 enum Odd {
@@ -38,16 +79,31 @@ enum Odd {
 }
 
 /// A signer behind a transport.
-#[derive(Debug)]
 pub struct RemoteSigner<T> {
     transport: T,
     known: Option<MemoryHead>,
+    keeper: Option<Box<dyn HeadKeeper>>,
+}
+
+impl<T> std::fmt::Debug for RemoteSigner<T> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "RemoteSigner(last seen at {:?})", self.known)
+    }
 }
 
 impl<T: Transport> RemoteSigner<T> {
     /// A signer whose memory was last seen at `known`.
     pub fn new(transport: T, known: Option<MemoryHead>) -> RemoteSigner<T> {
-        RemoteSigner { transport, known }
+        RemoteSigner { transport, known, keeper: None }
+    }
+
+    /// A signer whose memory was last seen where `keeper` says, and whose every step is kept there before it is used.
+    ///
+    /// # Errors
+    /// Where the record can't be read.
+    pub fn keeping(transport: T, mut keeper: Box<dyn HeadKeeper>) -> std::io::Result<RemoteSigner<T>> {
+        let known = keeper.load()?;
+        Ok(RemoteSigner { transport, known, keeper: Some(keeper) })
     }
 
     fn ask(&mut self, request: &Request) -> Result<Outcome, SignerFault> {
@@ -55,7 +111,12 @@ impl<T: Transport> RemoteSigner<T> {
         if let Some(known) = &self.known {
             reply.head.follows(known).map_err(|doubt| SignerFault::Malformed(Box::new(Odd::Memory(doubt))))?;
         }
-        self.known = Some(reply.head);
+        if self.known != Some(reply.head) {
+            if let Some(keeper) = &mut self.keeper {
+                keeper.save(&reply.head).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
+            }
+            self.known = Some(reply.head);
+        }
         Ok(reply.outcome)
     }
 }
@@ -121,5 +182,59 @@ impl<T: Transport> ports::Signer for RemoteSigner<T> {
             }
             _ => Err(odd()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use florin_core::id::Digest;
+    use florin_engine::ports::Signer;
+    use florin_signer::protocol::Status;
+    use std::collections::VecDeque;
+
+    /// A signer that shows these heads, one in each answer.
+    struct Shows(VecDeque<MemoryHead>);
+
+    impl Transport for Shows {
+        fn ask(&mut self, _: &Request) -> Result<Reply, SignerFault> {
+            let head = self.0.pop_front().expect("one head for each question");
+            let status = Status { highest: None, plans_signed: 0, plans_voided: 0, wallets: Vec::new() };
+            Ok(Reply { head, outcome: Outcome::Status(status) })
+        }
+    }
+
+    fn head(memory: u8, counter: u64, hash: u8) -> MemoryHead {
+        MemoryHead { memory: [memory; 16], counter, hash: Digest([hash; 32]) }
+    }
+
+    fn signer(file: &HeadFile, heads: &[MemoryHead]) -> RemoteSigner<Shows> {
+        let transport = Shows(heads.iter().copied().collect());
+        RemoteSigner::keeping(transport, Box::new(file.clone())).expect("the record can be read")
+    }
+
+    #[test]
+    fn a_signer_that_forgot_is_not_believed_also_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = HeadFile(folder.path().join("signer.head"));
+        let mut first = signer(&file, &[head(1, 5, 5), head(1, 5, 5), head(1, 7, 7)]);
+        for _ in 0..3 {
+            first.status().expect("memory goes on");
+        }
+        for forgotten in [head(1, 6, 6), head(1, 7, 8), head(2, 9, 9)] {
+            let mut next = signer(&file, &[forgotten, head(1, 8, 8)]);
+            assert!(matches!(next.status(), Err(SignerFault::Malformed(_))), "{forgotten:?}");
+            // What was refused was not kept: the honest memory still follows.
+            next.status().expect("memory goes on");
+            HeadFile(file.0.clone()).save(&head(1, 7, 7)).expect("set back for the next case");
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_stops_everything() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = HeadFile(folder.path().join("signer.head"));
+        std::fs::write(&file.0, b"nonsense").expect("written");
+        assert!(RemoteSigner::keeping(Shows(VecDeque::new()), Box::new(file)).is_err());
     }
 }

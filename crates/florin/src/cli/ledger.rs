@@ -2,6 +2,7 @@
 //! nothing.
 
 use super::Common;
+use super::against_chain::{self, Verdict};
 use super::show::{line, record};
 use crate::config::{Config, StoreConfig};
 use crate::failure::Failure;
@@ -35,7 +36,7 @@ const READ_ROWS: usize = 64;
 #[derive(Debug, Subcommand)]
 pub(crate) enum LedgerCommand {
     /// Reads the whole journal: checks numbers, links and hashes, folds every row, holds the books against their rules, and
-    /// compares with snapshot and search tables. Names the first row that is wrong.
+    /// compares with snapshot, search tables and what the nodes' chain holds. Names the first row that is wrong.
     Verify,
     /// Shows the journal's last row.
     Head,
@@ -83,7 +84,7 @@ fn head(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
 
 /// What was compared with the journal, and whether it agrees.
 struct Compared {
-    name: &'static str,
+    name: String,
     agrees: bool,
     detail: String,
 }
@@ -98,6 +99,15 @@ fn verify(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
     let mut compared: Vec<Compared> = Vec::new();
     compared.extend(snapshot.as_ref().and_then(|header| compare_snapshot(header, &report)));
     compared.extend(compare_tables(&config, journal.as_mut(), &report)?);
+    let mut not_compared = Vec::new();
+    if let Some(state) = report.state.as_ref().filter(|_| report.wrong.is_none()) {
+        for Verdict { node, agrees, detail } in against_chain::compare(&config, state) {
+            match agrees {
+                Some(agrees) => compared.push(Compared { name: format!("node {node}"), agrees, detail }),
+                None => not_compared.push(format!("node {node}: {detail}")),
+            }
+        }
+    }
     let faults = report.state.as_ref().map(check_books).unwrap_or_default();
     let shown = json!({
         "rows": report.rows,
@@ -108,12 +118,14 @@ fn verify(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
         "wrong_row": report.wrong_seq().map(|seq| seq.0),
         "wrong": report.wrong.as_ref().map(|wrong| json!({ "code": wrong.code(), "message": wrong.to_string() })),
         "compared": compared.iter().map(|one| json!({ "with": one.name, "agrees": one.agrees, "detail": one.detail })).collect::<Vec<Value>>(),
+        "not_compared": not_compared,
         "book_faults": faults.iter().map(|fault| json!({ "code": fault.code(), "message": fault.to_string() })).collect::<Vec<Value>>(),
     });
     if common.json {
         line(out, &shown.to_string())?;
     } else {
         say_report(out, &report, &compared)?;
+        not_compared.iter().try_for_each(|reason| line(out, &format!("not compared: {reason}")))?;
         faults.iter().try_for_each(|fault| line(out, &format!("books: {fault}")))?;
     }
     if let Some(wrong) = report.wrong {
@@ -124,10 +136,13 @@ fn verify(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
         return Err(Failure::new(fault.code(), format!("the books are wrong: {fault}")));
     }
     match compared.iter().find(|one| !one.agrees) {
-        Some(one) => {
-            Err(Failure::new("ledger_disagrees", format!("{} and journal disagree: {}", one.name, one.detail))
-                .hint("the journal is the truth; remove what disagrees, and it is made again from the journal"))
-        }
+        Some(one) => Err(Failure::new(
+            "ledger_disagrees",
+            format!("{} and journal disagree: {}", one.name, one.detail),
+        )
+        .hint(
+            "snapshot and search tables can be removed and are made again; where a node disagrees, halt signing first",
+        )),
         None => Ok(()),
     }
 }
@@ -158,7 +173,7 @@ fn compare_snapshot(header: &SnapshotHeader, report: &JournalReport) -> Option<C
     let detail = format!("state at row {}", header.seq);
     // A row that is wrong before the snapshot's is what is to be told then.
     let agrees = report.snapshot_matches?;
-    Some(Compared { name: "snapshot", agrees, detail })
+    Some(Compared { name: "snapshot".to_owned(), agrees, detail })
 }
 
 /// Every account's sums in the search tables, beside those of the fold up to the row on which the tables stand.
@@ -183,7 +198,7 @@ fn compare_tables(
     if seq == Seq::START || report.wrong.is_some() {
         return Ok(None);
     }
-    let found = |agrees, detail| Ok(Some(Compared { name: "search tables", agrees, detail }));
+    let found = |agrees, detail| Ok(Some(Compared { name: "search tables".to_owned(), agrees, detail }));
     let rows = journal.read(Seq(seq.0 - 1), 1).map_err(unreadable)?;
     if rows.first().is_none_or(|row| row.seq != seq || row.hash != hash) {
         return found(false, format!("they stand on another row {seq} than the journal has"));

@@ -2,6 +2,7 @@
 
 use super::stage::Stage;
 use super::world::{MinedBlock, World};
+use crate::client::Client;
 use crate::failure::Failure;
 use bitcoin::{Amount, ScriptBuf};
 use serde_json::{Value, json};
@@ -13,20 +14,6 @@ const WAIT: Duration = Duration::from_secs(60);
 
 /// How often the story looks.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Who speaks to the platform: the HTTP client, as any other.
-pub trait Ask {
-    /// Reads.
-    ///
-    /// # Errors
-    /// The platform's own refusal, or that it does not answer.
-    fn get(&self, path: &str) -> Result<Value, Failure>;
-    /// Asks for something.
-    ///
-    /// # Errors
-    /// As [`Ask::get`].
-    fn post(&self, path: &str, body: Value) -> Result<Value, Failure>;
-}
 
 /// The wallet whose keys the signer made.
 #[derive(Debug, Clone)]
@@ -43,7 +30,7 @@ pub struct FreshWallet {
 ///
 /// # Errors
 /// `story_broken` with the sentence that does not hold, or what went wrong on the way.
-pub fn tell(ask: &dyn Ask, world: &World, wallet: &FreshWallet) -> Result<(), Failure> {
+pub fn tell(ask: &Client, world: &World, wallet: &FreshWallet) -> Result<(), Failure> {
     let mut story = Story { ask, world, stage: Stage::new() };
     story.wallet(wallet)?;
     let (first, second) = story.customers()?;
@@ -56,7 +43,7 @@ pub fn tell(ask: &dyn Ask, world: &World, wallet: &FreshWallet) -> Result<(), Fa
 }
 
 struct Story<'a> {
-    ask: &'a dyn Ask,
+    ask: &'a Client,
     world: &'a World,
     stage: Stage,
 }
@@ -112,7 +99,7 @@ impl Story<'_> {
     /// Waits until the platform has followed the network to a height.
     fn follow(&self, height: u32) -> Result<(), Failure> {
         self.until("the platform follows the new blocks", || {
-            let blocks = self.ask.get("/api/v1/chains/1/blocks?limit=1")?;
+            let blocks = self.ask.get("/api/v1/chains/1/blocks", &[("limit", "1".to_owned())])?;
             Ok((blocks["items"][0]["height"].as_u64() == Some(u64::from(height))).then_some(()))
         })
     }
@@ -137,8 +124,8 @@ impl Story<'_> {
         self.stage.say("The signer, a process of its own, drew a seed from the operating system and keeps it. Florin gets public descriptors:");
         self.stage.say(&format!("  {}", wallet.external));
         let body = json!({ "id": 1, "chain": 1, "tier": "hot", "descriptor_external": wallet.external, "descriptor_internal": wallet.internal });
-        self.ask.post("/api/v1/wallets", body)?;
-        let known = self.ask.get("/api/v1/wallets")?;
+        self.ask.post("/api/v1/wallets", &body)?;
+        let known = self.ask.get("/api/v1/wallets", &[])?;
         self.expect(
             known["items"][0]["descriptor_external"].as_str() == Some(&wallet.external),
             &format!(
@@ -152,7 +139,7 @@ impl Story<'_> {
         self.stage.chapter("Two customers");
         let mut ids = Vec::new();
         for name in ["First customer", "Second customer"] {
-            let customer = self.ask.post("/api/v1/customers", json!({ "name": name }))?;
+            let customer = self.ask.post("/api/v1/customers", &json!({ "name": name }))?;
             ids.push(text(&customer, "id")?.to_owned());
             self.stage.say(&format!("{name}: {}", ids[ids.len() - 1]));
         }
@@ -161,24 +148,24 @@ impl Story<'_> {
     }
 
     fn address(&self, path: &str) -> Result<(String, Vec<u8>), Failure> {
-        let issued = self.ask.post(path, json!({}))?;
+        let issued = self.ask.post(path, &json!({}))?;
         let script = ScriptBuf::from_hex(text(&issued, "script")?).map_err(|fault| broken(fault.to_string()))?;
         Ok((text(&issued, "address")?.to_owned(), script.into_bytes()))
     }
 
     fn deposits(&self, customer: &str) -> Result<Value, Failure> {
-        Ok(self.ask.get(&format!("/api/v1/customers/{customer}/deposits"))?["items"].take())
+        Ok(self.ask.get(&format!("/api/v1/customers/{customer}/deposits"), &[])?["items"].take())
     }
 
     fn wait_deposit(&self, customer: &str, status: &str) -> Result<Value, Failure> {
         self.until(&format!("the deposit is {status}"), || {
-            let deposit = self.deposits(customer)?[0].take();
-            Ok((deposit["status"].as_str() == Some(status)).then_some(deposit))
+            let deposit = self.deposits(customer)?.get(0).cloned();
+            Ok(deposit.filter(|deposit| deposit["status"].as_str() == Some(status)))
         })
     }
 
     fn balance(&self, customer: &str, asset: &str, part: &str) -> Result<String, Failure> {
-        let balances = self.ask.get(&format!("/api/v1/customers/{customer}/balances"))?;
+        let balances = self.ask.get(&format!("/api/v1/customers/{customer}/balances"), &[])?;
         let mut items = balances["items"].as_array().into_iter().flatten();
         let found = items.find(|balance| balance["asset"].as_str() == Some(asset));
         Ok(found.and_then(|balance| balance[part].as_str()).unwrap_or("0").to_owned())
@@ -193,10 +180,10 @@ impl Story<'_> {
         ));
         let receipt =
             json!({ "reference": "INVENTORY-1", "asset": "EUR", "amount": "100000.00", "beneficiary": "inventory" });
-        self.ask.post("/api/v1/bank-receipts", receipt)?;
+        self.ask.post("/api/v1/bank-receipts", &receipt)?;
         self.mine(3)?;
         self.until("the inventory is credited", || {
-            let books = self.ask.get("/api/v1/books")?;
+            let books = self.ask.get("/api/v1/books", &[])?;
             let lines = books["items"].as_array().into_iter().flatten();
             let lines = lines.filter(|books| books["asset"].as_str() == Some("BTC"));
             let mut lines = lines.flat_map(|books| books["lines"].as_array().into_iter().flatten());
@@ -231,9 +218,9 @@ impl Story<'_> {
     fn exchange(&mut self, customer: &str) -> Result<(), Failure> {
         self.stage.chapter("She buys and sells for EUR, by quote");
         let receipt = json!({ "reference": "RECEIPT-1", "asset": "EUR", "amount": "1000.00", "beneficiary": customer });
-        self.ask.post("/api/v1/bank-receipts", receipt)?;
+        self.ask.post("/api/v1/bank-receipts", &receipt)?;
         let price = json!({ "base": "BTC", "quote": "EUR", "price": "60000.00", "spread_bp": 50, "age_max_s": 3600, "quote_s": 30 });
-        self.ask.post("/api/v1/prices", price)?;
+        self.ask.post("/api/v1/prices", &price)?;
         self.stage.say("1,000.00 EUR arrive for her; the operator sets 60,000.00 EUR a bitcoin with a spread of 0.5 %");
         for (side, amount) in
             [("buy", json!({ "quote_amount": "600.00" })), ("sell", json!({ "base_amount": "0.10000000" }))]
@@ -242,8 +229,8 @@ impl Story<'_> {
             body.as_object_mut()
                 .into_iter()
                 .for_each(|body| body.extend(amount.as_object().cloned().unwrap_or_default()));
-            let quote = self.ask.post("/api/v1/quotes", body)?;
-            self.ask.post(&format!("/api/v1/quotes/{}/accept", text(&quote, "id")?), json!({}))?;
+            let quote = self.ask.post("/api/v1/quotes", &body)?;
+            self.ask.post(&format!("/api/v1/quotes/{}/accept", text(&quote, "id")?), &json!({}))?;
             self.stage.say(&format!(
                 "she {side}s {} BTC for {} EUR; the house earns {} EUR",
                 text(&quote, "base_amount")?,
@@ -262,7 +249,7 @@ impl Story<'_> {
         let address = self.world.outside_address();
         let before = self.world.outside_received_sat();
         let body = json!({ "customer": customer, "asset": "BTC", "amount": "0.2", "address": address });
-        let requested = self.ask.post("/api/v1/withdrawals", body)?;
+        let requested = self.ask.post("/api/v1/withdrawals", &body)?;
         let id = text(&requested, "id")?.to_owned();
         self.stage.say(&format!(
             "she withdraws 0.2 BTC to {address}; {} BTC are held for it with the fee",
@@ -272,7 +259,7 @@ impl Story<'_> {
         let mut shown: Vec<String> = Vec::new();
         let mut watch = |wanted: &str| {
             self.until(&format!("the withdrawal is {wanted}"), || {
-                let withdrawal = self.ask.get(&path)?;
+                let withdrawal = self.ask.get(&path, &[])?;
                 let status = text(&withdrawal, "status")?.to_owned();
                 if shown.last() != Some(&status) {
                     self.stage.say(&format!("it is {status}"));
@@ -316,7 +303,7 @@ impl Story<'_> {
 
     fn books(&mut self) -> Result<(), Failure> {
         self.stage.chapter("The books, compared with the chain");
-        let books = self.ask.get("/api/v1/books")?;
+        let books = self.ask.get("/api/v1/books", &[])?;
         let mut held_in_books = 0;
         for asset in books["items"].as_array().into_iter().flatten() {
             let name = text(asset, "asset")?;
@@ -354,17 +341,18 @@ impl Story<'_> {
         let mut scripts = BTreeSet::new();
         let mut after = 0;
         loop {
-            let page = self.ask.get(&format!("/api/v1/events?after={after}&limit=500"))?;
-            let items = page["items"].as_array().cloned().unwrap_or_default();
-            let Some(last) = items.last().and_then(|item| item["seq"].as_u64()) else { return Ok(scripts) };
-            for item in &items {
-                let issued =
-                    item["event"]["address_issued"]["script"].as_str().or_else(|| item["data"]["script"].as_str());
+            let page = self.ask.get("/api/v1/events", &[("after", after.to_string()), ("limit", "500".to_owned())])?;
+            let next = page["next"].as_u64().unwrap_or(after);
+            for item in page["items"].as_array().into_iter().flatten() {
+                let issued = item["data"]["script"].as_str().filter(|_| item["kind"] == "address_issued");
                 if let Some(script) = issued {
                     scripts.insert(ScriptBuf::from_hex(script).map_err(|fault| broken(fault.to_string()))?);
                 }
             }
-            after = last;
+            if next == after {
+                return Ok(scripts);
+            }
+            after = next;
         }
     }
 }

@@ -121,8 +121,9 @@ impl World {
             let height = network.node(NodeId(0)).height().saturating_sub(depth);
             let parent = network.node(NodeId(0)).tree().at(height);
             let parent = parent.ok_or_else(|| Failure::new("demo_world", format!("there is no block {height}")))?;
-            let branch = |node: &mut florin_devnet::node::Node| miner.mine_on(node, parent, depth + 1, Content::Empty);
-            network.with_node(NodeId(0), branch).map_err(|fault| refused(&fault))?
+            network
+                .mine_on(NodeId(0), &mut miner, parent, depth + 1, Content::Empty)
+                .map_err(|fault| refused(&fault))?
         };
         self.exchange()?;
         Ok(self.judged(mined))

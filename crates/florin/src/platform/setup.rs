@@ -72,6 +72,11 @@ pub(super) fn config_hash(config: &Config) -> Digest {
     Digest(sha256::Hash::hash(format!("{config:?}").as_bytes()).to_byte_array())
 }
 
+/// Whether a journal has its assets and its chain.
+pub(super) fn is_done(state: &florin_core::state::State) -> bool {
+    state.assets().contains_key(&EURO) && state.chains().contains_key(&CHAIN)
+}
+
 /// Tells an empty journal its assets, policies and chain. A definition that stands already is left as it is.
 pub(super) fn define(engine: &EngineHandle, network: Option<Network>, start: Option<&Block>) -> Result<(), Failure> {
     let stands = |asset| engine.read(|state| state.assets().contains_key(&asset));

@@ -1,0 +1,66 @@
+//! The demo's story as a test: on the network in process and on a real bitcoind, with the books in SQLite and in MariaDB. The story checks every sentence that it says.
+
+use florin::demo::world::World;
+use florin::demo::{Demo, Site};
+use florin_devnet::bitcoind::Bitcoind;
+use std::path::{Path, PathBuf};
+
+/// Where the books are kept.
+enum Books {
+    Sqlite,
+    Mariadb,
+}
+
+fn site(folder: &Path, books: &Books) -> Site {
+    let mariadb = match books {
+        Books::Sqlite => None,
+        Books::Mariadb => {
+            let url = std::env::var("FLORIN_TEST_MARIADB").expect("run the tests by 'scripts/mariadb run COMMAND'");
+            let file = folder.join("mariadb.url");
+            std::fs::write(&file, url).expect("written");
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+            Some(file)
+        }
+    };
+    Site { folder: folder.to_owned(), port: 0, mariadb, program: PathBuf::from(env!("CARGO_BIN_EXE_florin")) }
+}
+
+fn on_devnet(books: &Books) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::start().expect("a world");
+    let demo = Demo::start(&site(folder.path(), books), world).expect("a demo");
+    demo.tell().expect("the story holds");
+}
+
+fn on_bitcoind(books: &Books) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("bitcoind");
+    std::fs::create_dir(&data).expect("made");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let node = Bitcoind::start(&root, &data, &[]).expect("bitcoind runs");
+    let auth = format!("{}:{}", node.credentials().user, node.credentials().password);
+    let url = format!("http://127.0.0.1:{}", node.port());
+    let world = World::start().expect("a world");
+    let demo = Demo::start_on_bitcoind(&site(folder.path(), books), world, &url, &auth).expect("a demo");
+    demo.tell().expect("the story holds");
+}
+
+#[test]
+fn the_story_holds_on_the_network_in_process_with_sqlite() {
+    on_devnet(&Books::Sqlite);
+}
+
+#[test]
+fn the_story_holds_on_the_network_in_process_with_mariadb() {
+    on_devnet(&Books::Mariadb);
+}
+
+#[test]
+fn the_story_holds_on_bitcoind_with_sqlite() {
+    on_bitcoind(&Books::Sqlite);
+}
+
+#[test]
+fn the_story_holds_on_bitcoind_with_mariadb() {
+    on_bitcoind(&Books::Mariadb);
+}
