@@ -195,7 +195,7 @@ fn finished_records_leave_with_their_block_and_nothing_older_is_taken_back() {
     let tx = tx_of(&world, &plan, TxId(name(7, 1)));
     world.done(Command::ProposePlan(plan));
     model.mine(vec![tx]);
-    for _ in 0..KEPT_BLOCKS - 1 {
+    for _ in 0..KEPT_BLOCKS {
         model.mine(Vec::new());
     }
     model.sync(&mut world, || 500);
@@ -205,14 +205,14 @@ fn finished_records_leave_with_their_block_and_nothing_older_is_taken_back() {
     };
     // Deposits' block is gone, the one that accrues stays for ever; the plan's block is the oldest that is kept.
     assert_eq!(sizes(&world), (4, 1, 1, 1));
-    assert_eq!(world.state.chains()[&CHAIN].blocks.len() as u32, KEPT_BLOCKS);
+    assert_eq!(world.state.chains()[&CHAIN].blocks.len() as u32, KEPT_BLOCKS + 1);
     model.mine(Vec::new());
     model.sync(&mut world, || 500);
     assert_eq!(sizes(&world), (3, 1, 0, 0));
-    assert_eq!(world.state.chains()[&CHAIN].blocks.len() as u32, KEPT_BLOCKS);
+    assert_eq!(world.state.chains()[&CHAIN].blocks.len() as u32, KEPT_BLOCKS + 1);
     world.check_fold();
 
-    for _ in 1..KEPT_BLOCKS {
+    for _ in 0..KEPT_BLOCKS {
         disconnect(&mut world);
     }
     let hash = world.tip().at.hash;
@@ -300,4 +300,27 @@ fn voided_plans_are_kept_up_to_a_number() {
     assert!(world.state.plans().values().all(|plan| plan.status == PlanStatus::Voided));
     world.check_fold();
     assert_eq!(world.auditor.balance(&Owner::Customer(ANN)), 1_650);
+}
+
+#[test]
+fn blocks_are_kept_as_long_as_a_policy_waits() {
+    let (mut world, mut model) = (World::new(), Model::new());
+    let waits = KEPT_BLOCKS + 20;
+    let mut patient = policy();
+    patient.depths[2].confirmations = waits;
+    world.done(Command::SetAssetPolicy(patient));
+    let script = script_of(world.address(HOT, Beneficiary::Customer(ANN)));
+    let large = Tx { outputs: vec![(script.clone(), 2_000_000)], ..many(1, 1, &script).remove(0) };
+    model.mine(vec![large]);
+    (1..waits - 1).for_each(|_| drop(model.mine(Vec::new())));
+    model.sync(&mut world, || 500);
+    assert_eq!(credited(&world), 0);
+    assert_eq!(world.state.chains()[&CHAIN].blocks.len() as u32, waits);
+    model.mine(Vec::new());
+    model.sync(&mut world, || 500);
+    assert_eq!(credited(&world), 1);
+    // All of it can be taken back.
+    (0..waits).for_each(|_| assert_eq!(disconnect(&mut world), 1));
+    assert!(world.auditor.coins.is_empty());
+    assert_eq!(world.state.customers()[&ANN].freezes, 1);
 }

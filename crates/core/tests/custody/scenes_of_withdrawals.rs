@@ -79,6 +79,9 @@ fn change_is_spent_again_before_it_is_final_and_both_may_share_a_block() {
          show
          back 1
          block p1
+         withdraw w3 ann 300 z
+         plan p3 w3 from p1:1 change 98680 fee 10
+         cancel w3
          block p2
          blocks 3
          show",
@@ -102,10 +105,12 @@ fn change_is_spent_again_before_it_is_final_and_both_may_share_a_block() {
                w2 Confirmed
                p1 Confirmed
                p2 Confirmed
+            plan p3 w3 from p1:1 change 98680 fee 10: plan_input_reserved
             -- 109: hot=-96980 ann=96900 fees=100 networkfees=-20
                t1:0 100000 Credited
                w1 Final
                w2 Final
+               w3 Cancelled
                p1 Final
                p2 Final
         "#]],

@@ -9,7 +9,7 @@ use crate::event::{BlockArchived, CoinChanged, DepositArchived, Event, PlanArchi
 use crate::id::{ChainId, Height, PlanId};
 use crate::state::{ChainState, State};
 
-/// How many blocks behind the tip are kept, so that they can be taken back: two weeks of Bitcoin, one period of its difficulty.
+/// How many blocks can be taken back: two weeks of Bitcoin, one period of its difficulty.
 /// No reorganisation of it was ever deeper than 53 blocks (August 2010); where a policy waits for longer, that is kept. With a
 /// block leave the deposits credited in it, the coins spent in it, and the plans and withdrawals that spent them.
 pub const KEPT_BLOCKS: u32 = 2_016;
@@ -139,7 +139,8 @@ fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bo
     let state = &*draft.state;
     let of_chain = &state.chains[&chain];
     let Some((&height, block)) = of_chain.blocks.first_key_value() else { return false };
-    if of_chain.confirmations(height) <= kept_blocks(state, of_chain) {
+    // One more than can be taken back: the last of those needs a block to go back to.
+    if of_chain.confirmations(height) <= kept_blocks(state, of_chain) + 1 {
         return false;
     }
     let at = block.at;
