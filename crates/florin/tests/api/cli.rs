@@ -247,3 +247,51 @@ fn a_main_network_needs_a_signer_with_real_keys() {
     assert!(ran.err.contains("error[signer_unready]") && ran.err.contains("florin signer serve"), "{}", ran.err);
     assert!(!folder.path().join("data/journal.sqlite3").exists(), "nothing was begun");
 }
+
+/// A platform as a process of its own, until it is told to stop.
+struct Served {
+    child: std::process::Child,
+    url: String,
+}
+
+fn serve(config: &Path) -> Served {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(["serve", "--json", "--config", path(config)])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+    std::io::BufRead::read_line(&mut out, &mut line).expect("it says where it listens");
+    let said: Value = serde_json::from_str(&line).expect("JSON");
+    Served { child, url: said["listening"].as_str().expect("an address").to_owned() }
+}
+
+#[test]
+fn what_was_answered_outlives_a_kill_and_a_signal_ends_in_peace() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(florin(&["init", path(folder.path())]).code, 0);
+    let config = folder.path().join("florin.toml");
+    let text = std::fs::read_to_string(&config).expect("text").replace("127.0.0.1:7700", "127.0.0.1:0");
+    std::fs::write(&config, text).expect("it is ours");
+    let ask = |url: &str, words: &[&str]| {
+        let ran = florin(&[words, &["--url", url, "--config", path(&config), "--json"]].concat());
+        assert_eq!(ran.code, 0, "{words:?}: {}", ran.err);
+        serde_json::from_str::<Value>(&ran.out).expect("JSON")
+    };
+    let mut first = serve(&config);
+    let customer = ask(&first.url, &["customer", "new", "--name", "First"]);
+    first.child.kill().expect("it runs");
+    first.child.wait().expect("it ended");
+    let mut second = serve(&config);
+    assert_eq!(ask(&second.url, &["customer", "show", customer["id"].as_str().expect("an id")]), customer);
+    assert_eq!(ask(&second.url, &["status"])["epoch"], 2);
+    let process = second.child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &process]).status().expect("kill is there").success());
+    assert_eq!(second.child.wait().expect("it ended").code(), Some(0));
+    let verified = florin(&["ledger", "verify", "--config", path(&config), "--json"]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+    let report: Value = serde_json::from_str(&verified.out).expect("JSON");
+    assert!(report["not_compared"][0].as_str().is_some_and(|text| text.starts_with("node a: it can't be asked")));
+}
