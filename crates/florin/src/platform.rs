@@ -13,7 +13,7 @@ pub use people::PeopleStore;
 pub use setup::refuse_unready;
 pub use stores::Stores;
 
-use crate::config::{Config, Trust};
+use crate::config::{Config, StoreConfig, Trust};
 use crate::failure::Failure;
 use crate::signing::{HeadFile, RemoteSigner};
 use florin_core::custody::Block;
@@ -43,6 +43,9 @@ pub const CHAIN: florin_core::id::ChainId = florin_core::id::ChainId(1);
 const SNAPSHOT_ROWS: u64 = 100_000;
 /// Or after so long, in milliseconds: an hour.
 const SNAPSHOT_MS: u64 = 60 * 60 * 1_000;
+
+/// How long the journal must be quiet before another node takes the lead over. A leader ticks every second.
+const QUIET_MS: u64 = 5_000;
 
 /// How long a start may take to lead.
 const LEAD_MAX: Duration = Duration::from_secs(30);
@@ -87,7 +90,9 @@ pub struct Parts {
     pub signer: Option<ConnectSigner>,
     /// The rules.
     pub rules: Box<dyn Rules>,
-    /// How long the journal must be quiet before this node takes the lead over; absent where it leads alone.
+    /// Whether this node takes the lead as soon as it starts: where it is the only one.
+    pub leads_at_once: bool,
+    /// How long the journal must be quiet before this node takes the lead over; never where absent.
     pub lead_after_quiet_ms: Option<u64>,
     /// Hears why the process must end.
     pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
@@ -103,7 +108,6 @@ impl Parts {
         let chain = ChainPart::of(config)?;
         let stores = Stores::open(config)?;
         let socket = config.path(&config.signer.socket);
-        let lead_after_quiet_ms = stores::lead_after_quiet_ms(config);
         let client = florin_signer::client::Client::new(socket, SIGNER_TIMEOUT);
         let head_file = config.data().join("signer.head");
         let unreadable = |fault| {
@@ -123,7 +127,8 @@ impl Parts {
             chain: Some(chain),
             signer: Some(Box::new(move || remote)),
             rules: Box::new(CoreRules),
-            lead_after_quiet_ms,
+            leads_at_once: matches!(config.store, StoreConfig::Sqlite),
+            lead_after_quiet_ms: Some(QUIET_MS),
             fatal: Arc::new(end_process),
         })
     }
@@ -176,7 +181,7 @@ impl Platform {
         let engine_config = EngineConfig {
             writer: WriterConfig { node: node.clone(), build: BUILD.to_owned(), config, platform_if_new: platform },
             snapshots: SnapshotterConfig { rows_max: SNAPSHOT_ROWS, time_max_ms: SNAPSHOT_MS, build: BUILD.to_owned() },
-            is_first_to_lead: parts.lead_after_quiet_ms.is_none(),
+            is_first_to_lead: parts.leads_at_once,
             lead_after_quiet_ms: parts.lead_after_quiet_ms,
             follow_ms: 100,
             retry_ms: 20,
@@ -207,7 +212,7 @@ impl Platform {
             search: Mutex::new(search),
             projector,
         };
-        platform.set_up(network, start_block.as_ref(), parts.lead_after_quiet_ms.is_none())?;
+        platform.set_up(network, start_block.as_ref(), parts.leads_at_once)?;
         Ok(platform)
     }
 

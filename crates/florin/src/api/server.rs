@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 /// Threads of the runtime: handlers only carry requests to the engine, and two keep each other from waiting.
@@ -18,6 +19,14 @@ const THREADS: usize = 2;
 
 /// How long requests under way may go on when the interface stops.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// A port that is taken, and answers nothing yet.
+#[derive(Debug)]
+pub struct Bound {
+    runtime: Runtime,
+    listener: TcpListener,
+    address: SocketAddr,
+}
 
 /// The interface, listening.
 #[derive(Debug)]
@@ -28,12 +37,33 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
+impl Bound {
+    /// Answers from now on.
+    ///
+    /// # Errors
+    /// `threads_failed`.
+    pub fn serve(self, platform: Arc<Platform>, token: Token) -> Result<Server, Failure> {
+        let Bound { runtime, listener, address } = self;
+        let (router, api) = assemble(platform, token);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name("florin-http-main".to_owned())
+            .spawn(move || {
+                runtime.block_on(serve(listener, router, stopped));
+                runtime.shutdown_timeout(STOP_WAIT);
+            })
+            .map_err(|fault| Failure::new("threads_failed", "no thread for the HTTP interface").because(fault))?;
+        Ok(Server { address, api, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
 impl Server {
-    /// Starts to listen; port 0 takes a free one.
+    /// Takes a port; 0 takes a free one. Whoever starts a platform does this first: a second one started by mistake then
+    /// fails before it takes the lead from the first.
     ///
     /// # Errors
     /// `listen_failed`, `threads_failed`.
-    pub fn start(platform: Arc<Platform>, listen: SocketAddr, token: Token) -> Result<Server, Failure> {
+    pub fn bind(listen: SocketAddr) -> Result<Bound, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("florin-http")
@@ -47,16 +77,15 @@ impl Server {
         };
         let listener = runtime.block_on(TcpListener::bind(listen)).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let (router, api) = assemble(platform, token);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new()
-            .name("florin-http-main".to_owned())
-            .spawn(move || {
-                runtime.block_on(serve(listener, router, stopped));
-                runtime.shutdown_timeout(STOP_WAIT);
-            })
-            .map_err(|fault| Failure::new("threads_failed", "no thread for the HTTP interface").because(fault))?;
-        Ok(Server { address, api, stop: Some(stop), thread: Some(thread) })
+        Ok(Bound { runtime, listener, address })
+    }
+
+    /// Takes a port and answers.
+    ///
+    /// # Errors
+    /// `listen_failed`, `threads_failed`.
+    pub fn start(platform: Arc<Platform>, listen: SocketAddr, token: Token) -> Result<Server, Failure> {
+        Server::bind(listen)?.serve(platform, token)
     }
 
     /// Where it listens.

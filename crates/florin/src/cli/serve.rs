@@ -73,8 +73,9 @@ pub(crate) fn serve(common: &Common, out: &mut dyn Write) -> Result<(), Failure>
     let config = Config::read(&common.config)?;
     log(common.json);
     let token = Token::read(&config.path(&config.api.token_file))?;
+    let bound = Server::bind(config.api.listen)?;
     let platform = Arc::new(Platform::start(Parts::of(&config)?)?);
-    let server = Server::start(Arc::clone(&platform), config.api.listen, token)?;
+    let server = bound.serve(Arc::clone(&platform), token)?;
     let address = server.address();
     record(out, common.json, &json!({ "listening": format!("http://{address}"), "trust": platform.status().trust }))?;
     drop(out.flush());

@@ -22,9 +22,6 @@ use zeroize::Zeroizing;
 /// Snapshots kept: the newest, and one before it in case that one is damaged.
 const SNAPSHOTS_KEPT: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
 
-/// With several nodes: how long the journal must be quiet before another takes the lead over. A leader ticks every second.
-const QUIET_MS: u64 = 5_000;
-
 /// Everything that a platform keeps.
 pub struct Stores {
     /// The journal, for appending.
@@ -151,14 +148,6 @@ impl Stores {
 
 fn is_fatal(error: &AppendError) -> bool {
     StoreFault::of_append(error).is_some_and(StoreFault::is_fatal)
-}
-
-/// How long this node waits before it takes a quiet journal's lead over; a journal in files has one node only.
-pub(crate) fn lead_after_quiet_ms(config: &Config) -> Option<u64> {
-    match config.store {
-        StoreConfig::Sqlite => None,
-        StoreConfig::Mariadb { .. } => Some(QUIET_MS),
-    }
 }
 
 /// The engine's port to snapshots, on this machine's disk.

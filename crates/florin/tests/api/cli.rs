@@ -241,6 +241,7 @@ fn a_main_network_needs_a_signer_with_real_keys() {
     let config = folder.path().join("florin.toml");
     let text = std::fs::read_to_string(&config).expect("text");
     let text = text.replace("network = \"regtest\"", "network = \"main\"").replace("stale_s = 0", "stale_s = 7200");
+    let text = text.replace("127.0.0.1:7700", "127.0.0.1:0");
     std::fs::write(&config, text).expect("it is ours");
     let ran = florin(&["serve", "--config", path(&config)]);
     assert_eq!(ran.code, EXIT_FAILED);
@@ -287,6 +288,13 @@ fn what_was_answered_outlives_a_kill_and_a_signal_ends_in_peace() {
     let mut second = serve(&config);
     assert_eq!(ask(&second.url, &["customer", "show", customer["id"].as_str().expect("an id")]), customer);
     assert_eq!(ask(&second.url, &["status"])["epoch"], 2);
+    // Started again by mistake it fails before it takes the lead from the one that runs.
+    let text = std::fs::read_to_string(&config).expect("text");
+    let taken = folder.path().join("taken.toml");
+    std::fs::write(&taken, text.replace("127.0.0.1:0", second.url.trim_start_matches("http://"))).expect("it is ours");
+    let third = florin(&["serve", "--config", path(&taken)]);
+    assert!(third.code == EXIT_FAILED && third.err.contains("error[listen_failed]"), "{}", third.err);
+    assert_eq!(ask(&second.url, &["status"])["leading"], true);
     let process = second.child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-TERM", &process]).status().expect("kill is there").success());
     assert_eq!(second.child.wait().expect("it ended").code(), Some(0));

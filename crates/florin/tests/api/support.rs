@@ -100,6 +100,7 @@ pub fn parts(folder: &Path) -> Parts {
         chain: Some(chain),
         signer: None,
         rules: Box::new(CoreRules),
+        leads_at_once: true,
         lead_after_quiet_ms: None,
         fatal: Arc::new(|fatal| panic!("{fatal}")),
     }
