@@ -30,10 +30,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use story::FreshWallet;
+use tokio::signal::unix::{SignalKind, signal};
 use world::{NODES, World};
 
 /// How long the signer's process may take to start: its key store is slow to open on purpose.
 const SIGNER_START: Duration = Duration::from_secs(30);
+
+/// The exit code after a signal, as shells have it for an interrupt.
+const EXIT_INTERRUPTED: i32 = 130;
 
 /// The pause between two blocks once the story is told and the demo stays up.
 const BLOCK_EVERY: Duration = Duration::from_secs(15);
@@ -67,6 +71,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let program = std::env::current_exe().map_err(failed)?;
     let site = Site { folder: folder.path.clone(), port: args.port, mariadb: args.mariadb.clone(), program };
     let demo = Demo::start(&site, World::start()?)?;
+    folder.remove_on_signal();
     let (address, config) = (demo.server.address(), folder.path.join(config::FILE_NAME));
     stage.line(&format!(
         "\nWhere to look while it runs:\n   http://{address}/api/v1/openapi.json\n   florin --config {} status",
@@ -215,6 +220,27 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// Ends the process in order when it is told to: the folder goes, and the signer with it.
+    fn remove_on_signal(&self) {
+        let path = self.is_temporary.then(|| self.path.clone());
+        std::thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            runtime.block_on(async {
+                let Ok(mut end) = signal(SignalKind::terminate()) else { return };
+                tokio::select! {
+                    _ = tokio::signal::ctrl_c() => {}
+                    _ = end.recv() => {}
+                }
+            });
+            if let Some(path) = path {
+                let _ = std::fs::remove_dir_all(path);
+            }
+            std::process::exit(EXIT_INTERRUPTED);
+        });
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.is_temporary {
@@ -243,7 +269,9 @@ impl SignerProcess {
             .arg(folder)
             .arg("--passphrase-file")
             .arg(&passphrase_file)
-            .stdin(Stdio::null())
+            // It ends when this process does, and its end of the pipe closes.
+            .arg("--until-stdin-closes")
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .map_err(failed)?;

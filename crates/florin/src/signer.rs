@@ -79,6 +79,9 @@ pub struct ServeArgs {
     /// A file with the passphrase, readable by its owner alone; asked for where it is not given
     #[arg(long)]
     pub passphrase_file: Option<PathBuf>,
+    /// End when standard input is closed: with whoever started it
+    #[arg(long, requires = "passphrase_file")]
+    pub until_stdin_closes: bool,
 }
 
 /// Which signer is asked.
@@ -100,10 +103,22 @@ pub fn run(args: &SignerArgs) -> Result<(), Failure> {
     match &args.command {
         SignerCommand::Init(args) => init_command(args),
         SignerCommand::Serve(args) => {
+            if args.until_stdin_closes {
+                end_with_stdin();
+            }
             serve(&args.dir, &secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?)
         }
         SignerCommand::Status(args) => status(args),
     }
+}
+
+/// Ends this process when standard input does, so that it never outlives whoever started it, however that one ends. Between any
+/// two instructions that is safe: everything the signer promised is in its memory.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(0);
+    });
 }
 
 /// What a new signer shows of itself. There is no `Debug`: it holds the words.
