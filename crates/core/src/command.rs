@@ -5,7 +5,7 @@ use crate::asset::{Asset, AssetPolicy, Halt};
 use crate::broker::{Pair, Price, Side};
 use crate::custody::{Approval, Beneficiary, Block, Branch, Chain, KeyPath, OutPoint, PlanVersion, Wallet};
 use crate::id::{
-    AssetId, BlockHash, ChainId, CommandId, CustomerId, Digest, PlanId, QuoteId, SessionId, TxId, WalletId,
+    AssetId, BlockHash, ChainId, CommandId, CustomerId, Digest, LedgerTime, PlanId, QuoteId, SessionId, TxId, WalletId,
     WithdrawalId,
 };
 use crate::ledger::{BalanceRule, Owner, TransferReason};
@@ -148,6 +148,11 @@ pub enum Command {
     Tick,
     /// An operator confirms a clock that jumped.
     ConfirmTime,
+    /// The clock shows a time that ledger time does not follow without an operator.
+    SeeClock {
+        /// What it shows.
+        clock: LedgerTime,
+    },
     /// Defines an asset.
     DefineAsset(Asset),
     /// Sets an asset's policy.
@@ -346,5 +351,11 @@ pub const REMEMBER_MAX: usize = 1_000_000;
 /// How far a command's own time may lie ahead of ledger time.
 pub const ID_AHEAD_MS: u64 = 10 * 60 * 1000;
 
-/// What the ledger accepts as a jump of the clock between two ticks.
+/// What the ledger accepts as a jump of the clock between two ticks. Ledger time never lies further beyond the last tick
+/// than this, until an operator confirms the clock.
 pub const TIME_JUMP_MAX_MS: u64 = 60_000;
+
+/// The longest time without a writer after which the next one's clock is believed: a day, as long as commands are remembered.
+/// Whoever starts a platform again within a day should not have to say that time has passed; after a longer gap all that
+/// is remembered would be forgotten at once by one clock's word.
+pub const EPOCH_GAP_MAX_MS: u64 = REMEMBER_MS;

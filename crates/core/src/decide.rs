@@ -312,6 +312,7 @@ fn execute(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome, Refusal>
     Ok(match command {
         Command::Tick => admin::tick(draft)?,
         Command::ConfirmTime => admin::confirm_time(draft)?,
+        Command::SeeClock { clock } => admin::see_clock(draft, *clock)?,
         Command::DefineAsset(asset) => admin::define_asset(draft, asset)?,
         Command::SetAssetPolicy(policy) => admin::set_asset_policy(draft, policy)?,
         Command::Halt(halt) => admin::halt(draft, halt)?,

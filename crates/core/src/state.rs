@@ -2,7 +2,7 @@
 
 use crate::asset::{Asset, AssetPolicy, Halt, HaltAction};
 use crate::broker::{Pair, Price, Quote};
-use crate::command::Outcome;
+use crate::command::{EPOCH_GAP_MAX_MS, Outcome, TIME_JUMP_MAX_MS};
 use crate::custody::{Address, Block, Chain, Coin, Deposit, KeyPath, OutPoint, Plan, Wallet, Withdrawal};
 use crate::event::{BlockPartBooked, Counters, Customer, Event, Remembered};
 use crate::id::{
@@ -182,6 +182,24 @@ impl State {
         self.counters.time = time;
     }
 
+    /// The ledger time of a row that is begun while the clock shows `clock`: not before the last row's, and not further
+    /// beyond the last tick than [`TIME_JUMP_MAX_MS`]. What was stamped once can't be taken back, so a clock that is wrong
+    /// for a moment must not take the ledger along.
+    pub fn row_time(&self, clock: LedgerTime) -> LedgerTime {
+        let Counters { time, ticked, .. } = self.counters;
+        let latest = if ticked == LedgerTime(0) { clock } else { ticked.plus_ms(TIME_JUMP_MAX_MS) };
+        clock.min(latest).max(time)
+    }
+
+    /// The ledger time of the row that starts an epoch while the clock shows `clock`. The clock is believed unless a jump
+    /// waits for an operator or nobody wrote for more than [`EPOCH_GAP_MAX_MS`]: then ledger time stands still until
+    /// somebody confirms it. An empty journal has no time to compare with, and nothing to lose.
+    pub fn epoch_time(&self, clock: LedgerTime) -> LedgerTime {
+        let Counters { time, jumped_to, .. } = self.counters;
+        let is_believed = jumped_to.is_none() && clock.since_ms(time) <= EPOCH_GAP_MAX_MS;
+        if time == LedgerTime(0) || is_believed { clock.max(time) } else { time }
+    }
+
     /// Folds one command's events and remembers its answer.
     pub fn apply_entry(&mut self, entry: &Entry) {
         for event in &entry.events {
@@ -261,6 +279,10 @@ impl State {
             Event::EpochStarted(started) => {
                 assert_eq!(started.epoch.0, self.counters.epoch.0 + 1, "epochs are counted without gaps");
                 self.counters.epoch = started.epoch;
+                if self.counters.jumped_to.is_none() {
+                    // Nobody wrote between two epochs: that time passed is no jump of the clock.
+                    self.counters.ticked = self.counters.time;
+                }
                 self.counters.platform = started.platform;
             }
             Event::Ticked(tick) => self.counters.ticked = tick.until,

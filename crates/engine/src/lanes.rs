@@ -97,6 +97,7 @@ impl Ask {
         match &request.command {
             Command::Tick
             | Command::ConfirmTime
+            | Command::SeeClock { .. }
             | Command::DefineAsset(_)
             | Command::SetAssetPolicy(_)
             | Command::Halt(_)

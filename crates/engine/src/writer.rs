@@ -233,6 +233,8 @@ impl Poison {
 #[derive(Debug)]
 struct Open {
     time: LedgerTime,
+    /// What the clock showed when it was opened. Ledger time may stand still, and is no measure of age.
+    opened_ms: u64,
     payload: Vec<u8>,
     entries: Vec<Entry>,
     replies: Vec<(Ticket, Answer)>,
@@ -330,7 +332,7 @@ impl Writer {
         assert_eq!(self.role, Role::Following, "only a writer that follows takes the lead");
         let Loaded { mut state, place } = loaded;
         let counters = state.counters();
-        let time = counters.time.max(LedgerTime(clock_ms));
+        let time = state.epoch_time(LedgerTime(clock_ms));
         self.epoch = Epoch(counters.epoch.0 + 1);
         let started = EpochStarted {
             epoch: self.epoch,
@@ -346,7 +348,7 @@ impl Writer {
         self.durable = place;
         self.sealed = place;
         self.state = Some(state);
-        let mut open = Open::new(time);
+        let mut open = Open::new(time, clock_ms);
         entry.put(1, &mut open.payload);
         open.entries.push(entry);
         self.flight = Some(self.seal(open));
@@ -370,6 +372,11 @@ impl Writer {
         let mut count = 0;
         while self.has_room(clock_ms) {
             let Some((ticket, ask)) = self.lanes.pop() else { break };
+            if confirms_time(&ask)
+                && let Some(open) = self.open.take()
+            {
+                self.closed = Some(self.seal(open));
+            }
             self.decide(ticket, ask, clock_ms);
             count += 1;
         }
@@ -482,7 +489,7 @@ impl Writer {
         }
         match (&self.open, &self.flight) {
             (Some(open), _) => {
-                open.replies.len() < BATCH_COMMANDS_MAX && clock_ms.saturating_sub(open.time.0) <= BATCH_AGE_MAX_MS
+                open.replies.len() < BATCH_COMMANDS_MAX && clock_ms.saturating_sub(open.opened_ms) <= BATCH_AGE_MAX_MS
             }
             // Refusals and repetitions may wait for the row in flight without opening a batch.
             (None, Some(flight)) => flight.replies.len() < 2 * BATCH_COMMANDS_MAX,
@@ -494,7 +501,9 @@ impl Writer {
         let state = self.state.as_mut().expect("a writer that leads has a state");
         let now = match &self.open {
             Some(open) => open.time,
-            None => state.counters().time.max(LedgerTime(clock_ms)),
+            // The operator's word is about the time that the clock shows, so this row is stamped with it.
+            None if confirms_time(&ask) => state.counters().time.max(LedgerTime(clock_ms)),
+            None => state.row_time(LedgerTime(clock_ms)),
         };
         let request = match complete(&mut self.scripts, state, ask) {
             Ok(request) => request,
@@ -505,7 +514,9 @@ impl Writer {
         }
         let rules = &mut self.rules;
         match catch_unwind(AssertUnwindSafe(|| rules.decide(state, &request, now))) {
-            Ok(Ok(Verdict::Decided { events, outcome })) => self.gather(ticket, &request, (events, outcome), now),
+            Ok(Ok(Verdict::Decided { events, outcome })) => {
+                self.gather(ticket, &request, (events, outcome), (now, clock_ms))
+            }
             Ok(Ok(Verdict::Repeated(outcome))) => self.hold(ticket, Answer::Repeated(outcome)),
             Ok(Err(refusal)) => self.hold(ticket, Answer::Refused(refusal)),
             Err(payload) => self.poison(ticket, &request, now, panic_text(&*payload)),
@@ -513,8 +524,13 @@ impl Writer {
     }
 
     /// Adds a decided command, whose events are folded already, to the open batch.
-    fn gather(&mut self, ticket: Ticket, request: &Request, decided: (Vec<Event>, Outcome), now: LedgerTime) {
-        let (events, outcome) = decided;
+    fn gather(
+        &mut self,
+        ticket: Ticket,
+        request: &Request,
+        (events, outcome): (Vec<Event>, Outcome),
+        (now, clock_ms): (LedgerTime, u64),
+    ) {
         if events.len() > EVENTS_MAX {
             return self.poison(ticket, request, now, format!("it emitted {} events", events.len()));
         }
@@ -544,7 +560,7 @@ impl Writer {
             self.closed = Some(self.seal(full));
             encoded = rest;
         }
-        self.open_batch(now);
+        self.open_batch(now, clock_ms);
         let events = std::mem::take(&mut entry.events);
         // The events are folded; what is left to fold is that the command is remembered, at the time of its row.
         self.state.as_mut().expect("a writer that leads has a state").apply_entry(&entry);
@@ -561,11 +577,11 @@ impl Writer {
         }
     }
 
-    fn open_batch(&mut self, time: LedgerTime) {
+    fn open_batch(&mut self, time: LedgerTime, clock_ms: u64) {
         if self.open.is_none() {
             let state = self.state.as_mut().expect("a writer that leads has a state");
             state.begin_row(self.sealed.seq.next(), time);
-            self.open = Some(Open::new(time));
+            self.open = Some(Open::new(time, clock_ms));
         }
     }
 
@@ -602,7 +618,7 @@ impl Writer {
     }
 
     fn seal(&mut self, open: Open) -> Pending {
-        let Open { time, payload, entries, replies } = open;
+        let Open { time, payload, entries, replies, .. } = open;
         let row = Row::seal(self.sealed.seq.next(), self.epoch, time, self.sealed.hash, payload);
         self.sealed = Place { seq: row.seq, hash: row.hash };
         let sealed = Arc::new(Sealed { row, batch: Arc::new(Batch { entries }) });
@@ -611,9 +627,14 @@ impl Writer {
 }
 
 impl Open {
-    fn new(time: LedgerTime) -> Open {
-        Open { time, payload: Vec::new(), entries: Vec::new(), replies: Vec::new() }
+    fn new(time: LedgerTime, opened_ms: u64) -> Open {
+        Open { time, opened_ms, payload: Vec::new(), entries: Vec::new(), replies: Vec::new() }
     }
+}
+
+/// Whether an operator says here that the clock is right.
+fn confirms_time(ask: &Ask) -> bool {
+    matches!(ask, Ask::Request(request) if request.command == Command::ConfirmTime)
 }
 
 /// Makes a whole request of what was asked, for the state it is about to be decided on.

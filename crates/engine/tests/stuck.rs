@@ -132,9 +132,7 @@ fn an_expired_plan_whose_input_a_reorganisation_took_is_given_up() {
     }
     platform.step(&mut signing);
     assert!(signer.0.lock().unwrap().is_empty(), "its inputs may come back while it may be signed");
-    platform.now_ms += 3_700_000;
-    // The journal's time moves with its rows.
-    platform.must(Ask::internal(Command::OpenCustomer(customer(3))));
+    platform.wait(3_700_000);
     platform.settle(&mut signing);
     assert_eq!(signer.0.lock().unwrap().len(), 1);
     let withdrawal = platform.state().withdrawals().values().next().unwrap();

@@ -5,17 +5,17 @@
 mod common;
 
 use common::*;
-use florin_core::command::Outcome;
+use florin_core::command::{Command, EPOCH_GAP_MAX_MS, Origin, Outcome, Request, TIME_JUMP_MAX_MS};
 use florin_core::decide::{OriginRefusal, Refusal};
 use florin_core::event::Event;
-use florin_core::id::Seq;
+use florin_core::id::{Digest, LedgerTime, Seq};
 use florin_core::journal::{Batch, Journal, ROW_BYTES_MAX};
 use florin_core::snapshot;
 use florin_core::wire::Message;
 use florin_engine::lanes::{Ask, Lane, REST_LANE_MAX};
 use florin_engine::load::{Loaded, load};
 use florin_engine::read_model::{Gate, ReadModel};
-use florin_engine::writer::{Answer, Appended, RecoverError, Reply, Role, SubmitRefusal, Ticket, Writer};
+use florin_engine::writer::{Answer, Appended, CoreRules, RecoverError, Reply, Role, SubmitRefusal, Ticket, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -152,6 +152,89 @@ fn ledger_time_never_runs_backwards() {
     assert_eq!(times, [1_000, 5_000, 5_000, 5_000, 5_001]);
 }
 
+/// A writer with the core's own rules that leads an empty journal from `clock_ms` on.
+fn leading_by_rules(rows: &Rows, clock_ms: u64) -> Writer {
+    let mut writer = Writer::new(config("a"), Box::new(CoreRules));
+    writer.take_lead(loaded(rows), clock_ms);
+    drive(&mut writer, rows, clock_ms);
+    writer
+}
+
+fn drive(writer: &mut Writer, rows: &Rows, clock_ms: u64) {
+    writer.decide_waiting(clock_ms);
+    while let Some(sealed) = writer.next_row() {
+        writer.appended(rows.append_with(&sealed.row, Fault::None));
+        writer.decide_waiting(clock_ms);
+    }
+}
+
+fn by_operator(number: u64, command: Command) -> Ask {
+    let origin = Origin::Request { id: command_id(number), request: Digest([8; 32]) };
+    Ask::Request(Request { origin, command })
+}
+
+/// The year 2100.
+const WRONG_MS: u64 = 4_102_444_800_000;
+
+#[test]
+fn a_wrong_clock_takes_ledger_time_along_for_no_more_than_a_minute() {
+    let rows = Rows::default();
+    let start = 1_700_000_000_000;
+    let mut writer = leading_by_rules(&rows, start);
+    let clocks = [start + 1_000, WRONG_MS, WRONG_MS + 5_000, start + 2_000, start + TIME_JUMP_MAX_MS + 1, WRONG_MS];
+    for (number, clock_ms) in (1..).zip(clocks) {
+        writer.submit(Ticket(number), by_operator(number, Command::OpenCustomer(customer(number)))).unwrap();
+        drive(&mut writer, &rows, clock_ms);
+    }
+    let limit = start + TIME_JUMP_MAX_MS;
+    let times: Vec<u64> = rows.all().iter().map(|row| row.time.0).collect();
+    assert_eq!(times, [start, start + 1_000, limit, limit, limit, limit, limit]);
+    assert!(writer.take_replies().iter().all(|reply| reply.answer.code().is_none()));
+
+    for number in 10..20 {
+        writer.submit(Ticket(number), by_operator(number, Command::OpenCustomer(customer(number)))).unwrap();
+    }
+    assert_eq!(writer.decide_waiting(WRONG_MS), 10, "a batch is as old as the clock says, not as ledger time does");
+}
+
+#[test]
+fn an_operators_word_lets_ledger_time_go_to_the_clock_in_a_row_of_its_own() {
+    let rows = Rows::default();
+    let start = 1_700_000_000_000;
+    let mut writer = leading_by_rules(&rows, start);
+    let clock = LedgerTime(WRONG_MS);
+    writer.submit(Ticket(1), Ask::internal(Command::SeeClock { clock })).unwrap();
+    drive(&mut writer, &rows, WRONG_MS);
+    let right_ms = start + 3_600_000;
+    writer.submit(Ticket(2), by_operator(2, Command::OpenCustomer(customer(2)))).unwrap();
+    writer.submit(Ticket(3), Ask::internal(Command::Tick)).unwrap();
+    drive(&mut writer, &rows, right_ms);
+    for (number, command) in [(4, Command::OpenCustomer(customer(4))), (5, Command::ConfirmTime), (6, Command::Tick)] {
+        // The lane of operators goes first, so all are put into one batch by hand.
+        writer.submit(Ticket(number), by_operator(number, command)).unwrap();
+        writer.decide_waiting(right_ms);
+    }
+    drive(&mut writer, &rows, right_ms);
+    let limit = start + TIME_JUMP_MAX_MS;
+    let times: Vec<u64> = rows.all().iter().map(|row| row.time.0).collect();
+    assert_eq!(times, [start, limit, limit, limit, right_ms]);
+    let answers: Vec<_> =
+        writer.take_replies().into_iter().map(|reply| (reply.ticket.0, reply.answer.code())).collect();
+    let unconfirmed = (3, Some("time_unconfirmed"));
+    assert_eq!(answers, [(1, None), unconfirmed, (2, None), (4, None), (5, None), (6, None)]);
+}
+
+#[test]
+fn an_epoch_after_a_long_gap_waits_for_an_operator() {
+    let rows = Rows::default();
+    let start = 1_700_000_000_000;
+    leading_by_rules(&rows, start);
+    leading_by_rules(&rows, start + EPOCH_GAP_MAX_MS);
+    leading_by_rules(&rows, start + 2 * EPOCH_GAP_MAX_MS + 1);
+    let times: Vec<u64> = rows.all().iter().map(|row| row.time.0).collect();
+    assert_eq!(times, [start, start + EPOCH_GAP_MAX_MS, start + EPOCH_GAP_MAX_MS]);
+}
+
 #[test]
 fn rows_stay_within_their_size_and_lose_no_command() {
     let rows = Rows::default();
@@ -188,7 +271,7 @@ fn a_full_lane_refuses_and_others_go_first() {
 fn a_command_without_effect_needs_no_row() {
     let rows = Rows::default();
     let mut writer = leading(&rows);
-    writer.submit(Ticket(1), Ask::internal(florin_core::command::Command::Tick)).unwrap();
+    writer.submit(Ticket(1), Ask::internal(Command::Tick)).unwrap();
     pump(&mut writer, &rows);
     assert_eq!(rows.all().len(), 1);
     assert_eq!(writer.take_replies()[0].answer, Answer::Done(Outcome::Done(false)));

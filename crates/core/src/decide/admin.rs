@@ -105,8 +105,7 @@ pub(super) fn tick(draft: &mut Draft<'_>) -> Result<Outcome, AdminRefusal> {
         return Err(AdminRefusal::TimeUnconfirmed);
     }
     let (last, now) = (draft.state.counters.ticked, draft.now);
-    if last != LedgerTime(0) && now.since_ms(last) > TIME_JUMP_MAX_MS {
-        draft.emit(Event::TimeJumped(TimeJumped { from: last, to: now }));
+    if note_jump(draft, now) {
         return Ok(Outcome::Done(true));
     }
     expire_quotes(draft);
@@ -116,6 +115,24 @@ pub(super) fn tick(draft: &mut Draft<'_>) -> Result<Outcome, AdminRefusal> {
         draft.emit(Event::Ticked(Ticked { until: now }));
     }
     Ok(Outcome::Done(true))
+}
+
+/// Notes that the clock shows a time beyond what ledger time follows. A clock that does not says nothing new: ledger time
+/// may have caught up since it was read.
+pub(super) fn see_clock(draft: &mut Draft<'_>, clock: LedgerTime) -> Result<Outcome, AdminRefusal> {
+    if draft.state.counters.jumped_to.is_some() {
+        return Err(AdminRefusal::TimeUnconfirmed);
+    }
+    Ok(Outcome::Done(note_jump(draft, clock)))
+}
+
+fn note_jump(draft: &mut Draft<'_>, to: LedgerTime) -> bool {
+    let from = draft.state.counters.ticked;
+    let is_jump = from != LedgerTime(0) && to.since_ms(from) > TIME_JUMP_MAX_MS;
+    if is_jump {
+        draft.emit(Event::TimeJumped(TimeJumped { from, to }));
+    }
+    is_jump
 }
 
 fn expire_quotes(draft: &mut Draft<'_>) {
@@ -137,7 +154,7 @@ fn forget_commands(draft: &mut Draft<'_>) {
     }
 }
 
-/// Accepts the time that the clock shows now; the next tick counts from here.
+/// Accepts the time that the clock shows now, which is the ledger time of this command's row; the next tick counts from here.
 pub(super) fn confirm_time(draft: &mut Draft<'_>) -> Result<Outcome, AdminRefusal> {
     if draft.state.counters.jumped_to.is_none() {
         return Err(AdminRefusal::TimeNotJumped);

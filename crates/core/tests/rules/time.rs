@@ -2,12 +2,14 @@
 
 use crate::world::*;
 use florin_core::command::{
-    Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MAX, REMEMBER_MS, Request, TIME_JUMP_MAX_MS,
+    Command, EPOCH_GAP_MAX_MS, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MAX, REMEMBER_MS, Request, TIME_JUMP_MAX_MS,
 };
 use florin_core::custody::Beneficiary;
 use florin_core::decide::{AdminRefusal, OriginRefusal, TICK_FORGET_EVENTS, TICK_MS, Verdict};
-use florin_core::event::{Event, Forgotten, QuoteEnded, Remembered, Ticked};
-use florin_core::id::{Digest, LedgerTime};
+use florin_core::event::{EpochStarted, Event, Forgotten, QuoteEnded, Remembered, Ticked};
+use florin_core::id::{Digest, Epoch, LedgerTime};
+use florin_core::journal::Entry;
+use florin_core::state::State;
 
 fn tick(world: &mut World) -> Vec<Event> {
     let request = Request { origin: Origin::Internal, command: Command::Tick };
@@ -17,7 +19,7 @@ fn tick(world: &mut World) -> Vec<Event> {
 #[test]
 fn idle_ticks_are_journalled_once_a_second() {
     let mut world = World::empty();
-    assert_eq!(tick(&mut world), [Event::Ticked(Ticked { until: world.now })], "the first tick is no jump");
+    assert_eq!(tick(&mut world), [], "an epoch starts as fresh as a tick");
     world.pass_ms(TICK_MS - 1);
     assert_eq!(tick(&mut world), []);
     world.pass_ms(1);
@@ -43,6 +45,76 @@ fn jump_of_the_clock_stops_time_until_an_operator_confirms() {
     assert_eq!(world.refused(Command::ConfirmTime), AdminRefusal::TimeNotJumped.into());
     let ended = Event::QuoteEnded(QuoteEnded { quote: quote.id, accepted: false });
     assert_eq!(tick(&mut world), [ended, Event::Ticked(Ticked { until: world.now })]);
+}
+
+fn start_epoch(world: &mut World, epoch: u64) {
+    let started = EpochStarted {
+        epoch: Epoch(epoch),
+        node: "b".to_owned(),
+        build: "test".to_owned(),
+        format: 1,
+        config: Digest([1; 32]),
+        platform: [7; 16],
+    };
+    let events = vec![Event::EpochStarted(started)];
+    world.append(Epoch(epoch), Entry { command: None, request: None, events, outcome: None });
+}
+
+#[test]
+fn time_between_two_epochs_is_no_jump_and_an_unconfirmed_jump_outlives_a_restart() {
+    let mut world = World::new();
+    tick(&mut world);
+    world.pass_ms(TIME_JUMP_MAX_MS * 600);
+    start_epoch(&mut world, 2);
+    assert_eq!(world.state.counters().ticked, world.now);
+    assert_eq!(world.refused(Command::ConfirmTime), AdminRefusal::TimeNotJumped.into());
+    let from = world.now;
+    world.pass_ms(TIME_JUMP_MAX_MS + 1);
+    assert!(matches!(tick(&mut world)[..], [Event::TimeJumped(_)]));
+    start_epoch(&mut world, 3);
+    assert_eq!(world.state.counters().ticked, from, "a restart is no operator's word");
+    assert_eq!(world.refused(Command::Tick), AdminRefusal::TimeUnconfirmed.into());
+}
+
+#[test]
+fn clock_beyond_the_last_tick_is_noted_without_any_row_of_its_time() {
+    let mut world = World::new();
+    let clock = world.now.plus_ms(TIME_JUMP_MAX_MS);
+    assert_eq!(world.done(Command::SeeClock { clock }), Outcome::Done(false));
+    let clock = clock.plus_ms(1);
+    assert_eq!(world.done(Command::SeeClock { clock }), Outcome::Done(true));
+    assert_eq!((world.state.counters().jumped_to, world.state.counters().time), (Some(clock), world.now));
+    assert_eq!(world.refused(Command::SeeClock { clock }), AdminRefusal::TimeUnconfirmed.into());
+    assert_eq!(world.refused(Command::Tick), AdminRefusal::TimeUnconfirmed.into());
+}
+
+#[test]
+fn rows_follow_the_clock_no_further_than_a_jump_beyond_the_last_tick() {
+    let mut world = World::empty();
+    let start = world.now;
+    let wrong = LedgerTime(4_102_444_800_000);
+    let limit = start.plus_ms(TIME_JUMP_MAX_MS);
+    let row_time = |world: &World, clock| world.state.row_time(clock);
+    assert_eq!(State::default().row_time(wrong), wrong, "an empty journal has nothing to compare with");
+    assert_eq!(row_time(&world, limit), limit);
+    assert_eq!(row_time(&world, limit.plus_ms(1)), limit);
+    assert_eq!(row_time(&world, wrong), limit);
+    assert_eq!(row_time(&world, LedgerTime(0)), start);
+    world.now = limit;
+    world.done(Command::OpenCustomer(ANN));
+    assert_eq!(row_time(&world, wrong), limit, "rows do not carry the limit along; ticks do");
+}
+
+#[test]
+fn epoch_believes_the_clock_for_a_day_and_not_beyond() {
+    let mut world = World::empty();
+    let day_later = world.now.plus_ms(EPOCH_GAP_MAX_MS);
+    assert_eq!(State::default().epoch_time(day_later), day_later);
+    assert_eq!(world.state.epoch_time(day_later), day_later);
+    assert_eq!(world.state.epoch_time(day_later.plus_ms(1)), world.now, "time stands still until somebody confirms it");
+    assert_eq!(world.state.epoch_time(LedgerTime(0)), world.now);
+    world.done(Command::SeeClock { clock: day_later });
+    assert_eq!(world.state.epoch_time(day_later), world.now, "a restart does not confirm a jump");
 }
 
 #[test]
@@ -110,9 +182,9 @@ fn sender_whose_clock_is_ahead_does_not_expire_the_ids_of_others() {
 
 #[test]
 fn tick_forgets_within_its_budget_and_leaves_the_rest_to_the_next() {
-    let mut state = florin_core::state::State::default();
+    let mut state = State::default();
     let count = TICK_FORGET_EVENTS as u64 + 5;
-    let send = |state: &mut florin_core::state::State, command: Command, origin: Origin, now: u64| {
+    let send = |state: &mut State, command: Command, origin: Origin, now: u64| {
         state.decide(&Request { origin, command }, LedgerTime(now)).expect("it is good")
     };
     for number in 0..count {
@@ -129,7 +201,7 @@ fn tick_forgets_within_its_budget_and_leaves_the_rest_to_the_next() {
 
 #[test]
 fn full_memory_forgets_the_smallest_id_for_each_new_one() {
-    let mut state = florin_core::state::State::default();
+    let mut state = State::default();
     let customer = Command::OpenCustomer(ANN);
     let (request, outcome, at) = (Digest([9; 32]), Outcome::Done(true), LedgerTime(START_MS));
     for number in 1..=REMEMBER_MAX as u64 {

@@ -456,9 +456,7 @@ fn an_expired_intent_is_given_up_by_the_signer_before_anything_else() {
     let mut world = paying();
     world.withdraw(10, 1, 40_000);
     world.platform.settle(&mut world.planner);
-    world.platform.now_ms += 3_700_000;
-    // The journal's time moves with its rows.
-    world.platform.must(florin_engine::lanes::Ask::internal(Command::OpenCustomer(customer(3))));
+    world.platform.wait(3_700_000);
     world.platform.settle(&mut world.signing);
     assert_eq!(world.signer.0.lock().unwrap().voids.len(), 1);
     assert_eq!((world.plan_status(), world.statuses()), (vec![PlanStatus::Voided], vec![WithdrawalStatus::Queued]));
