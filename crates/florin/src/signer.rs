@@ -197,7 +197,7 @@ fn init_command(args: &InitArgs) -> Result<(), Failure> {
             out,
             "These words are the keys. Write them down now; they are shown once and stored nowhere else in the clear.\n\n  {}\n\n\
              Master key {} in {}. Read {} and set its limits, then run 'florin signer serve'.\n\n\
-             The wallet's descriptors, for 'florin wallet add':\n  {}\n  {}",
+             The wallet's descriptors, for 'florin wallet register':\n  {}\n  {}",
             &**words,
             fresh.fingerprint,
             args.dir.display(),

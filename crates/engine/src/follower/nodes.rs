@@ -6,7 +6,7 @@ use crate::ports::{Node, NodeFault, NodeInfo};
 use crate::terms::{core_hash, core_txid, library_hash};
 use florin_chain::bitcoin::header::{HeaderChain, HeaderRefusal, parse_header};
 use florin_chain::bitcoin::network::Network;
-use florin_chain::bitcoin::scan::{scan_block, scan_tx};
+use florin_chain::bitcoin::scan::scan_block;
 use florin_chain::bitcoin::watch::{WatchKey, WatchedOutpoints, WatchedScripts};
 use florin_core::id::{BlockHash, Height, TxId};
 use std::collections::BTreeMap;
@@ -361,11 +361,10 @@ impl Seats {
     }
 }
 
-/// Whether bytes are the transaction with this id.
+/// Whether bytes are the transaction with this id, a coinbase or not.
 pub(crate) fn is_transaction(bytes: &[u8], txid: TxId) -> bool {
-    let key = WatchKey::new([0; 16]);
-    scan_tx(bytes, &WatchedScripts::new(key), &WatchedOutpoints::new(key))
-        .is_ok_and(|scan| core_txid(scan.txid) == txid)
+    let read = bitcoin::consensus::deserialize::<bitcoin::Transaction>(bytes);
+    read.is_ok_and(|transaction| core_txid(transaction.compute_txid()) == txid)
 }
 
 /// For how long to leave a node alone that took so long to fail; not at all where it answered at once.
@@ -475,6 +474,16 @@ fn accept(bytes: &[u8], hash: BlockHash, headers: &mut HeaderChain, clock_s: u32
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coinbase_is_recognised_by_its_id_like_any_other_transaction() {
+        let coinbase = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).txdata.remove(0);
+        let bytes = bitcoin::consensus::serialize(&coinbase);
+        let txid = core_txid(coinbase.compute_txid());
+        assert!(is_transaction(&bytes, txid));
+        assert!(!is_transaction(&bytes, TxId([7; 32])));
+        assert!(!is_transaction(&bytes[1..], txid));
+    }
     use crate::ports::{SendResult, TestAccept};
     use bitcoin::block::{Header, Version};
     use bitcoin::consensus::encode::serialize;
