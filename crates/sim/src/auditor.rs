@@ -1,6 +1,10 @@
 //! The auditor: folds the journal's raw rows by the published schema, holds them against the invariants after each row, and compares them with what the chain really holds. It imports nothing that it judges: neither the platform's types nor its decoder, its fold or its chain code.
 
+mod books;
+pub mod broker;
 pub mod chain;
+mod custody;
+pub mod derive;
 pub mod proto;
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
@@ -60,11 +64,18 @@ struct Coin {
     amount: u128,
     wallet: u64,
     is_spent: bool,
+    /// Whether it was spent by what no plan meant.
+    is_taken: bool,
+    is_suspense: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Deposit {
+    amount: u128,
     status: u64,
+    hold: Option<u64>,
+    debited: u128,
+    is_coinbase: bool,
     credits: u32,
 }
 
@@ -79,11 +90,24 @@ pub struct Withdrawal {
     pub status: u64,
     /// The plan that pays it.
     pub plan: Option<u64>,
+    /// What it costs on top.
+    pub fee: u128,
+    /// Its hold, while it has one.
+    pub hold: Option<u64>,
+}
+
+impl Withdrawal {
+    /// Whether its money has left the customer and not yet the wallets.
+    fn is_in_flight(&self) -> bool {
+        use withdrawal_status::{BROADCAST, QUEUED, SIGNING};
+        self.status == QUEUED && self.hold.is_none() || (SIGNING..=BROADCAST).contains(&self.status)
+    }
 }
 
 #[derive(Debug, Clone)]
 struct Plan {
     row: u64,
+    status: u64,
     wallet: u64,
     inputs: BTreeSet<Output>,
     anchor: Output,
@@ -92,6 +116,16 @@ struct Plan {
 
 /// The schema's numbers for where a withdrawal stands.
 pub mod withdrawal_status {
+    /// Operators must approve.
+    pub const AWAITING: u64 = 1;
+    /// It waits for a plan.
+    pub const QUEUED: u64 = 2;
+    /// A signature is wanted.
+    pub const SIGNING: u64 = 3;
+    /// There is one.
+    pub const SIGNED: u64 = 4;
+    /// In a mempool.
+    pub const BROADCAST: u64 = 5;
     /// In a block.
     pub const CONFIRMED: u64 = 6;
     /// For ever in a block, or settled in the books.
@@ -111,6 +145,9 @@ mod deposit_status {
     pub const REVERSED: u64 = 5;
     pub const REPLACED: u64 = 6;
 }
+
+/// The chain that is compared with nodes.
+const FOLLOWED: u64 = 1;
 
 /// What the auditor has read so far.
 #[derive(Debug, Default)]
@@ -133,6 +170,47 @@ pub struct Auditor {
     is_between: bool,
     commands: BTreeMap<[u8; 16], u64>,
     counts: BTreeMap<String, u64>,
+    /// Chains and their coins.
+    coins_of_chains: BTreeMap<u64, u64>,
+    wallets: BTreeMap<u64, Wallet>,
+    policies: BTreeMap<u64, Policy>,
+    /// Halts in force: asset, action, reason.
+    halts: BTreeSet<(Option<u64>, u64, u64)>,
+    freezes: BTreeMap<Vec<u8>, u64>,
+    quotes: BTreeMap<Vec<u8>, broker::Quote>,
+    /// Quotes that the command being read executed.
+    exchanged: Vec<broker::Quote>,
+    /// What the command being read debited and credited to each account.
+    moved: BTreeMap<u64, (u128, u128)>,
+    /// Whether the command being read booked a spend that no plan meant.
+    is_robbed: bool,
+    /// Whether the command being read took a final withdrawal back.
+    is_undone: bool,
+}
+
+/// A wallet: its chain, and the derivers of its two branches.
+#[derive(Debug, Clone)]
+struct Wallet {
+    chain: u64,
+    branches: [derive::Deriver; 2],
+}
+
+/// What a policy says of depths and fees.
+#[derive(Debug, Clone)]
+struct Policy {
+    depths: Vec<(u128, u64)>,
+    deposit_min: u128,
+    final_confirmations: u64,
+    network_fee_max: u128,
+}
+
+/// The schema's numbers for what a halt stops, and the reason that a robbery has.
+mod halt {
+    pub const CREDIT: u64 = 1;
+    pub const WITHDRAW: u64 = 3;
+    pub const SIGN: u64 = 4;
+    pub const FOREIGN_SPEND: u64 = 4;
+    pub const DEEP_REORGANISATION: u64 = 6;
 }
 
 impl Auditor {
@@ -168,9 +246,25 @@ impl Auditor {
     pub fn unspent(&self) -> BTreeMap<Output, u128> {
         self.coins.iter().filter(|(_, coin)| !coin.is_spent).map(|(output, coin)| (*output, coin.amount)).collect()
     }
-    /// Whether a script was handed out.
+    /// Every account's sums: debits, credits, debits held, credits held.
+    pub fn sums(&self) -> BTreeMap<u64, [u128; 4]> {
+        let sums = |account: &Account| [account.debits, account.credits, account.debits_held, account.credits_held];
+        self.accounts.iter().map(|(id, account)| (*id, sums(account))).collect()
+    }
+    /// Where each deposit stands, by the schema's numbers.
+    pub fn deposits(&self) -> BTreeMap<Output, u64> {
+        self.deposits.iter().map(|(output, deposit)| (*output, deposit.status)).collect()
+    }
+    /// Where a script's key is, if it was handed out.
+    pub fn path_of(&self, script: &[u8]) -> Option<Path> {
+        self.scripts.get(script).copied()
+    }
+    /// Whether a script was handed out on the followed chain.
     pub fn is_ours(&self, script: &[u8]) -> bool {
-        self.scripts.contains_key(script)
+        self.scripts.get(script).is_some_and(|path| self.is_followed(path))
+    }
+    fn is_followed(&self, path: &Path) -> bool {
+        self.wallets.get(&path.0).is_some_and(|wallet| wallet.chain == FOLLOWED)
     }
 
     /// Reads the next row and checks everything that must hold after it.
@@ -226,13 +320,23 @@ impl Auditor {
             let (tag, body) = event.only()?;
             self.event(tag, &body, row).map_err(|fault| format!("event {tag}: {fault}"))?;
         }
-        Ok(())
+        self.check_halts()?;
+        self.check_exchanges()
     }
 
     fn event(&mut self, tag: u64, body: &Message<'_>, row: u64) -> Result<(), String> {
         *self.counts.entry(format!("event {tag}")).or_default() += 1;
         match tag {
             1 => self.epoch = body.number(1)?,
+            11 => self.policy_set(body)?,
+            12 => {
+                self.halts.insert((body.maybe_number(1), body.number(2)?, body.number(3)?));
+            }
+            13 => {
+                if !self.halts.remove(&(body.maybe_number(1), body.number(2)?, body.number(3)?)) {
+                    return Err("a halt ended that was not in force".into());
+                }
+            }
             20 => self.account_opened(body)?,
             21 => {
                 for transfer in body.messages(1)? {
@@ -259,7 +363,16 @@ impl Auditor {
             24 => {
                 self.end_hold(body.number(1)?)?;
             }
+            26 => {
+                self.freezes.insert(body.bytes(1)?.to_vec(), body.maybe_number(3).unwrap_or(0));
+            }
+            30 => {
+                self.coins_of_chains.insert(body.number(1)?, body.number(5)?);
+            }
+            31 => self.wallet_registered(body)?,
             32 => self.address_issued(body)?,
+            // Only one chain is followed; another one stands still at its first block.
+            40 if body.number(1)? != FOLLOWED => {}
             40 => {
                 self.is_between = false;
                 self.blocks.push((body.message(2)?.number(1)?, fixed(body.message(2)?.bytes(2)?)?));
@@ -267,37 +380,25 @@ impl Auditor {
             42 => self.is_between = true,
             41 => self.block_disconnected(body)?,
             43 => self.coin_received(body)?,
-            44 | 45 => {
-                let is_spent = tag == 44;
-                let coin =
-                    self.coins.get_mut(&output(&body.message(1)?)?).ok_or("an unknown coin was spent or returned")?;
-                if coin.is_spent == is_spent {
-                    return Err("a coin is spent twice, or returned unspent".into());
-                }
-                coin.is_spent = is_spent;
-            }
+            44 | 45 => self.coin_spent_or_returned(body, tag == 44)?,
             46 => {
                 self.coins.remove(&output(&body.message(1)?)?).ok_or("an unknown coin was removed")?;
             }
-            50 => {
-                let deposit = Deposit { status: body.number(4)?, credits: 0 };
-                self.deposits.insert(output(&body.message(1)?)?, deposit);
-            }
+            50 => self.deposit_seen(body)?,
             51 => self.deposit_moved(body)?,
-            60 => {
-                let withdrawal = Withdrawal {
-                    script: body.bytes(6)?.to_vec(),
-                    amount: body.amount(4)?,
-                    status: body.number(7)?,
-                    plan: None,
-                };
-                if self.withdrawals.insert(body.bytes(1)?.to_vec(), withdrawal).is_some() {
-                    return Err("a withdrawal is requested twice".into());
-                }
+            52 => {
+                self.deposits.remove(&output(&body.message(1)?)?).ok_or("an unknown deposit was archived")?;
             }
+            60 => self.withdrawal_requested(body)?,
             62 => self.withdrawal_moved(body)?,
             64 => self.signing_requested(body, row)?,
+            63 => {
+                self.withdrawals.remove(body.bytes(1)?).ok_or("an unknown withdrawal was archived")?;
+            }
             65 => self.plan_signed(body, row)?,
+            67 => self.plan_moved(body)?,
+            71 => self.quote_offered(body)?,
+            72 => self.quote_ended(body)?,
             _ => {}
         }
         Ok(())
@@ -338,8 +439,15 @@ impl Auditor {
     }
 
     fn post(&mut self, movement: Movement) -> Result<(), String> {
-        self.account(movement.debit)?.debits += movement.amount;
-        self.account(movement.credit)?.credits += movement.amount;
+        let too_large = "an account's sum exceeds 128 bits";
+        let debit = self.account(movement.debit)?;
+        debit.debits = debit.debits.checked_add(movement.amount).ok_or(too_large)?;
+        let credit = self.account(movement.credit)?;
+        credit.credits = credit.credits.checked_add(movement.amount).ok_or(too_large)?;
+        let moved = self.moved.entry(movement.debit).or_default();
+        moved.0 = moved.0.saturating_add(movement.amount);
+        let moved = self.moved.entry(movement.credit).or_default();
+        moved.1 = moved.1.saturating_add(movement.amount);
         Ok(())
     }
 
@@ -358,154 +466,15 @@ impl Auditor {
         }
         *next += 1;
         let script = body.bytes(2)?.to_vec();
+        let wallet = self.wallets.get(&path.0).ok_or("an address is of an unknown wallet")?;
+        let deriver = wallet.branches.get(path.1.wrapping_sub(1) as usize).ok_or("an address is on no branch")?;
+        if deriver.script(path.2)? != script {
+            return Err(format!("the script at {path:?} is not the one that its descriptor gives"));
+        }
         if self.scripts.insert(script.clone(), path).is_some() {
             return Err("a script was handed out twice".into());
         }
         self.issued.push((path, script));
-        Ok(())
-    }
-
-    fn block_disconnected(&mut self, body: &Message<'_>) -> Result<(), String> {
-        let at = (body.message(2)?.number(1)?, fixed(body.message(2)?.bytes(2)?)?);
-        match self.blocks.last() {
-            Some(tip) if *tip == at => {
-                self.blocks.pop();
-                Ok(())
-            }
-            // What was booked of a block that never was completed is taken back: the tip stays.
-            Some(tip) if at.0 == tip.0 + 1 => {
-                self.is_between = false;
-                Ok(())
-            }
-            _ => Err("a block that is not the tip was disconnected".into()),
-        }
-    }
-
-    fn coin_received(&mut self, body: &Message<'_>) -> Result<(), String> {
-        let coin = Coin { amount: body.amount(2)?, wallet: body.message(3)?.number(1)?, is_spent: false };
-        match self.coins.insert(output(&body.message(1)?)?, coin) {
-            None => Ok(()),
-            Some(_) => Err("an output arrived twice".into()),
-        }
-    }
-
-    fn deposit_moved(&mut self, body: &Message<'_>) -> Result<(), String> {
-        use deposit_status::*;
-        let deposit = self.deposits.get_mut(&output(&body.message(1)?)?).ok_or("an unknown deposit moved")?;
-        let (from, to) = (deposit.status, body.number(2)?);
-        let is_allowed = match from {
-            SEEN => matches!(to, SEEN | PENDING | REPLACED),
-            PENDING => matches!(to, SEEN | PENDING | CREDITED | REPLACED),
-            CREDITED => matches!(to, CREDITED | MISSING),
-            MISSING => matches!(to, CREDITED | REVERSED),
-            REVERSED => matches!(to, CREDITED | REVERSED),
-            REPLACED => matches!(to, SEEN | PENDING),
-            _ => false,
-        };
-        if !is_allowed {
-            return Err(format!("a deposit went from {from} to {to}"));
-        }
-        deposit.status = to;
-        if from == PENDING && to == CREDITED {
-            deposit.credits += 1;
-        }
-        if deposit.credits > 1 {
-            return Err("a deposit was credited twice".into());
-        }
-        *self.counts.entry(format!("deposit {from} to {to}")).or_default() += 1;
-        Ok(())
-    }
-
-    fn withdrawal_moved(&mut self, body: &Message<'_>) -> Result<(), String> {
-        use withdrawal_status::*;
-        let withdrawal = self.withdrawals.get_mut(body.bytes(1)?).ok_or("an unknown withdrawal moved")?;
-        let (from, to) = (withdrawal.status, body.number(2)?);
-        if matches!(from, FINAL | CANCELLED | REFUNDED) && from != to {
-            return Err(format!("a withdrawal that had ended in {from} went to {to}"));
-        }
-        withdrawal.status = to;
-        withdrawal.plan = body.maybe_number(4);
-        *self.counts.entry(format!("withdrawal {from} to {to}")).or_default() += 1;
-        Ok(())
-    }
-
-    fn signing_requested(&mut self, body: &Message<'_>, row: u64) -> Result<(), String> {
-        let inputs: BTreeSet<Output> = body.messages(3)?.iter().map(output).collect::<Result<_, _>>()?;
-        let anchor = output(&body.message(4)?)?;
-        if !inputs.contains(&anchor) {
-            return Err("a plan does not spend its own anchor".into());
-        }
-        for input in &inputs {
-            if self.coins.get(input).is_none_or(|coin| coin.is_spent) {
-                return Err("a plan spends what is not there".into());
-            }
-        }
-        let first = body.messages(5)?.into_iter().next().ok_or("a plan has no version")?;
-        let withdrawals =
-            first.messages(4)?.iter().map(|payment| payment.bytes(1).map(<[u8]>::to_vec)).collect::<Result<_, _>>()?;
-        let plan = Plan { row, wallet: body.number(2)?, inputs, anchor, withdrawals };
-        match self.plans.insert(body.number(1)?, plan) {
-            None => Ok(()),
-            Some(_) => Err("a plan's id is used twice".into()),
-        }
-    }
-
-    fn plan_signed(&mut self, body: &Message<'_>, row: u64) -> Result<(), String> {
-        let plan = self.plans.get(&body.number(1)?).ok_or("a plan was signed that nobody requested")?;
-        if plan.row >= row {
-            return Err("a plan was signed before its request was durable".into());
-        }
-        let spend = chain::Spend::read(body.bytes(3)?)?;
-        if !spend.inputs.is_subset(&plan.inputs) || !spend.inputs.contains(&plan.anchor) {
-            return Err("a signed transaction spends other coins than its plan".into());
-        }
-        let mut owed: Vec<(&[u8], u128)> = Vec::new();
-        for id in &plan.withdrawals {
-            let withdrawal = self.withdrawals.get(id).ok_or("a plan pays an unknown withdrawal")?;
-            owed.push((&withdrawal.script, withdrawal.amount));
-        }
-        for (script, amount) in &spend.outputs {
-            if let Some(at) = owed.iter().position(|(owed_script, owed)| owed_script == script && owed == amount) {
-                owed.swap_remove(at);
-            } else if self.scripts.get(script).is_none_or(|path| (path.0, path.1) != (plan.wallet, 2)) {
-                return Err("a signed transaction pays somebody who is owed nothing".into());
-            }
-        }
-        if owed.is_empty() { Ok(()) } else { Err("a signed transaction leaves a withdrawal out".into()) }
-    }
-
-    /// Conservation, no overdraft, and custody equal to coins, per asset and wallet.
-    fn check(&self) -> Result<(), String> {
-        let mut sums: BTreeMap<u64, (u128, u128)> = BTreeMap::new();
-        let mut custody: BTreeMap<u64, u128> = BTreeMap::new();
-        for (id, account) in &self.accounts {
-            let sum = sums.entry(account.asset).or_default();
-            sum.0 += account.debits;
-            sum.1 += account.credits;
-            match account.owner {
-                Owner::Customer(_) if account.credits < account.debits + account.debits_held => {
-                    return Err(format!("customer account {id} is overdrawn"));
-                }
-                Owner::Custody(wallet) => {
-                    let balance = account.debits.checked_sub(account.credits).ok_or("custody is negative")?;
-                    *custody.entry(wallet).or_default() += balance;
-                }
-                Owner::Customer(_) | Owner::House(_) | Owner::Plain(_) => {}
-            }
-        }
-        if let Some((asset, sum)) = sums.iter().find(|(_, sum)| sum.0 != sum.1) {
-            return Err(format!("asset {asset} has {} in debits and {} in credits", sum.0, sum.1));
-        }
-        let mut held: BTreeMap<u64, u128> = BTreeMap::new();
-        for coin in self.coins.values().filter(|coin| !coin.is_spent) {
-            *held.entry(coin.wallet).or_default() += coin.amount;
-        }
-        for wallet in custody.keys().chain(held.keys()) {
-            let (books, coins) = (custody.get(wallet).copied().unwrap_or(0), held.get(wallet).copied().unwrap_or(0));
-            if books != coins {
-                return Err(format!("wallet {wallet} has {coins} in coins and {books} in the books"));
-            }
-        }
         Ok(())
     }
 }

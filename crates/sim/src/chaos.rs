@@ -17,13 +17,13 @@ struct State {
     /// How many more edges the process survives; `None`: all.
     countdown: Option<u64>,
     is_dead: bool,
-    deaths: BTreeMap<String, u64>,
 }
 
-/// One process' fate, shared by all its ports.
+/// One process' fate, shared by all its ports; and how all processes of the run died.
 #[derive(Debug, Clone, Default)]
 pub struct Chaos {
     state: Arc<Mutex<State>>,
+    deaths: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Chaos {
@@ -46,16 +46,15 @@ impl Chaos {
         self.lock().is_dead
     }
 
-    /// A new process starts.
-    pub fn revive(&self) {
-        let mut state = self.lock();
-        state.is_dead = false;
-        state.countdown = None;
+    /// The fate of a new process.
+    #[must_use]
+    pub fn of_another(&self) -> Chaos {
+        Chaos { state: Arc::default(), deaths: self.deaths.clone() }
     }
 
     /// How often processes died, by effect and edge.
     pub fn deaths(&self) -> BTreeMap<String, u64> {
-        self.lock().deaths.clone()
+        self.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// An effect is about to happen, or has happened: says whether the process lives.
@@ -68,7 +67,8 @@ impl Chaos {
             Some(0) => {
                 state.countdown = None;
                 state.is_dead = true;
-                *state.deaths.entry(format!("crash {edge:?} {effect}").to_lowercase()).or_default() += 1;
+                let mut deaths = self.deaths.lock().unwrap_or_else(PoisonError::into_inner);
+                *deaths.entry(format!("crash {edge:?} {effect}").to_lowercase()).or_default() += 1;
                 false
             }
             Some(edges) => {

@@ -2,12 +2,22 @@
 //!
 //! Nothing links this crate. It never reads a clock or a random source: a seed is the whole of a run.
 
-pub mod actions;
+pub mod agree;
 pub mod auditor;
 pub mod chaos;
+pub mod coverage;
+pub mod customers;
+pub mod drive;
+pub mod faults;
 pub mod nonsense;
+pub mod outside;
 pub mod ports;
 pub mod process;
 pub mod rng;
 pub mod run;
+pub mod scenario;
+pub mod schedule;
+pub mod setup;
+pub mod shrink;
+pub mod thief;
 pub mod world;

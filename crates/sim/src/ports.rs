@@ -8,7 +8,7 @@ use florin_core::journal::{AppendError, Journal, ReadError, Row, SnapshotHeader}
 use florin_core::wire::Bytes;
 use florin_devnet::network::{Network, NodeId, Reply as NodeReply};
 use florin_engine::ports::{SignerFault, SnapshotFault, Snapshots};
-use florin_signer::protocol::{Reply, Request};
+use florin_signer::protocol::{Outcome, Reply, Request};
 use florin_signer::session::Signer;
 use florin_store::memory::MemoryJournal;
 use serde_json::Value;
@@ -92,6 +92,8 @@ pub struct SignerLink {
     pub clock: SimClock,
     /// The process that asks.
     pub chaos: Chaos,
+    /// What it refused, by code.
+    pub refused: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Transport for SignerLink {
@@ -107,6 +109,9 @@ impl Transport for SignerLink {
         let clock = LedgerTime(self.clock.now_ms());
         let reply =
             lock(&self.signer).handle(request, clock).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
+        if let Outcome::Refused(refusal) = &reply.outcome {
+            lock(&self.refused).push(refusal.reason.code());
+        }
         if !self.chaos.pass("signer call", Edge::After) {
             return Err(gone("the process died after it asked"));
         }
@@ -161,6 +166,13 @@ impl MemorySnapshots {
         let mut newest = lock(&self.newest);
         let byte = newest.as_mut().and_then(|(_, chunks)| chunks.first_mut()).and_then(|chunk| chunk.0.first_mut());
         byte.map(|byte| *byte ^= 1).is_some()
+    }
+}
+
+impl MemorySnapshots {
+    /// The newest snapshot is gone, as after a power cut before it was written out; says whether there was one.
+    pub fn lose(&self) -> bool {
+        lock(&self.newest).take().is_some()
     }
 }
 

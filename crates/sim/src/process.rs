@@ -2,21 +2,79 @@
 
 use crate::chaos::Chaos;
 use crate::ports::{MemorySnapshots, ProcessJournal};
+use florin_core::command::Request;
+use florin_core::decide::{Refusal, Verdict};
+use florin_core::id::{Epoch, LedgerTime};
 use florin_core::journal::{AppendError, Journal};
+use florin_core::state::State;
 use florin_engine::lanes::Ask;
 use florin_engine::load::{LoadError, load};
 use florin_engine::read_model::{Gate, ReadModel};
 use florin_engine::snapshotter::{Snapshotter, SnapshotterConfig};
 use florin_engine::workers::Worker;
-use florin_engine::writer::{Appended, CoreRules, Reply, Role, Sealed, SubmitRefusal, Ticket, Writer, WriterConfig};
+use florin_engine::writer::{
+    Answer, Appended, Reply, Role, Rules, Sealed, SubmitRefusal, Ticket, Writer, WriterConfig,
+};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 
 /// Rows between two snapshots.
 const SNAPSHOT_ROWS: u64 = 60;
 
+/// What a simulated panic says.
+const PANIC: &str = "simulated: a rule panics";
+
+/// After how many decisions a rule panics; 0 for never.
+#[derive(Debug, Clone, Default)]
+pub struct Fuse(Arc<AtomicU64>);
+
+impl Fuse {
+    /// The `decisions`-th decision from now panics, counted from 1.
+    pub fn light(&self, decisions: u64) {
+        self.0.store(decisions, Ordering::Relaxed);
+    }
+
+    fn burn(&self) -> bool {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
+        left == 1
+    }
+}
+
+/// The core's rules, and now and then a panic that leaves the state half changed.
+struct FusedRules(Fuse);
+
+impl Rules for FusedRules {
+    fn decide(&mut self, state: &mut State, request: &Request, now: LedgerTime) -> Result<Verdict, Refusal> {
+        let verdict = state.decide(request, now);
+        assert!(!self.0.burn(), "{PANIC}");
+        verdict
+    }
+}
+
+/// Simulated panics are caught by the writer, and would only fill the screen.
+fn silence_simulated_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let text = info.payload().downcast_ref::<String>().map(String::as_str);
+            if !text.or_else(|| info.payload().downcast_ref::<&str>().copied()).is_some_and(|text| text == PANIC) {
+                before(info);
+            }
+        }));
+    });
+}
+
 /// A running process.
 pub struct Process {
+    /// Which one, counted from 1.
+    pub number: u64,
+    /// When its rules panic.
+    pub fuse: Fuse,
+    /// Its fate.
+    pub chaos: Chaos,
     writer: Writer,
     model: ReadModel,
     gate: Gate,
@@ -26,7 +84,6 @@ pub struct Process {
     snapshots: MemorySnapshots,
     snapshotter: Snapshotter,
     workers: Vec<Box<dyn Worker>>,
-    chaos: Chaos,
 }
 
 /// What the platform's own parts asked for counts as nobody's: they find their work again in the state.
@@ -38,6 +95,7 @@ impl Process {
     /// # Errors
     /// Where no state can be loaded.
     pub fn start(
+        number: u64,
         config: WriterConfig,
         mut journal: ProcessJournal,
         mut snapshots: MemorySnapshots,
@@ -47,13 +105,16 @@ impl Process {
         let loaded = load(&mut journal, &mut snapshots)?;
         let snapshotter_config =
             SnapshotterConfig { rows_max: SNAPSHOT_ROWS, time_max_ms: u64::MAX, build: config.build.clone() };
-        let mut writer = Writer::new(config, Box::new(CoreRules));
+        silence_simulated_panics();
+        let fuse = Fuse::default();
+        let mut writer = Writer::new(config, Box::new(FusedRules(fuse.clone())));
         let model = ReadModel::new(loaded.clone());
         let snapshotter = Snapshotter::new(snapshotter_config, model.at(), now_ms);
         writer.take_lead(loaded, now_ms);
         let chaos = journal.chaos.clone();
         let (gate, durable) = (Gate::default(), VecDeque::new());
-        Ok(Process { writer, model, gate, durable, row: None, journal, snapshots, snapshotter, workers, chaos })
+        let row = None;
+        Ok(Process { number, fuse, chaos, writer, model, gate, durable, row, journal, snapshots, snapshotter, workers })
     }
 
     /// What everyone but the writer sees.
@@ -91,20 +152,52 @@ impl Process {
         }
     }
 
-    /// Appends the row that was sent, and takes its fate in. Says whether there was one.
-    pub fn settle(&mut self) -> bool {
-        let Some(row) = self.row.take() else { return false };
+    /// The row that is on its way to the journal, taken off its way.
+    pub fn intercept_row(&mut self) -> Option<Arc<Sealed>> {
+        self.row.take()
+    }
+
+    /// Appends the row that was sent, and takes its fate in; `None` where there was none.
+    pub fn settle(&mut self) -> Option<Appended> {
+        let row = self.row.take()?;
         let fate = match self.journal.append(&row.row) {
             Ok(()) => Appended::Durable,
             Err(AppendError::Fenced) => Appended::Fenced,
             Err(AppendError::Unknown(_)) => Appended::Unknown,
         };
-        if self.chaos.is_dead() {
-            return true;
+        if !self.chaos.is_dead() {
+            self.durable.extend(self.writer.appended(fate));
+            self.gate.push(self.writer.take_replies());
         }
-        self.durable.extend(self.writer.appended(fate));
-        self.gate.push(self.writer.take_replies());
-        true
+        Some(fate)
+    }
+
+    /// The epoch that its read model knows.
+    pub fn epoch(&self) -> Epoch {
+        self.model.state().counters().epoch
+    }
+
+    /// Asks something in a moment of rest: the answer, and whether anything came of it. Only where [`Process::is_idle`].
+    pub fn probe(&mut self, ask: Ask, now_ms: u64) -> Option<(Answer, bool)> {
+        self.writer.submit(OWN_TICKET, ask).ok()?;
+        self.writer.decide_waiting(now_ms);
+        let reply = self.writer.take_replies().pop();
+        let is_unchanged = self.writer.is_idle();
+        reply.map(|reply| (reply.answer, is_unchanged))
+    }
+
+    /// Gives a writer whose rules panicked its state back. Says whether there was one.
+    ///
+    /// # Errors
+    /// A sentence where that is impossible.
+    pub fn recover(&mut self) -> Result<bool, String> {
+        if self.writer.role() != Role::Poisoned {
+            return Ok(false);
+        }
+        self.writer
+            .recover(self.model.loaded())
+            .map_err(|fault| format!("a poisoned writer can't recover: {fault}"))?;
+        Ok(true)
     }
 
     /// Folds durable rows into the read model, and gives the answers that may be given now.
@@ -125,14 +218,14 @@ impl Process {
     /// Follows after another writer was first, and takes the lead again.
     ///
     /// # Errors
-    /// Where the journal does not fold.
-    pub fn lead_again(&mut self, now_ms: u64) -> Result<bool, LoadError> {
-        if self.writer.role() != Role::Following {
-            return Ok(false);
-        }
+    /// Where the journal does not fold, or can't be read now.
+    ///
+    /// # Panics
+    /// Where it leads.
+    pub fn lead_again(&mut self, now_ms: u64) -> Result<(), LoadError> {
         while self.model.follow(&mut self.journal)? > 0 {}
         self.writer.take_lead(self.model.loaded(), now_ms);
-        Ok(true)
+        Ok(())
     }
 
     /// Steps one worker; what it asks for waits in the writer. Says how much that was.

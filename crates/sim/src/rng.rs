@@ -9,6 +9,10 @@ impl Rng {
     pub fn new(seed: u64) -> Rng {
         Rng(seed)
     }
+    /// The sequence of one step of a run: leaving a step out does not change what the others draw.
+    pub fn of_step(seed: u64, step: u64) -> Rng {
+        Rng::new(Rng::new(seed).next() ^ Rng::new(step).next().rotate_left(32))
+    }
     /// The next 64 bits.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

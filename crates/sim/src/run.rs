@@ -1,40 +1,33 @@
 //! A run: the platform is set up, some thousand actions happen to it, every invariant is held after each, and at the end, with all faults off, everything that waits has to come to its end.
 
-use crate::actions::{BTC, EUR, UNIT, WALLET};
 use crate::ports::lock;
-use crate::process::Process;
+use crate::rng::Rng;
+use crate::schedule::{Kind, SCENARIO_STEPS, Schedule};
+use crate::setup::{CHAIN, policy, set_up};
 use crate::world::{World, Wrong};
 use bitcoin::hashes::Hash;
-use florin::signing::RemoteSigner;
-use florin_chain::bitcoin::header::Checkpoint;
-use florin_chain::bitcoin::network::Network;
-use florin_core::amount::Amount;
-use florin_core::asset::{Asset, AssetKind, AssetPolicy, DepthStep, HaltReason};
-use florin_core::command::{Command, PART_COST_MAX};
-use florin_core::custody::{Block, BlockRef, Chain, ChainFamily, DepositStatus, Wallet, WalletTier, WithdrawalStatus};
-use florin_core::id::{BlockHash, ChainId, CustomerId, Height};
-use florin_core::ledger::{BalanceRule, Owner};
+use florin_core::asset::{Halt, HaltReason};
+use florin_core::command::Command;
+use florin_core::custody::{DepositStatus, WithdrawalStatus};
 use florin_devnet::network::NodeId;
-use florin_engine::follower::{Follower, FollowerConfig};
-use florin_engine::workers::Worker;
-use florin_engine::workers::broadcaster::{Broadcaster, BroadcasterConfig};
-use florin_engine::workers::planner::{Planner, PlannerConfig};
-use florin_engine::workers::signing::{Signing, SigningConfig};
-use florin_engine::workers::ticker::Ticker;
 use florin_engine::writer::Role;
 use std::collections::BTreeMap;
 
-/// The one chain.
-const CHAIN: ChainId = ChainId(1);
-
-/// Rounds of the liveness phase. A block is mined in each, so that this is far beyond the deepest policy and every expiry.
+/// Rounds of the liveness phase. A block is mined in every third, so that this is far beyond the deepest policy, and half a
+/// minute passes in each, so that it is far beyond every expiry.
 const LIVENESS_ROUNDS: u32 = 400;
+
+/// Steps between two comparisons of the platform's own state with the auditor's.
+const AGREE_STEPS: u64 = 50;
+
+/// An invariant more than those that always hold: tests make one fail on purpose.
+pub type Invariant = fn(&World) -> Result<(), String>;
 
 /// A finished run.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Its seed.
-    pub seed: u64,
+    /// What was run.
+    pub schedule: Schedule,
     /// The hash of all that happened.
     pub trace: String,
     /// What happened, and how often.
@@ -43,231 +36,139 @@ pub struct Report {
     pub wrong: Option<Wrong>,
 }
 
-/// Runs a seed for so many actions.
-pub fn run(seed: u64, actions: u64) -> Report {
-    let mut world = World::new(seed);
-    let outcome = play(&mut world, actions);
+/// Runs a schedule.
+pub fn run(schedule: &Schedule, extra: Option<Invariant>) -> Report {
+    let (world, wrong) = play_out(schedule, extra);
     let mut counts = world.counts.clone();
     counts.extend(world.chaos.deaths());
     counts.extend(world.auditor.counts().clone());
+    Report { schedule: schedule.clone(), trace: world.trace(), counts, wrong }
+}
+
+/// Runs a schedule, and gives the world as it is at the end.
+pub fn play_out(schedule: &Schedule, extra: Option<Invariant>) -> (World, Option<Wrong>) {
+    let mut world = World::new(schedule.seed);
+    let outcome = play(&mut world, schedule, extra);
     let wrong = outcome.err().map(|what| Wrong { step: world.step, what });
-    Report { seed, trace: world.trace(), counts, wrong }
+    (world, wrong)
 }
 
-fn play(world: &mut World, actions: u64) -> Result<(), String> {
+fn play(world: &mut World, schedule: &Schedule, extra: Option<Invariant>) -> Result<(), String> {
     set_up(world)?;
-    for _ in 0..actions {
-        world.step += 1;
-        act(world)?;
-        hold(world)?;
+    for step in 1..=schedule.actions {
+        if !schedule.has(step) {
+            continue;
+        }
+        world.step = step;
+        world.rng = Rng::of_step(schedule.seed, step);
+        let kind = Kind::draw(&mut world.rng);
+        if schedule.without.contains(&kind) {
+            continue;
+        }
+        act(world, kind)?;
+        hold(world, extra)?;
     }
-    calm(world)
+    world.step = schedule.actions;
+    world.rng = Rng::of_step(schedule.seed, schedule.actions + 1);
+    calm(world, extra)?;
+    world.agree_in_full()
 }
 
-/// The workers of a fresh process.
-fn workers(world: &mut World) -> Vec<Box<dyn Worker>> {
-    let seats = |world: &World| (0..crate::world::NODES).map(|index| world.seat(index)).collect::<Vec<_>>();
-    let follower = FollowerConfig {
-        chain: CHAIN,
-        network: Network::Regtest,
-        checkpoint: Checkpoint::genesis(Network::Regtest),
-        headers_max: 100_000,
-        quorum: 2,
-        split_blocks_max: 6,
-        stale_ms: 60_000,
-        tip_age_max_ms: None,
-        // Small, so that blocks with many receipts come in parts.
-        part_cost_max: PART_COST_MAX.min(40),
-    };
-    let key = world.rng.bytes();
-    let follower = Follower::new(follower, seats(world), key).expect("the checkpoint is the network's");
-    let planner = PlannerConfig {
-        chain: CHAIN,
-        blocks: 3,
-        rate_min: 1_000,
-        rate_max: 100_000,
-        rate_long_term: 2_000,
-        rate_fallback: 2_000,
-        fee_share_ppm_max: 1_000_000,
-        batch_max: 5,
-    };
-    let mut draws = world.rng.fork();
-    let planner = Planner::new(planner, seats(world), Box::new(move || draws.bytes()));
-    let signer = RemoteSigner::new(world.signer.clone(), None);
-    let signing = Signing::new(SigningConfig { chain: CHAIN, retry_ms: 1_000 }, Box::new(signer), seats(world));
-    let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, repeat_ms: 5_000 }, seats(world));
-    vec![Box::new(follower), Box::new(planner), Box::new(signing), Box::new(broadcaster), Box::new(Ticker::new(1_000))]
-}
-
-fn start(world: &mut World) -> Result<(), String> {
-    let workers = workers(world);
-    let (journal, snapshots, now_ms) = (world.journal(), world.snapshots.clone(), world.now_ms());
-    let process = Process::start(world.writer_config(), journal, snapshots, workers, now_ms);
-    world.process = Some(process.map_err(|fault| format!("the platform does not start: {fault}"))?);
-    world.count("start");
-    Ok(())
-}
-
-fn policy() -> AssetPolicy {
-    let step = |amount_from: u128, confirmations| DepthStep { amount_from: Amount::new(amount_from), confirmations };
-    AssetPolicy {
-        asset: BTC,
-        depths: vec![step(0, 1), step(1_000_000, 2), step(100_000_000, 4)],
-        deposit_min: Amount::new(1_000),
-        withdrawal_min: Amount::new(2_000),
-        withdrawal_fee: Amount::new(500),
-        automatic_max: Amount::new(20_000_000),
-        final_confirmations: 5,
-        missing_ms: 60_000,
-        intent_ms: 3_600_000,
-        network_fee_max: Amount::new(50_000),
+fn act(world: &mut World, kind: Kind) -> Result<(), String> {
+    if world.process.is_none() {
+        world.heal_journal_sometimes();
+        return world.start();
     }
-}
-
-fn set_up(world: &mut World) -> Result<(), String> {
-    start(world)?;
-    let asset = |id, code: &str, decimals, kind, chain| Asset { id, code: code.into(), decimals, kind, chain };
-    let (start_block, genesis) = {
-        let network = lock(&world.network);
-        let node = network.node(NodeId(0));
-        let tip = node.block(&node.tip()).expect("a node has its tip");
-        let at = BlockRef { height: Height(node.height()), hash: BlockHash(node.tip().to_byte_array()) };
-        let previous = BlockHash(tip.header.prev_blockhash.to_byte_array());
-        let block = Block { chain: CHAIN, at, previous, time_s: u64::from(tip.header.time) };
-        (block, BlockHash(Network::Regtest.genesis_hash().to_byte_array()))
-    };
-    let chain = Chain {
-        id: CHAIN,
-        family: ChainFamily::Bitcoin,
-        name: "bitcoin-regtest".into(),
-        genesis,
-        coin: BTC,
-        coinbase_maturity: 100,
-    };
-    let [external, internal] = world.descriptors.clone();
-    let wallet = Wallet {
-        id: WALLET,
-        chain: CHAIN,
-        generation: 1,
-        tier: WalletTier::Hot,
-        birthday: start_block.at.height,
-        descriptor_external: external,
-        descriptor_internal: internal,
-        retired: false,
-        next_external: 0,
-        next_internal: 0,
-    };
-    let mut commands = vec![
-        Command::DefineAsset(asset(BTC, "BTC", 8, AssetKind::Coin, Some(CHAIN))),
-        Command::DefineAsset(asset(EUR, "EUR", 2, AssetKind::Fiat, None)),
-        Command::DefineAsset(asset(UNIT, "UNIT", 0, AssetKind::Plain, None)),
-        Command::SetAssetPolicy(policy()),
-        Command::DefineChain { chain, start: start_block },
-        Command::RegisterWallet(wallet),
-    ];
-    for number in 0..4 {
-        let rule = if number == 0 { BalanceRule::Free } else { BalanceRule::CreditNormal };
-        commands.push(Command::OpenAccount { owner: Owner::Plain(number), asset: UNIT, rule });
+    if world.is_unreadable && world.rng.chance(20) {
+        world.heal_journal_sometimes();
     }
-    commands.extend((0..3u8).map(|number| Command::OpenCustomer(CustomerId([number; 16]))));
-    // The operator waits for each answer before the next command.
-    for command in commands {
-        world.ask(command);
-        turn(world)?;
-        turn(world)?;
-    }
-    let refused = world.counts.iter().find(|(what, _)| !["start", "compared with the chain"].contains(&what.as_str()));
-    match refused {
-        None => Ok(()),
-        Some((what, _)) => Err(format!("the platform can't be set up: {what}")),
-    }
-}
-
-/// One turn of the process: decide, append, fold.
-fn turn(world: &mut World) -> Result<(), String> {
-    let now_ms = world.now_ms();
-    if let Some(process) = &mut world.process {
-        process.decide(now_ms);
-        process.send_row();
-        // What is decided while a row is in flight goes into the next one.
-        process.decide(now_ms);
-        process.settle();
-    }
-    bury(world)?;
-    world.take_answers()?;
-    if let Some(process) = &mut world.process {
-        if process.lead_again(now_ms).map_err(|fault| format!("the journal does not fold: {fault}"))? {
-            world.count("led again");
-        } else {
-            process.snapshot(now_ms);
+    if world.rival.is_some() {
+        if world.rng.chance(40) {
+            world.swap_writers();
+        }
+        if world.rng.chance(2) {
+            world.end_rival();
         }
     }
-    bury(world)
-}
-
-/// A process whose moment has come is gone.
-fn bury(world: &mut World) -> Result<(), String> {
-    if world.chaos.is_dead() {
-        world.crash();
-        world.audit()?;
+    if SCENARIO_STEPS.contains(&world.step) {
+        return world.scenario();
     }
-    Ok(())
-}
-
-fn step_worker(world: &mut World) -> Result<(), String> {
-    let now_ms = world.now_ms();
-    let count = world.process.as_ref().map_or(0, |process| process.workers().len());
-    if count == 0 {
-        return Ok(());
+    match kind {
+        Kind::Turn => world.turn()?,
+        Kind::Worker => world.step_worker()?,
+        Kind::Customer => world.customers_act(),
+        Kind::Mine => world.mine(),
+        Kind::Pay => world.outside_pays(),
+        Kind::Fork => world.fork(),
+        Kind::ForkCredited => world.fork_credited(),
+        Kind::Replace => world.outside_replaces(),
+        Kind::Settle => {
+            lock(&world.network).settle();
+        }
+        Kind::Time => world.time_passes(),
+        Kind::Repeat => world.repeat(),
+        Kind::Operator => world.operator_acts(),
+        Kind::Nonsense => world.nonsense()?,
+        Kind::Hostile => world.hostile()?,
+        Kind::Crash => world.trouble_process(),
+        Kind::Journal => world.trouble_journal()?,
+        Kind::Signer => world.trouble_the_signer(),
+        Kind::Node => world.trouble_node(),
+        Kind::Rival => {
+            if world.rival.is_none() {
+                world.start_rival()?;
+            }
+        }
+        Kind::Panic => world.trouble_rules(),
+        Kind::Thief => world.thief_acts(),
     }
-    // The follower has the most to do.
-    let index = if world.rng.chance(50) { 0 } else { world.rng.below(count as u64) as usize };
-    if let Some(process) = &mut world.process {
-        process.step_worker(index, now_ms);
-    }
-    bury(world)
-}
-
-fn act(world: &mut World) -> Result<(), String> {
-    if world.process.is_none() {
-        return start(world);
-    }
-    match world.rng.below(100) {
-        0..=27 => turn(world)?,
-        28..=47 => step_worker(world)?,
-        48..=67 => world.customers_act(),
-        68..=82 => world.world_acts(),
-        83..=90 => world.time_passes(),
-        91 | 92 => world.repeat(),
-        93 => world.operator_halts(),
-        94 => world.ask_approve(),
-        95 => world.nonsense(),
-        _ => world.trouble(),
-    }
-    Ok(())
+    // A block that is being taken back, and what waits in a frozen account, are rare and short: they are used at once.
+    world.use_the_moment()
 }
 
 /// Everything that must hold after every step.
-fn hold(world: &mut World) -> Result<(), String> {
+fn hold(world: &mut World, extra: Option<Invariant>) -> Result<(), String> {
     world.audit()?;
-    world.compare()
+    world.compare()?;
+    if world.step.is_multiple_of(AGREE_STEPS) {
+        world.agree()?;
+    }
+    extra.map_or(Ok(()), |extra| extra(world))
 }
 
 /// All faults end; what waits has to finish.
-fn calm(world: &mut World) -> Result<(), String> {
+fn calm(world: &mut World, extra: Option<Invariant>) -> Result<(), String> {
     world.chaos.disarm();
     world.heal_nodes();
-    lock(&world.signer.troubles).clear();
-    if world.process.is_none() {
-        start(world)?;
+    {
+        let mut network = lock(&world.network);
+        for id in network.ids() {
+            network.with_node(id, |node| node.set_estimate(None));
+        }
     }
+    lock(&world.signer.troubles).clear();
+    world.end_rival();
+    world.rows.heal_reads();
+    world.is_unreadable = false;
+    // A command that made a rule panic is not executed by that process; another one takes it.
+    if world.process.as_ref().is_some_and(|process| process.writer().quarantined().next().is_some()) {
+        world.crash();
+    }
+    if world.process.is_none() {
+        world.start()?;
+    }
+    if let Some(process) = &world.process {
+        process.fuse.light(0);
+    }
+    let network_ms = lock(&world.network).clock() * 1_000;
+    world.clock.set(network_ms.max(world.now_ms()));
     for round in 0..LIVENESS_ROUNDS {
         world.step += 1;
         world.clock.set(world.now_ms() + 30_000);
         let seconds = world.now_ms() / 1_000;
         lock(&world.network).set_clock(seconds);
         operator_tidies(world);
-        while let Some(sent) = world.again.pop_front() {
+        for sent in std::mem::take(&mut world.again) {
             world.send(sent);
         }
         if round % 3 == 0 {
@@ -275,13 +176,10 @@ fn calm(world: &mut World) -> Result<(), String> {
         }
         let workers = world.process.as_ref().map_or(0, |process| process.workers().len());
         for index in 0..workers {
-            let now_ms = world.now_ms();
-            if let Some(process) = &mut world.process {
-                process.step_worker(index, now_ms);
-            }
-            turn(world)?;
+            world.step_worker_at(index)?;
+            world.turn()?;
         }
-        hold(world)?;
+        hold(world, extra)?;
         if round % 3 == 2 && unfinished(world).is_none() {
             world.count("calm");
             return Ok(());
@@ -295,8 +193,8 @@ fn operator_tidies(world: &mut World) {
     let Some(process) = &world.process else { return };
     let state = process.model().state();
     let is_jumped = state.counters().jumped_to.is_some();
-    let is_operators =
-        |halt: &&florin_core::asset::Halt| matches!(halt.reason, HaltReason::Operator | HaltReason::DeepReorganisation);
+    // The watcher resumes these itself.
+    let is_operators = |halt: &&Halt| !matches!(halt.reason, HaltReason::ChainSplit | HaltReason::Stale);
     let halts: Vec<_> = state.halts().iter().filter(is_operators).cloned().collect();
     if is_jumped {
         world.ask(Command::ConfirmTime);
@@ -330,7 +228,7 @@ fn unfinished(world: &World) -> Option<String> {
             process.workers().iter().flat_map(|worker| worker.alarms()).map(|alarm| format!("{alarm:?}")).collect();
         return Some(format!("withdrawal {} is {:?}: {alarms:?}", withdrawal.id, withdrawal.status));
     }
-    let min = policy().deposit_min;
+    let min = policy(world).deposit_min;
     let waits = state.deposits().values().find(|deposit| {
         let is_pending = deposit.status == DepositStatus::Pending && deposit.amount >= min;
         let at = deposit.at.map_or(0, |at| state.chains()[&CHAIN].confirmations(at.height));

@@ -2,14 +2,17 @@
 
 use crate::auditor::{Auditor, RawRow, chain::Compared};
 use crate::chaos::Chaos;
+use crate::coverage;
 use crate::ports::{MemorySnapshots, NodeCaller, ProcessJournal, SignerLink, SignerTrouble, SimClock, lock};
 use crate::process::Process;
 use crate::rng::Rng;
 use bitcoin::Transaction;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use florin::node::bitcoind::Bitcoind;
+use florin_chain::bitcoin::keys::ScriptKind;
 use florin_chain::bitcoin::mnemonic::Mnemonic;
-use florin_core::command::Outcome;
+use florin_chain::bitcoin::network::Network as ChainNetwork;
+use florin_core::command::{Outcome, PART_COST_MAX};
 use florin_core::id::{CommandId, CustomerId, Digest, LedgerTime};
 use florin_devnet::miner::Miner;
 use florin_devnet::network::{Network, NodeId};
@@ -46,6 +49,12 @@ const POLICY: &str = include_str!("policy.toml");
 /// The operator's secret. It guards nothing.
 const OPERATOR: [u8; 32] = [0x0b; 32];
 
+/// The words' entropy of the signer's seed. It guards nothing.
+const ENTROPY: [u8; 32] = [9; 32];
+
+/// Payments of the outside wallet that are kept in mind.
+const PAYMENTS_KEPT: usize = 40;
+
 /// A command that was sent and not answered yet.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -55,10 +64,46 @@ pub struct Sent {
     pub id: Option<CommandId>,
 }
 
+/// What differs from seed to seed for a whole run.
+#[derive(Debug, Clone)]
+pub struct Conditions {
+    /// What the hot wallet's scripts are.
+    pub kind: ScriptKind,
+    /// What one command books of a block.
+    pub part_cost_max: usize,
+    /// Until when after its request a withdrawal may be signed.
+    pub intent_ms: u64,
+    /// Whether the signer's automatic limits are soon used up.
+    pub is_tight: bool,
+}
+
+impl Conditions {
+    fn draw(seed: u64) -> Conditions {
+        let mut rng = Rng::of_step(seed, u64::MAX);
+        let kind = match rng.below(20) {
+            0..=10 => ScriptKind::Tr,
+            11..=13 => ScriptKind::Wpkh,
+            14..=15 => ScriptKind::ShWpkh,
+            _ => ScriptKind::Pkh,
+        };
+        // Mostly small, so that blocks with many receipts come in parts.
+        let part_cost_max = if rng.chance(70) { 40 } else { PART_COST_MAX };
+        let intent_ms = if rng.chance(50) { 600_000 } else { 3_600_000 };
+        Conditions { kind, part_cost_max, intent_ms, is_tight: rng.chance(25) }
+    }
+}
+
+/// The descriptors of a wallet, receiving first.
+pub type Descriptors = [String; 2];
+
 /// The world of one run.
 pub struct World {
-    /// The run's randomness.
+    /// The run's seed.
+    pub seed: u64,
+    /// The randomness of the step that runs now.
     pub rng: Rng,
+    /// What holds for the whole run.
+    pub conditions: Conditions,
     /// The time.
     pub clock: SimClock,
     /// The network.
@@ -67,34 +112,50 @@ pub struct World {
     pub miner: Miner,
     /// Everybody else's wallet.
     pub outside: OutsideWallet,
-    /// The outside wallet's newest payment.
-    pub last_payment: Option<Transaction>,
+    /// The outside wallet's newest payments, the newest last.
+    pub payments: VecDeque<Transaction>,
     /// The signer and its troubles.
     pub signer: SignerLink,
-    /// The descriptors of the signer's wallet.
-    pub descriptors: [String; 2],
+    /// The signer's seed, which a thief has as well.
+    pub stolen_seed: Vec<u8>,
+    /// The descriptors of the wallets: the signer's, one of another chain, one that is retired.
+    pub descriptors: [Descriptors; 3],
     /// The operator who approves.
     pub operator: OperatorKey,
     /// The rows.
     pub rows: MemoryJournal,
+    /// Whether the rows can't be read now.
+    pub is_unreadable: bool,
     /// The snapshots.
     pub snapshots: MemorySnapshots,
-    /// The fate of the process.
+    /// The fate of the process that acts.
     pub chaos: Chaos,
-    /// The process.
+    /// The process that acts.
     pub process: Option<Process>,
+    /// Another process on the same journal that believes that it leads.
+    pub rival: Option<Process>,
+    /// How many processes were started.
+    pub processes: u64,
     /// The auditor.
     pub auditor: Auditor,
     /// Customers that were opened.
     pub customers: Vec<CustomerId>,
-    /// Commands that wait for an answer.
-    pub waiting: BTreeMap<Ticket, Sent>,
+    /// Commands that wait for an answer, with the process that took them.
+    pub waiting: BTreeMap<Ticket, (u64, Sent)>,
     /// Commands whose answer was lost, to be sent again.
     pub again: VecDeque<Sent>,
+    /// The answers given, of which each command has one for ever.
+    pub outcomes: BTreeMap<CommandId, Outcome>,
+    /// The newest row that anybody was told is durable.
+    pub acknowledged: u64,
+    /// The newest answer to each ticket that a scenario waits for.
+    pub awaited: BTreeMap<Ticket, Answer>,
     /// What happened, and how often.
     pub counts: BTreeMap<String, u64>,
     /// The step.
     pub step: u64,
+    /// What the node at each place was last compared at: the journal's row and the node's tip.
+    compared: BTreeMap<NodeId, (u64, [u8; 32])>,
     tickets: u64,
     trace: sha256::HashEngine,
 }
@@ -111,6 +172,7 @@ pub struct Wrong {
 impl World {
     /// The world of a seed, with a network that has coins to spend and no process yet.
     pub fn new(seed: u64) -> World {
+        let conditions = Conditions::draw(seed);
         let clock = SimClock::default();
         clock.set(START_MS);
         let mut network = Network::new(NODES, &RelayPolicy::default(), START_MS / 1_000);
@@ -120,43 +182,51 @@ impl World {
             network.mine(NodeId(0), &mut miner, 1).expect("a fresh network takes its miner's blocks");
         }
         network.settle();
-        let keys = KeyStore::demo(Mnemonic::from_entropy(&[9; 32]).expect("32 bytes are enough").seed(""));
-        let policy = Policy::parse(&POLICY.replace("OPERATOR", &OperatorKey::from_secret(&OPERATOR).public_text()))
-            .expect("the policy is right");
-        let kit = keys.kit(florin_chain::bitcoin::network::Network::Regtest, 0).expect("play keys derive");
-        let taproot = kit.entries.last().expect("a kit has every kind");
-        let descriptors = [taproot.external.clone(), taproot.internal.clone()];
-        let memory = Memory::volatile(PLATFORM, [3; 16]).expect("memory in memory can be made");
-        let signer = Signer::new(&keys, policy, memory).expect("the signer starts");
+        let phrase = Mnemonic::from_entropy(&ENTROPY).expect("32 bytes are enough");
+        let stolen_seed = phrase.seed("").expose_bytes().to_vec();
+        let keys = KeyStore::demo(phrase.seed(""));
+        let kinds = [conditions.kind, ScriptKind::Tr, ScriptKind::Tr];
+        let networks = [ChainNetwork::Regtest, ChainNetwork::Signet, ChainNetwork::Regtest];
+        let descriptors =
+            [0, 1, 2].map(|account| descriptors(&keys, networks[account], account as u32, kinds[account]));
         let chaos = Chaos::default();
         let signer = SignerLink {
-            signer: Arc::new(Mutex::new(signer)),
+            signer: Arc::new(Mutex::new(signer(&keys, &conditions))),
             troubles: Arc::default(),
             clock: clock.clone(),
             chaos: chaos.clone(),
+            refused: Arc::default(),
         };
-        let mut snapshots = MemorySnapshots::default();
-        snapshots.chaos = chaos.clone();
         World {
-            rng: Rng::new(seed),
+            seed,
+            rng: Rng::of_step(seed, 0),
+            conditions,
             clock,
             network: Arc::new(Mutex::new(network)),
             miner,
             outside,
-            last_payment: None,
+            payments: VecDeque::new(),
             signer,
+            stolen_seed,
             descriptors,
             operator: OperatorKey::from_secret(&OPERATOR),
             rows: MemoryJournal::new(),
-            snapshots,
+            is_unreadable: false,
+            snapshots: MemorySnapshots::default(),
             chaos,
             process: None,
+            rival: None,
+            processes: 0,
             auditor: Auditor::default(),
             customers: Vec::new(),
             waiting: BTreeMap::new(),
             again: VecDeque::new(),
+            outcomes: BTreeMap::new(),
+            acknowledged: 0,
+            awaited: BTreeMap::new(),
             counts: BTreeMap::new(),
             step: 0,
+            compared: BTreeMap::new(),
             tickets: 0,
             trace: sha256::HashEngine::default(),
         }
@@ -209,21 +279,23 @@ impl World {
         WriterConfig { node: "sim".into(), build: "sim".into(), config: Digest([1; 32]), platform_if_new: PLATFORM }
     }
 
-    /// Sends a command; its answer is looked for in every fold.
-    pub fn send(&mut self, sent: Sent) {
+    /// Sends a command; its answer is looked for in every fold. Without a process that takes it, it is sent again later.
+    pub fn send(&mut self, sent: Sent) -> Option<Ticket> {
         let Some(process) = &mut self.process else {
             self.again.push_back(sent);
-            return;
+            return None;
         };
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         match process.submit(ticket, sent.ask.clone()) {
             Ok(()) => {
-                self.waiting.insert(ticket, sent);
+                self.waiting.insert(ticket, (process.number, sent));
+                Some(ticket)
             }
             Err(refusal) => {
                 self.again.push_back(sent);
                 self.count(refusal.code());
+                None
             }
         }
     }
@@ -237,11 +309,11 @@ impl World {
         let replies = process.fold()?;
         self.audit()?;
         for reply in replies {
-            let sent = self.waiting.remove(&reply.ticket);
-            if let Some(code) = reply.answer.code() {
-                self.count(code);
+            self.count_answer(&reply.answer);
+            let Some((_, sent)) = self.waiting.remove(&reply.ticket) else { continue };
+            if self.awaited.contains_key(&reply.ticket) {
+                self.awaited.insert(reply.ticket, reply.answer.clone());
             }
-            let Some(sent) = sent else { continue };
             match reply.answer {
                 Answer::Done(outcome) | Answer::Repeated(outcome) => {
                     if let Some(id) = sent.id
@@ -249,7 +321,8 @@ impl World {
                     {
                         return Err(format!("command {id} was acknowledged and is not in the journal"));
                     }
-                    self.learn(&sent, &outcome);
+                    self.acknowledged = self.acknowledged.max(reply.after.0);
+                    self.learn(&sent, outcome)?;
                 }
                 Answer::NotCommitted => self.again.push_back(sent),
                 Answer::Refused(_) | Answer::NoScript(_) | Answer::Quarantined => {}
@@ -258,13 +331,31 @@ impl World {
         Ok(())
     }
 
-    fn learn(&mut self, sent: &Sent, outcome: &Outcome) {
+    /// Counts an answer that is no success, refusals by enum and code.
+    pub fn count_answer(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Refused(refusal) => self.count(coverage::refused(&coverage::name(refusal))),
+            Answer::NoScript(_) | Answer::Quarantined | Answer::NotCommitted => {
+                self.count(answer.code().unwrap_or_default());
+            }
+            Answer::Done(_) | Answer::Repeated(_) => {}
+        }
+    }
+
+    fn learn(&mut self, sent: &Sent, outcome: Outcome) -> Result<(), String> {
         if let Ask::Request(request) = &sent.ask
             && let florin_core::command::Command::OpenCustomer(customer) = &request.command
-            && *outcome == Outcome::Done(true)
+            && outcome == Outcome::Done(true)
             && !self.customers.contains(customer)
         {
             self.customers.push(*customer);
+        }
+        let Some(id) = sent.id else { return Ok(()) };
+        match self.outcomes.insert(id, outcome.clone()) {
+            Some(before) if before != outcome => {
+                Err(format!("command {id} was answered {before:?}, and then {outcome:?}"))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -289,43 +380,61 @@ impl World {
         Ok(())
     }
 
-    /// Compares books and chain at every node that is at the journal's tip.
+    /// Compares books and chain at every node that is at the journal's tip, where either has moved since the last time.
     ///
     /// # Errors
     /// Where they differ.
     pub fn compare(&mut self) -> Result<(), String> {
-        let mut equal = 0;
-        {
-            let network = lock(&self.network);
-            for id in network.ids() {
-                if self.auditor.compare(network.node(id))? == Compared::Equal {
-                    equal += 1;
-                }
+        let network = self.network.clone();
+        let network = lock(&network);
+        for id in network.ids() {
+            let at = (self.auditor.seq(), network.node(id).tip().to_byte_array());
+            if self.compared.insert(id, at) == Some(at) {
+                continue;
+            }
+            if self.auditor.compare(network.node(id))? == Compared::Equal {
+                self.count("compared with the chain");
             }
         }
-        if equal > 0 {
-            self.count("compared with the chain");
-        }
         Ok(())
-    }
-
-    /// The process dies: what waited in it is gone, and whoever sent it does not know what became of it.
-    pub fn crash(&mut self) {
-        self.process = None;
-        let waiting = std::mem::take(&mut self.waiting);
-        self.again.extend(waiting.into_values());
-        self.chaos.revive();
-        self.count("crash");
     }
 
     /// Makes the signer fail in its next questions.
     pub fn trouble_signer(&mut self, trouble: SignerTrouble) {
         lock(&self.signer.troubles).push_back(trouble);
-        self.count(format!("signer {trouble:?}").to_lowercase());
+        self.count(match trouble {
+            SignerTrouble::Unheard => "fault signer unheard",
+            SignerTrouble::LostReply => "fault signer lost reply",
+        });
+    }
+
+    /// Keeps a payment of the outside wallet in mind.
+    pub fn remember_payment(&mut self, tx: Transaction) {
+        self.payments.push_back(tx);
+        while self.payments.len() > PAYMENTS_KEPT {
+            self.payments.pop_front();
+        }
     }
 
     /// Ledger time as the writer would see it.
     pub fn ledger_time(&self) -> LedgerTime {
         LedgerTime(self.now_ms())
     }
+}
+
+fn descriptors(keys: &KeyStore, network: ChainNetwork, account: u32, kind: ScriptKind) -> Descriptors {
+    let kit = keys.kit(network, account).expect("play keys derive");
+    let entry = kit.entries.into_iter().find(|entry| entry.kind == kind).expect("a kit has every kind");
+    [entry.external, entry.internal]
+}
+
+fn signer(keys: &KeyStore, conditions: &Conditions) -> Signer {
+    let hour = if conditions.is_tight { "3000000" } else { "2000000000" };
+    let text = POLICY
+        .replace("OPERATOR", &OperatorKey::from_secret(&OPERATOR).public_text())
+        .replace("KIND", conditions.kind.name())
+        .replace("HOUR", hour);
+    let policy = Policy::parse(&text).expect("the policy is right");
+    let memory = Memory::volatile(PLATFORM, [3; 16]).expect("memory in memory can be made");
+    Signer::new(keys, policy, memory).expect("the signer starts")
 }

@@ -14,6 +14,8 @@ pub struct Spend {
     pub inputs: BTreeSet<Output>,
     /// Script and amount of what it pays.
     pub outputs: Vec<(Vec<u8>, u128)>,
+    /// Its id, in wire order.
+    pub txid: [u8; 32],
 }
 
 impl Spend {
@@ -27,8 +29,17 @@ impl Spend {
         let input =
             |input: &bitcoin::TxIn| (input.previous_output.txid.to_byte_array(), u64::from(input.previous_output.vout));
         let output = |output: &bitcoin::TxOut| (output.script_pubkey.to_bytes(), u128::from(output.value.to_sat()));
-        Ok(Spend { inputs: tx.input.iter().map(input).collect(), outputs: tx.output.iter().map(output).collect() })
+        let txid = tx.compute_txid().to_byte_array();
+        Ok(Spend {
+            txid,
+            inputs: tx.input.iter().map(input).collect(),
+            outputs: tx.output.iter().map(output).collect(),
+        })
     }
+}
+
+fn outpoint(at: &Output) -> bitcoin::OutPoint {
+    bitcoin::OutPoint::new(bitcoin::Txid::from_byte_array(at.0), at.1 as u32)
 }
 
 /// How a comparison with a node ended.
@@ -50,8 +61,12 @@ impl Auditor {
         if self.is_between() || node.tip().to_byte_array() != tip {
             return Ok(Compared::Elsewhere);
         }
-        let ours: BTreeSet<ScriptBuf> =
-            self.issued().iter().map(|(_, script)| ScriptBuf::from_bytes(script.clone())).collect();
+        let ours: BTreeSet<ScriptBuf> = self
+            .issued()
+            .iter()
+            .filter(|(path, _)| self.is_followed(path))
+            .map(|(_, script)| ScriptBuf::from_bytes(script.clone()))
+            .collect();
         let on_chain: BTreeMap<Output, u128> = node
             .coins()
             .of_scripts(&ours)
@@ -62,7 +77,13 @@ impl Auditor {
         if on_chain != in_books {
             let only_chain = on_chain.iter().filter(|(at, _)| !in_books.contains_key(*at)).count();
             let only_books = in_books.iter().filter(|(at, _)| !on_chain.contains_key(*at)).count();
-            return Err(format!("{only_chain} coins are on the chain alone, and {only_books} in the books alone"));
+            let path = |at: &Output| {
+                node.coins().get(&outpoint(at)).map(|coin| self.path_of(coin.output.script_pubkey.as_bytes()))
+            };
+            let first = on_chain.keys().find(|at| !in_books.contains_key(*at)).map(path);
+            return Err(format!(
+                "{only_chain} coins are on the chain alone, and {only_books} in the books alone: {first:?}"
+            ));
         }
         self.compare_payments(node)?;
         Ok(Compared::Equal)

@@ -112,6 +112,14 @@ impl<'a> Message<'a> {
         self.all_bytes(tag).map(Message::read).collect()
     }
 
+    /// An amount that is absent where it is nothing.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn amount_or_zero(&self, tag: u64) -> Result<u128, String> {
+        if self.maybe_bytes(tag).is_some() { self.amount(tag) } else { Ok(0) }
+    }
+
     /// A required amount: big-endian bytes.
     ///
     /// # Errors

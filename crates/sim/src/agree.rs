@@ -1,0 +1,86 @@
+//! Holds the platform's own state against the auditor's: what the platform shows is what its journal says, whoever folds it.
+
+use crate::ports::MemorySnapshots;
+use crate::world::World;
+use florin_core::snapshot;
+use florin_engine::load::load;
+use std::collections::BTreeMap;
+
+impl World {
+    /// Compares the read model's sums and records with the auditor's, where both are at the same row.
+    ///
+    /// # Errors
+    /// Where they differ.
+    pub fn agree(&mut self) -> Result<(), String> {
+        let Some(process) = &self.process else { return Ok(()) };
+        if process.model().at().0 != self.auditor.seq() {
+            return Ok(());
+        }
+        let state = process.model().state();
+        let sums: BTreeMap<u64, [u128; 4]> = state
+            .ledger()
+            .accounts()
+            .iter()
+            .map(|account| {
+                let sums =
+                    [account.debits_posted, account.credits_posted, account.debits_pending, account.credits_pending];
+                (account.id.0, sums.map(|amount| amount.units()))
+            })
+            .collect();
+        same("accounts", &sums, &self.auditor.sums())?;
+        let unspent = state.coins().values().filter(|coin| coin.spent.is_none());
+        let unspent: BTreeMap<_, u128> =
+            unspent.map(|coin| ((coin.outpoint.txid.0, u64::from(coin.outpoint.vout)), coin.amount.units())).collect();
+        same("unspent coins", &unspent, &self.auditor.unspent())?;
+        let deposits = state.deposits().values();
+        let deposits: BTreeMap<_, u64> = deposits
+            .map(|deposit| ((deposit.outpoint.txid.0, u64::from(deposit.outpoint.vout)), deposit.status as u64))
+            .collect();
+        same("deposits", &deposits, &self.auditor.deposits())?;
+        let withdrawals: BTreeMap<Vec<u8>, u64> = state
+            .withdrawals()
+            .values()
+            .map(|withdrawal| (withdrawal.id.0.to_vec(), withdrawal.status as u64))
+            .collect();
+        let audited =
+            self.auditor.withdrawals().iter().map(|(id, withdrawal)| (id.clone(), withdrawal.status)).collect();
+        same("withdrawals", &withdrawals, &audited)?;
+        self.count("compared with the state");
+        Ok(())
+    }
+
+    /// Folds the journal from its start and from the newest snapshot: both give the state that the process has, byte for byte.
+    ///
+    /// # Errors
+    /// Where they differ.
+    pub fn agree_in_full(&mut self) -> Result<(), String> {
+        self.agree()?;
+        let mut snapshots = self.snapshots.clone();
+        let from_snapshot = load(&mut self.journal(), &mut snapshots).map_err(|fault| format!("no load: {fault}"))?;
+        let from_start = load(&mut self.journal(), &mut MemorySnapshots::default())
+            .map_err(|fault| format!("the journal does not fold from its start: {fault}"))?;
+        let hash = snapshot::hash(&from_start.state);
+        if snapshot::hash(&from_snapshot.state) != hash {
+            return Err("a snapshot and the journal fold to different states".into());
+        }
+        let process = self.process.as_ref().filter(|process| process.model().at() == from_start.place.seq);
+        if process.is_some_and(|process| snapshot::hash(process.model().state()) != hash) {
+            return Err("the process has another state than its journal".into());
+        }
+        self.count("compared with the fold");
+        Ok(())
+    }
+}
+
+fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
+    what: &str,
+    of_platform: &BTreeMap<K, V>,
+    of_auditor: &BTreeMap<K, V>,
+) -> Result<(), String> {
+    if of_platform == of_auditor {
+        return Ok(());
+    }
+    let differs = of_platform.iter().find(|(key, value)| of_auditor.get(*key) != Some(value));
+    let missing = of_auditor.iter().find(|(key, _)| !of_platform.contains_key(*key));
+    Err(format!("{what} differ: the platform has {differs:?}, and lacks {missing:?}"))
+}

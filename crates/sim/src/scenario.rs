@@ -1,0 +1,282 @@
+//! What chance alone would hardly bring about: some steps in a row that lead to a rare state. Everything still goes through the platform's own doors.
+
+use crate::setup::{BTC, CHAIN, EUR, WALLET, XXX};
+use crate::world::World;
+use bitcoin::ScriptBuf;
+use florin_core::amount::Amount;
+use florin_core::asset::{Halt, HaltAction, HaltReason};
+use florin_core::broker::{Pair, Price, Side};
+use florin_core::command::{Command, Origin, Outcome, Request};
+use florin_core::custody::{Approval, Beneficiary, Branch, DepositStatus, WithdrawalStatus};
+use florin_core::decide::{APPROVALS_MAX, UNUSED_ADDRESSES_MAX};
+use florin_core::id::{CustomerId, LedgerTime};
+use florin_core::ledger::Owner;
+use florin_devnet::fees::FeeRate;
+use florin_devnet::miner::Content;
+use florin_engine::lanes::Ask;
+use florin_engine::writer::Answer;
+
+/// Outputs of a payment so large that its block can't be taken back by one command.
+const MASS: u64 = 1_300;
+
+/// The place of the ticker among the workers.
+const TICKER: usize = 4;
+
+/// How many scenarios there are.
+const SCENARIOS: u64 = 7;
+
+type Played = Result<(), String>;
+
+impl World {
+    /// Plays one of them, with all faults off.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn scenario(&mut self) -> Played {
+        self.heal_nodes();
+        self.chaos.disarm();
+        self.end_rival();
+        self.rows.heal_reads();
+        self.is_unreadable = false;
+        if let Some(process) = &self.process {
+            process.fuse.light(0);
+        }
+        self.rest()?;
+        let scenario = (self.seed * 4 + self.step / 450) % SCENARIOS;
+        self.count(format!("scenario {scenario}"));
+        match scenario {
+            0 => self.hoard_addresses(),
+            1 => self.take_a_mass_payment_back(),
+            2 => self.come_back_after_a_day(),
+            3 => self.fill_an_account(),
+            4 => self.approve_too_often(),
+            5 => self.approve_too_late(),
+            _ => self.lose_a_deposit_of_a_queued_withdrawal(),
+        }
+    }
+
+    /// The follower and the writer go on for some rounds, or until `is_done`.
+    fn follow(&mut self, rounds: u32, is_done: impl Fn(&World) -> bool) -> Played {
+        for _ in 0..rounds {
+            if is_done(self) {
+                break;
+            }
+            self.step_worker_at(0)?;
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn is_at_tip(&self) -> bool {
+        let tip = self.auditor.tip().map(|(_, hash)| hash);
+        let network = crate::ports::lock(&self.network);
+        let node = network.node(florin_devnet::network::NodeId(0));
+        !self.auditor.is_between() && tip == Some(<_ as bitcoin::hashes::Hash>::to_byte_array(node.tip()))
+    }
+
+    /// One customer asks for more addresses than may be unused.
+    fn hoard_addresses(&mut self) -> Played {
+        let customer = CustomerId(self.rng.bytes());
+        self.command_and_wait(Command::OpenCustomer(customer))?;
+        for _ in 0..=UNUSED_ADDRESSES_MAX {
+            let (id, request) = self.new_id();
+            let origin = Origin::Request { id, request };
+            let beneficiary = Beneficiary::Customer(customer);
+            let ask = Ask::NextAddress { origin, wallet: WALLET, branch: Branch::External, beneficiary };
+            self.send(crate::world::Sent { ask, id: Some(id) });
+        }
+        self.rest().map(drop)
+    }
+
+    /// A block with so many receipts that it is booked and taken back in parts.
+    fn take_a_mass_payment_back(&mut self) -> Played {
+        self.outside_pays_to(MASS);
+        self.mine();
+        self.follow(600, World::is_at_tip)?;
+        let node = self.honest_node();
+        let height = crate::ports::lock(&self.network).node(node).height();
+        let is_forked = self.fork_at(node, height.saturating_sub(1), Content::Empty);
+        let is_undoing = |world: &World| {
+            let part = world.state(|state| state.chains().get(&CHAIN).and_then(|chain| chain.part.clone()));
+            part.flatten().is_some_and(|part| part.undoing)
+        };
+        self.follow(20, |world| !is_forked || is_undoing(world))?;
+        if is_undoing(self) {
+            self.count("a block is taken back in parts");
+        }
+        for _ in 0..6 {
+            self.use_the_moment()?;
+        }
+        self.follow(600, World::is_at_tip)
+    }
+
+    /// A day passes, and what was sent before it comes again.
+    fn come_back_after_a_day(&mut self) -> Played {
+        let (id, request) = self.new_id();
+        self.pass(25 * 60 * 60 * 1_000);
+        for _ in 0..3 {
+            self.step_worker_at(TICKER)?;
+            self.turn()?;
+            self.command_and_wait(Command::ConfirmTime)?;
+        }
+        let old = Ask::Request(Request { origin: Origin::Request { id, request }, command: Command::ConfirmTime });
+        let is_forgotten = self.state(|state| id.unix_ms() < state.counters().forgotten_until.0).unwrap_or(false);
+        if is_forgotten { self.refuse(old) } else { Ok(()) }
+    }
+
+    /// An account is credited until its sums are full.
+    fn fill_an_account(&mut self) -> Played {
+        let customer = CustomerId(self.rng.bytes());
+        self.command_and_wait(Command::OpenCustomer(customer))?;
+        let mut receipts =
+            vec![(EUR, 1_000_000, Beneficiary::INVENTORY), (EUR, 1_000_000, Beneficiary::Customer(customer))];
+        receipts.push((XXX, u128::MAX - 1_000, Beneficiary::Customer(customer)));
+        for (asset, amount, beneficiary) in receipts {
+            let reference = format!("S-{}", self.rng.next());
+            let amount = Amount::new(amount);
+            self.command_and_wait(Command::BookBankReceipt { reference, asset, amount, beneficiary })?;
+        }
+        let pair = Pair { base: XXX, quote: EUR };
+        let price = Price {
+            pair,
+            quote_units: Amount::new(1),
+            base_units: Amount::new(10u128.pow(36)),
+            as_of: self.state(|state| state.counters().time).unwrap_or(LedgerTime(0)),
+            age_max_ms: 60_000,
+            spread_bp: 0,
+            quote_ms: 60_000,
+        };
+        self.command_and_wait(Command::SetPrice(price))?;
+        for (side, base) in [(Side::Sell, 3 * 10u128.pow(38)), (Side::Buy, 10u128.pow(38))] {
+            let base = Some(Amount::new(base));
+            let ask = Command::RequestQuote { customer, pair, side, base, quote: None };
+            let Some(Answer::Done(Outcome::Quote(quote))) = self.command_and_wait(ask)? else { return Ok(()) };
+            self.command_and_wait(Command::AcceptQuote { customer, quote: quote.id })?;
+        }
+        Ok(())
+    }
+
+    /// A withdrawal so large that operators must approve it, by whoever can pay for it.
+    fn large_withdrawal(&mut self) -> Result<Option<florin_core::id::WithdrawalId>, String> {
+        let amount = Amount::new(20_000_001);
+        let customer = self.fund(30_000_000, 3)?;
+        let Some(customer) = customer else { return Ok(None) };
+        let script = self.destination();
+        let ask = Command::RequestWithdrawal { customer, asset: BTC, amount, script, wallet: WALLET };
+        match self.command_and_wait(ask)? {
+            Some(Answer::Done(Outcome::Withdrawal(id))) => {
+                let waiting = self.withdrawals_in(&[WithdrawalStatus::AwaitingApproval]);
+                Ok(waiting.iter().find(|withdrawal| withdrawal.id == id).map(|withdrawal| withdrawal.id))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Pays a customer, mines so many blocks and follows them; says who has so much now.
+    fn fund(&mut self, amount: u64, blocks: u32) -> Result<Option<CustomerId>, String> {
+        let addresses = self.state(|state| {
+            let all = state.addresses().values().filter(|address| address.path.wallet == WALLET);
+            let customers = all.filter_map(|address| match &address.beneficiary {
+                Beneficiary::Customer(customer) => Some((address.script.0.clone(), *customer)),
+                Beneficiary::House(_) => None,
+            });
+            customers.collect::<Vec<_>>()
+        });
+        let Some((script, customer)) = addresses.and_then(|all| self.rng.pick(&all).cloned()) else { return Ok(None) };
+        let node = self.honest_node();
+        let payments = [(ScriptBuf::from_bytes(script), amount)];
+        let paid = {
+            let network = crate::ports::lock(&self.network);
+            self.outside.pay(network.node(node), &payments, FeeRate::from_sat_per_kvb(5_000))
+        };
+        if let Ok(tx) = paid {
+            let mut network = crate::ports::lock(&self.network);
+            if network.send(node, tx.clone()).is_ok() {
+                network.settle();
+                drop(network);
+                self.remember_payment(tx);
+            }
+        }
+        for _ in 0..blocks {
+            self.mine();
+        }
+        self.follow(80, World::is_at_tip)?;
+        let owner = Owner::Customer(customer);
+        let has = self.state(|state| state.ledger().account_of(&owner, BTC).map(|account| account.available().units()));
+        Ok(Some(customer).filter(|_| has.flatten().is_some_and(|has| has >= u128::from(amount))))
+    }
+
+    /// More people approve than any policy asks for, none of them an operator.
+    fn approve_too_often(&mut self) -> Played {
+        let Some(withdrawal) = self.large_withdrawal()? else { return Ok(()) };
+        let approve = |world: &mut World| {
+            let approval = Approval { key: world.rng.bytes(), signature: world.rng.bytes() };
+            Command::ApproveWithdrawal { withdrawal, approval, complete: false }
+        };
+        for _ in 0..APPROVALS_MAX {
+            let command = approve(self);
+            self.command_and_wait(command)?;
+        }
+        let command = approve(self);
+        let ask = self.request(command);
+        let count = self.withdrawals_in(&[WithdrawalStatus::AwaitingApproval]);
+        let is_full = count.iter().any(|full| full.id == withdrawal && full.approvals.len() >= APPROVALS_MAX);
+        if is_full { self.refuse(ask) } else { Ok(()) }
+    }
+
+    /// A withdrawal's time is over before any tick has noticed.
+    fn approve_too_late(&mut self) -> Played {
+        let Some(withdrawal) = self.large_withdrawal()? else { return Ok(()) };
+        self.pass(self.conditions.intent_ms + 1_000);
+        let approval = Approval { key: self.rng.bytes(), signature: self.rng.bytes() };
+        let ask = self.request(Command::ApproveWithdrawal { withdrawal, approval, complete: true });
+        self.refuse(ask)
+    }
+
+    /// A withdrawal waits because signing is halted; then the deposit that paid for it is taken back, and its time ends.
+    fn lose_a_deposit_of_a_queued_withdrawal(&mut self) -> Played {
+        let halt = Halt { asset: Some(BTC), action: HaltAction::Sign, reason: HaltReason::Operator };
+        self.command_and_wait(Command::Halt(halt.clone()))?;
+        let customer = self.fund(500_000, 1)?;
+        if let Some(customer) = customer {
+            let script = self.destination();
+            let (asset, amount) = (BTC, Amount::new(100_000));
+            self.command_and_wait(Command::RequestWithdrawal { customer, asset, amount, script, wallet: WALLET })?;
+            let node = self.honest_node();
+            let height = crate::ports::lock(&self.network).node(node).height();
+            self.fork_at(node, height.saturating_sub(1), Content::Empty);
+            self.follow(30, World::is_at_tip)?;
+            let is_missing = |deposit: &florin_core::custody::Deposit| deposit.status == DepositStatus::Missing;
+            if self.state(|state| state.deposits().values().any(is_missing)).unwrap_or(false) {
+                self.count("scenario 6 lost a deposit");
+            }
+            let frozen = Command::RequestWithdrawal {
+                customer,
+                asset: BTC,
+                amount: Amount::new(2_000),
+                script: self.destination(),
+                wallet: WALLET,
+            };
+            let is_frozen = |state: &florin_core::state::State| {
+                state.customers().get(&customer).is_some_and(|customer| customer.freezes > 0)
+            };
+            if self.state(is_frozen).unwrap_or(false) {
+                let ask = self.request(frozen);
+                self.refuse(ask)?;
+            }
+            for _ in 0..20 {
+                self.use_the_moment()?;
+            }
+        }
+        if self.rng.chance(40) {
+            // Its intent ends, too, and no tick has come yet.
+            self.pass(self.conditions.intent_ms + 1_000);
+            let ask = self.request(Command::RetireWallet(florin_core::id::WalletId(77)));
+            self.refuse(ask)?;
+            for _ in 0..20 {
+                self.use_the_moment()?;
+            }
+        }
+        self.command_and_wait(Command::Resume(halt)).map(drop)
+    }
+}

@@ -1,0 +1,206 @@
+//! Somebody who has our keys, and a miner who changes signatures: spends of our coins that no plan of the journal meant, and twins of those that it did.
+
+use crate::ports::lock;
+use crate::world::World;
+use bitcoin::bip32::{ChildNumber, DerivationPath, Xpriv};
+use bitcoin::consensus::encode::deserialize;
+use bitcoin::hashes::Hash;
+use bitcoin::key::{Keypair, TapTweak};
+use bitcoin::script::PushBytesBuf;
+use bitcoin::secp256k1::ecdsa::Signature;
+use bitcoin::secp256k1::{All, Message, Secp256k1};
+use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache, TapSighashType};
+use bitcoin::{
+    Amount, CompressedPublicKey, NetworkKind, OutPoint, PrivateKey, ScriptBuf, Sequence, Transaction, TxIn, TxOut,
+    Witness, absolute, transaction,
+};
+use florin_core::custody::PlanStatus;
+use florin_devnet::miner::Content;
+use florin_devnet::outside::AddressForm;
+use std::collections::BTreeMap;
+
+/// The most coins that a thief takes at once: beyond it the transaction would be too large.
+const LOOT_MAX: usize = 400;
+
+/// The order of the curve's group (SEC 2, secp256k1), big-endian.
+const ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xba, 0xae, 0xdc,
+    0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
+];
+
+struct Loot {
+    outpoint: OutPoint,
+    output: TxOut,
+    key: PrivateKey,
+}
+
+impl World {
+    /// Changes a signature of ours where that is possible, or takes our coins.
+    pub fn thief_acts(&mut self) {
+        if !self.malleate() && self.rng.chance(30) {
+            self.steal();
+        }
+    }
+
+    /// Takes all coins of the hot wallet that the chain holds: then no plan can lose some of its inputs and keep others.
+    fn steal(&mut self) {
+        let node = self.honest_node();
+        let scripts: BTreeMap<ScriptBuf, (u64, u64)> = self
+            .auditor
+            .issued()
+            .iter()
+            .filter(|(path, _)| path.0 == 1)
+            .map(|(path, script)| (ScriptBuf::from_bytes(script.clone()), (path.1, path.2)))
+            .collect();
+        let loot: Vec<Loot> = {
+            let network = lock(&self.network);
+            let node = network.node(node);
+            let height = node.height();
+            let coins = node.coins().of_scripts(&scripts.keys().cloned().collect());
+            let is_mature = |coin: &florin_devnet::coins::Coin| !coin.is_coinbase || height + 1 >= coin.height + 100;
+            let coins = coins.into_iter().filter(|(_, coin)| is_mature(coin));
+            coins
+                .map(|(outpoint, coin)| {
+                    let key = self.key(scripts[&coin.output.script_pubkey]);
+                    Loot { outpoint, output: coin.output, key }
+                })
+                .collect()
+        };
+        if loot.is_empty() || loot.len() > LOOT_MAX {
+            return;
+        }
+        let total: u64 = loot.iter().map(|loot| loot.output.value.to_sat()).sum();
+        let fee = 300 * loot.len() as u64;
+        let Some(value) = total.checked_sub(fee).filter(|value| *value > 1_000) else { return };
+        let theirs = TxOut { value: Amount::from_sat(value), script_pubkey: self.outside.script(AddressForm::Taproot) };
+        let tx = sign(&loot, theirs);
+        if self.mine_exactly(node, tx) {
+            self.count("fault foreign spend");
+        }
+    }
+
+    /// The key at a branch and index of the hot wallet.
+    fn key(&self, (branch, index): (u64, u64)) -> PrivateKey {
+        let secp = Secp256k1::new();
+        let step = |step: u32| ChildNumber::from_hardened_idx(step).expect("a small index");
+        let plain = |step: u64| ChildNumber::from_normal_idx(step as u32).expect("a small index");
+        let purpose = self.conditions.kind.purpose();
+        let path = [step(purpose), step(1), step(0), plain(branch - 1), plain(index)];
+        let root = Xpriv::new_master(NetworkKind::Test, &self.stolen_seed).expect("the seed is one");
+        let key = root.derive_priv(&secp, &DerivationPath::from(path.to_vec())).expect("play keys derive");
+        key.to_priv()
+    }
+
+    /// Mines a transaction of ours with another signature, and so under another id. Only signatures outside of the witness are part of an id.
+    fn malleate(&mut self) -> bool {
+        let signed = self.state(|state| {
+            let open = state.plans().values().filter(|plan| plan.status == PlanStatus::Signed);
+            let signed = open.filter_map(|plan| plan.versions.first()?.signed.clone());
+            signed.collect::<Vec<_>>()
+        });
+        let Some(signed) = signed.and_then(|signed| self.rng.pick(&signed).cloned()) else { return false };
+        let Ok(tx) = deserialize::<Transaction>(&signed.0) else { return false };
+        let Some(twin) = twin(&tx) else { return false };
+        let node = self.honest_node();
+        let is_mined = self.mine_exactly(node, twin);
+        if is_mined {
+            self.count("fault malleated twin");
+        }
+        is_mined
+    }
+
+    /// A block on a node's tip that holds this transaction alone.
+    fn mine_exactly(&mut self, node: florin_devnet::network::NodeId, tx: Transaction) -> bool {
+        let mut network = lock(&self.network);
+        let tip = network.node(node).tip();
+        let miner = &mut self.miner;
+        let content = Content::Transactions(vec![tx]);
+        let is_mined = network.with_node(node, |node| miner.mine_on(node, tip, 1, content).is_ok());
+        network.settle();
+        is_mined
+    }
+}
+
+/// The same transaction with the other of the two values that make the first signature valid; `None` where that is in a witness.
+fn twin(tx: &Transaction) -> Option<Transaction> {
+    let mut twin = tx.clone();
+    let input = twin.input.first_mut()?;
+    let mut pushes = input.script_sig.instructions();
+    let first = pushes.next()?.ok()?.push_bytes()?.as_bytes().to_vec();
+    let key = pushes.next()?.ok()?.push_bytes()?.as_bytes().to_vec();
+    let (kind, der) = first.split_last()?;
+    let mut compact = Signature::from_der(der).ok()?.serialize_compact();
+    let mut borrow = 0i16;
+    for place in (0..32).rev() {
+        let digit = i16::from(ORDER[place]) - i16::from(compact[32 + place]) - borrow;
+        borrow = i16::from(digit < 0);
+        compact[32 + place] = (digit + 256 * borrow) as u8;
+    }
+    let mut bytes = Signature::from_compact(&compact).ok()?.serialize_der().to_vec();
+    bytes.push(*kind);
+    let push = |bytes: Vec<u8>| PushBytesBuf::try_from(bytes).ok();
+    input.script_sig = ScriptBuf::builder().push_slice(push(bytes)?).push_slice(push(key)?).into_script();
+    (twin.compute_txid() != tx.compute_txid()).then_some(twin)
+}
+
+fn sign(loot: &[Loot], output: TxOut) -> Transaction {
+    let secp = Secp256k1::new();
+    let input = |loot: &Loot| TxIn {
+        previous_output: loot.outpoint,
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+        witness: Witness::new(),
+    };
+    let mut tx = Transaction {
+        version: transaction::Version::TWO,
+        lock_time: absolute::LockTime::ZERO,
+        input: loot.iter().map(input).collect(),
+        output: vec![output],
+    };
+    let spent: Vec<TxOut> = loot.iter().map(|loot| loot.output.clone()).collect();
+    for (index, coin) in loot.iter().enumerate() {
+        let (script_sig, witness) = satisfy(&secp, &tx, index, &spent, &coin.key);
+        tx.input[index].script_sig = script_sig;
+        tx.input[index].witness = witness;
+    }
+    tx
+}
+
+fn satisfy(
+    secp: &Secp256k1<All>,
+    tx: &Transaction,
+    index: usize,
+    spent: &[TxOut],
+    key: &PrivateKey,
+) -> (ScriptBuf, Witness) {
+    const HOLDS: &str = "the index is in range and the sighash type a plain one";
+    let script = &spent[index].script_pubkey;
+    let mut cache = SighashCache::new(tx);
+    let public = CompressedPublicKey::from_private_key(secp, key).expect("our keys are compressed");
+    let all = EcdsaSighashType::All;
+    let ecdsa = |hash: [u8; 32]| {
+        bitcoin::ecdsa::Signature::sighash_all(secp.sign_ecdsa(&Message::from_digest(hash), &key.inner))
+    };
+    let push = |script: &ScriptBuf| PushBytesBuf::try_from(script.to_bytes()).expect("22 bytes");
+    if script.is_p2tr() {
+        let kind = TapSighashType::Default;
+        let hash = cache.taproot_key_spend_signature_hash(index, &Prevouts::All(spent), kind).expect(HOLDS);
+        let pair = Keypair::from_secret_key(secp, &key.inner).tap_tweak(secp, None).to_keypair();
+        let signature = secp.sign_schnorr_no_aux_rand(&Message::from_digest(hash.to_byte_array()), &pair);
+        let signature = bitcoin::taproot::Signature { signature, sighash_type: kind };
+        (ScriptBuf::new(), Witness::p2tr_key_spend(&signature))
+    } else if script.is_p2pkh() {
+        let hash = cache.legacy_signature_hash(index, script, all.to_u32()).expect(HOLDS);
+        let signature = ecdsa(hash.to_byte_array());
+        let satisfied = ScriptBuf::builder().push_slice(signature.serialize()).push_slice(public.to_bytes());
+        (satisfied.into_script(), Witness::new())
+    } else {
+        let inner = ScriptBuf::new_p2wpkh(&public.wpubkey_hash());
+        let hash = cache.p2wpkh_signature_hash(index, &inner, spent[index].value, all).expect(HOLDS);
+        let witness = Witness::p2wpkh(&ecdsa(hash.to_byte_array()), &public.0);
+        let is_nested = script.is_p2sh();
+        let outer =
+            if is_nested { ScriptBuf::builder().push_slice(push(&inner)).into_script() } else { ScriptBuf::new() };
+        (outer, witness)
+    }
+}
