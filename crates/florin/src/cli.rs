@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 failed, 2 said wrongly.
 
 mod against_chain;
+mod checkpoint;
 mod ledger;
 mod platform;
 mod serve;

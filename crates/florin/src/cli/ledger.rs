@@ -3,6 +3,7 @@
 
 use super::Common;
 use super::against_chain::{self, Verdict};
+use super::checkpoint;
 use super::show::{line, record};
 use crate::config::{Config, StoreConfig};
 use crate::failure::Failure;
@@ -37,13 +38,25 @@ const READ_ROWS: usize = 64;
 pub(crate) enum LedgerCommand {
     /// Reads the whole journal: checks numbers, links and hashes, folds every row, holds the books against their rules, and
     /// compares with snapshot, search tables and what the nodes' chain holds. Names the first row that is wrong.
-    Verify,
+    Verify(VerifyArgs),
+    /// Has the signer sign the journal's head, and writes the checkpoint into a folder.
+    Checkpoint(checkpoint::CheckpointArgs),
     /// Shows the journal's last row.
     Head,
     /// Prints the journal's published schema (Protocol Buffers).
     Schema,
     /// Writes the journal as files that prove themselves, each linked to the one before.
     Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A folder of checkpoints that the journal must agree with.
+    #[arg(long, value_name = "FOLDER")]
+    checkpoints: Option<PathBuf>,
+    /// The signer's key, as 'florin ledger checkpoint' first showed it: 64 hexadecimal digits.
+    #[arg(long, value_name = "HEX", requires = "checkpoints")]
+    signer_key: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -62,12 +75,13 @@ pub(crate) fn run(command: LedgerCommand, common: &Common, out: &mut dyn Write) 
     match command {
         LedgerCommand::Schema => line(out, florin_core::journal::schema().trim_end()),
         LedgerCommand::Head => head(common, out),
-        LedgerCommand::Verify => verify(common, out),
+        LedgerCommand::Verify(args) => verify(&args, common, out),
+        LedgerCommand::Checkpoint(args) => checkpoint::take(&args, common, out),
         LedgerCommand::Export(args) => export(&args, common, out),
     }
 }
 
-fn unreadable(fault: ReadError) -> Failure {
+pub(super) fn unreadable(fault: ReadError) -> Failure {
     Failure::new("journal_unreadable_now", "the journal can't be read").because(fault)
 }
 
@@ -83,13 +97,13 @@ fn head(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// What was compared with the journal, and whether it agrees.
-struct Compared {
-    name: String,
-    agrees: bool,
-    detail: String,
+pub(super) struct Compared {
+    pub(super) name: String,
+    pub(super) agrees: bool,
+    pub(super) detail: String,
 }
 
-fn verify(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
+fn verify(args: &VerifyArgs, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
     let config = Config::read(&common.config)?;
     let mut journal = open_journal_reader(&config)?;
     let snapshot = newest_snapshot(&config)?;
@@ -99,6 +113,9 @@ fn verify(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
     let mut compared: Vec<Compared> = Vec::new();
     compared.extend(snapshot.as_ref().and_then(|header| compare_snapshot(header, &report)));
     compared.extend(compare_tables(&config, journal.as_mut(), &report)?);
+    if let Some(folder) = &args.checkpoints {
+        compared.extend(checkpoint::compare(&config, journal.as_mut(), folder, args.signer_key.as_deref())?);
+    }
     let mut not_compared = Vec::new();
     if let Some(state) = report.state.as_ref().filter(|_| report.wrong.is_none()) {
         for Verdict { node, agrees, detail } in against_chain::compare(&config, state) {

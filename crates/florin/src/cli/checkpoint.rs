@@ -1,0 +1,191 @@
+//! Checkpoints: the signer's signature over the journal's head, kept outside the database. Whoever has one can tell a journal that
+//! was rewritten, however well its hashes fit, from the one that was signed.
+
+use super::Common;
+use super::ledger::{Compared, unreadable};
+use super::show::record;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::platform::stores::open_journal_reader;
+use clap::Args;
+use florin_core::hex;
+use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
+use florin_core::journal::Journal;
+use florin_signer::client::Client;
+use florin_signer::protocol::{Checkpoint, CheckpointHead, Fence, Outcome, Request};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The ending of a checkpoint's file.
+const ENDING: &str = "checkpoint.json";
+
+/// How long the signer may take: it signs one hash.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    /// The folder to write into; copy it somewhere that the database's administrators can't reach
+    #[arg(default_value = "checkpoints")]
+    folder: PathBuf,
+}
+
+/// Has the signer sign the head, and writes what it signed.
+pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
+    let config = Config::read(&common.config)?;
+    let mut journal = open_journal_reader(&config)?;
+    let fence = head(&config, journal.as_mut())?;
+    let client = Client::new(config.path(&config.signer.socket), TIMEOUT);
+    let reply = client.ask(&Request::CheckpointHead(CheckpointHead { fence })).map_err(|fault| {
+        Failure::new(fault.code(), "the signer does not answer")
+            .because(fault)
+            .hint("start it with 'florin signer serve'")
+    })?;
+    let checkpoint = match reply.outcome {
+        Outcome::Checkpoint(checkpoint) if checkpoint.fence == fence && checkpoint.is_by(&checkpoint.key) => checkpoint,
+        Outcome::Refused(refused) => {
+            return Err(Failure::new(
+                refused.reason.code(),
+                format!("the signer refuses to sign the head: {}", refused.reason),
+            ));
+        }
+        _ => return Err(Failure::new("signer_answer_malformed", "the signer answered another question")),
+    };
+    let path = args.folder.join(format!("{:012}.{ENDING}", fence.seq.0));
+    let written = std::fs::create_dir_all(&args.folder).and_then(|()| std::fs::write(&path, text(&checkpoint)));
+    written.map_err(|fault| {
+        Failure::new("export_unwritable", format!("{} can't be written", path.display())).because(fault)
+    })?;
+    let shown = json!({
+        "seq": fence.seq.0,
+        "head": fence.head.to_string(),
+        "signer_key": hex::encode(&checkpoint.key),
+        "file": path.display().to_string(),
+    });
+    record(out, common.json, &shown)
+}
+
+fn head(config: &Config, journal: &mut dyn Journal) -> Result<Fence, Failure> {
+    let empty = || Failure::new("journal_empty", "an empty journal has no head to sign");
+    let (seq, head) = journal.head().map_err(unreadable)?.ok_or_else(empty)?;
+    let rows = journal.read(Seq(seq.0 - 1), 1).map_err(unreadable)?;
+    let row = rows.first().filter(|row| row.hash == head).ok_or_else(empty)?;
+    Ok(Fence { platform: config.platform_id(), epoch: row.epoch, seq, head, time: row.time })
+}
+
+fn text(checkpoint: &Checkpoint) -> String {
+    let fence = &checkpoint.fence;
+    let value = json!({
+        "platform": hex::encode(&fence.platform),
+        "epoch": fence.epoch.0,
+        "seq": fence.seq.0,
+        "head": fence.head.to_string(),
+        "time_ms": fence.time.0,
+        "signer_key": hex::encode(&checkpoint.key),
+        "signature": hex::encode(&checkpoint.signature),
+    });
+    format!("{value:#}\n")
+}
+
+fn parse(text: &str) -> Option<Checkpoint> {
+    fn bytes<const N: usize>(value: &Value, name: &str) -> Option<[u8; N]> {
+        hex::decode(value.get(name)?.as_str()?)?.try_into().ok()
+    }
+    let value: Value = serde_json::from_str(text).ok()?;
+    let number = |name: &str| value.get(name)?.as_u64();
+    let fence = Fence {
+        platform: bytes(&value, "platform")?,
+        epoch: Epoch(number("epoch")?),
+        seq: Seq(number("seq")?),
+        head: Digest(bytes(&value, "head")?),
+        time: LedgerTime(number("time_ms")?),
+    };
+    Some(Checkpoint { fence, key: bytes(&value, "signer_key")?, signature: bytes(&value, "signature")? })
+}
+
+/// Holds every checkpoint of a folder against the journal. `key` is the signer's, as it was noted when it was made; without it any
+/// signer is believed, which shows damage and no fraud.
+///
+/// # Errors
+/// `checkpoints_unreadable`, `signer_key_invalid`, and faults of the journal.
+pub(super) fn compare(
+    config: &Config,
+    journal: &mut dyn Journal,
+    folder: &Path,
+    key: Option<&str>,
+) -> Result<Vec<Compared>, Failure> {
+    let unreadable_folder =
+        |fault| Failure::new("checkpoints_unreadable", format!("{} can't be read", folder.display())).because(fault);
+    let key: Option<[u8; 32]> = match key {
+        None => None,
+        Some(text) => {
+            let bytes = hex::decode(text).and_then(|bytes| bytes.try_into().ok());
+            Some(bytes.ok_or_else(|| Failure::new("signer_key_invalid", "a signer's key is 64 hexadecimal digits"))?)
+        }
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable_folder)? {
+        let path = entry.map_err(unreadable_folder)?.path();
+        if path.to_string_lossy().ends_with(ENDING) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let mut compared = Vec::new();
+    for path in paths {
+        let text = std::fs::read_to_string(&path).map_err(unreadable_folder)?;
+        let verdict = judge(config, journal, &text, key)?;
+        let name = format!("checkpoint {}", path.file_name().unwrap_or_default().to_string_lossy());
+        let (agrees, detail) = match verdict {
+            Ok(detail) => (true, detail),
+            Err(detail) => (false, detail),
+        };
+        compared.push(Compared { name, agrees, detail });
+    }
+    Ok(compared)
+}
+
+fn judge(
+    config: &Config,
+    journal: &mut dyn Journal,
+    text: &str,
+    key: Option<[u8; 32]>,
+) -> Result<Result<String, String>, Failure> {
+    let Some(checkpoint) = parse(text) else { return Ok(Err("it can't be read".into())) };
+    let fence = checkpoint.fence;
+    if fence.platform != config.platform_id() {
+        return Ok(Err("it is of another platform".into()));
+    }
+    if !checkpoint.is_by(&key.unwrap_or(checkpoint.key)) {
+        return Ok(Err("it is not signed by the signer's key".into()));
+    }
+    if fence.seq == Seq::START {
+        return Ok(Err("it names no row".into()));
+    }
+    let rows = journal.read(Seq(fence.seq.0 - 1), 1).map_err(unreadable)?;
+    Ok(match rows.first() {
+        Some(row) if row.hash == fence.head && row.seq == fence.seq => {
+            Ok(format!("row {} is the one that was signed", fence.seq))
+        }
+        Some(_) => Err(format!("row {} is not the one that was signed", fence.seq)),
+        None => Err(format!("row {} is missing", fence.seq)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_read_as_it_was_written_and_nothing_else_is() {
+        let fence =
+            Fence { platform: [1; 16], epoch: Epoch(2), seq: Seq(3), head: Digest([4; 32]), time: LedgerTime(5) };
+        let checkpoint = Checkpoint { fence, key: [6; 32], signature: [7; 64] };
+        let text = text(&checkpoint);
+        assert_eq!(parse(&text), Some(checkpoint));
+        for bad in ["", "{}", "[]", &text.replace("\"seq\": 3", "\"seq\": -3"), &text.replace("06", "6"), &text[..40]] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}
