@@ -316,6 +316,8 @@ crate::message! {
         1: path: KeyPath,
         /// Its script.
         2: script: Bytes,
+        /// The signer's signed word for it, as it came and after the caller has verified it: kept for audits.
+        receipt: Bytes,
     }
 }
 

@@ -24,7 +24,7 @@ pub use broker::{
 };
 pub use deposit::{AddressRefusal, DESCRIPTOR_MAX, REPLACED_KEPT_MS, SCRIPT_MAX, UNUSED_ADDRESSES_MAX};
 pub use ledger::{AccountRefusal, BANK_REFERENCE_MAX, BankReceiptRefusal, TRANSFERS_MAX, TransferRefusal};
-pub use plan::{PlanRefusal, SIGNED_MAX, UNSIGNED_MAX, VOIDED_KEPT};
+pub use plan::{PlanRefusal, RECEIPT_MAX, SIGNED_MAX, UNSIGNED_MAX, VOIDED_KEPT};
 pub use withdrawal::{APPROVALS_MAX, ApprovalRefusal, CLOSED_KEPT_MS, CancelRefusal, WithdrawalRefusal};
 
 use crate::amount::Amount;
@@ -351,6 +351,6 @@ fn execute(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome, Refusal>
         Command::RecordSigned { plan, version, signed, txid } => {
             plan::record_signed(draft, *plan, *version, signed, *txid)?
         }
-        Command::RecordVoid { plan } => plan::record_void(draft, *plan)?,
+        Command::RecordVoid { plan, receipt } => plan::record_void(draft, *plan, receipt)?,
     })
 }

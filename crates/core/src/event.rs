@@ -211,6 +211,8 @@ crate::message! {
         2: status: crate::custody::PlanStatus,
         /// The confirmed payment, if there is one now.
         3: paid: Option<Payment>,
+        /// The signer's signed word that it never signs the plan, where that ended it.
+        4: receipt: Option<Bytes>,
     }
 }
 

@@ -163,8 +163,6 @@ pub struct SignRequest {
     pub wallet: WalletId,
     /// The input that every version of the plan spends.
     pub anchor: OutPoint,
-    /// The index of its change in the wallet's internal branch, if it has change: the signer derives the script itself.
-    pub change_index: Option<u32>,
     /// Every output that is not change, with its intent.
     pub intents: Vec<IntentToSign>,
     /// The transaction to sign, as a PSBT (BIP-174) with key origins and full previous transactions.
@@ -182,7 +180,11 @@ pub enum SignerAnswer {
         txid: TxId,
     },
     /// Durably given up, unsigned: this plan is never signed.
-    Voided,
+    Voided {
+        /// The signer's signed word for it. Whoever implements [`Signer`] has verified it: it allows the money of a plan to
+        /// be given back, and the journal keeps it.
+        receipt: Bytes,
+    },
     /// Neither, for a reason with a stable code. The plan may be asked for again.
     Refused {
         /// The signer's own code, such as `cap_exceeded`.
@@ -213,6 +215,14 @@ pub enum SignerFault {
     /// The signer answered something that is not an answer.
     #[error("the signer's answer can't be read")]
     Malformed(#[source] Cause),
+    /// The signer is not the one that was known, or its word is not its own: nothing it says counts until people know why.
+    #[error("the signer is not believed: {what}")]
+    NotBelieved {
+        /// The stable code of the doubt, such as `signer_memory_behind`.
+        code: &'static str,
+        /// What was wrong.
+        what: String,
+    },
 }
 
 impl SignerFault {
@@ -222,6 +232,7 @@ impl SignerFault {
             SignerFault::Transport(_) => "signer_unreachable",
             SignerFault::Timeout => "signer_timeout",
             SignerFault::Malformed(_) => "signer_answer_malformed",
+            SignerFault::NotBelieved { code, .. } => code,
         }
     }
 }

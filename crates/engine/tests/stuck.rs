@@ -87,7 +87,7 @@ impl Signer for Unwilling {
     }
     fn void_plan(&mut self, _: &Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
         self.0.lock().unwrap().push(plan);
-        Ok(SignerAnswer::Voided)
+        Ok(SignerAnswer::Voided { receipt: Bytes(vec![0x76, 1]) })
     }
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {
         Ok(SignerStatus { epoch: Epoch(1), seq: Seq(0), is_unlocked: true })

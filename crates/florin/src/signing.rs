@@ -1,11 +1,12 @@
-//! The engine's port to the signer, served by the signer's own protocol. It translates, and holds the signer's memory against what it showed before: a signer that has forgotten must not be asked again.
+//! The engine's port to the signer, served by the signer's own protocol. It translates, and holds the signer to its key and to the memory that it showed before: one that has forgotten, or is not the one that was known, must not be believed.
 
 use florin_core::id::{LedgerTime, PlanId};
 use florin_core::wire::{Bytes, Message};
 use florin_engine::ports::{self, SignerAnswer, SignerFault, SignerStatus};
 use florin_signer::client::{Client, ClientError};
 use florin_signer::protocol::{
-    Fence, Input, MemoryDoubt, MemoryHead, Outcome, PaymentRequest, Reply, Request, SignPlan, StatusWanted, VoidPlan,
+    Fence, Hello, Input, MemoryHead, Outcome, PROTOCOL, PaymentRequest, Reply, Request, SignPlan, StatusWanted,
+    VoidPlan, VoidReceipt,
 };
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,37 +29,51 @@ impl Transport for Client {
     }
 }
 
-/// Where the signer's memory was last seen, kept so that a restart does not forget it.
+florin_core::message! {
+    /// What is known of the signer: who it is, and where its memory was last seen. Who it is was learnt at the first contact,
+    /// and holds from then on.
+    #[derive(Copy)]
+    pub struct KnownSigner {
+        /// The head of its memory.
+        1: head: MemoryHead,
+        /// The platform that it serves.
+        2: platform: [u8; 16],
+        /// The public key of its void receipts and checkpoints.
+        3: key: [u8; 32],
+    }
+}
+
+/// What is known of the signer, kept so that a restart does not forget it.
 pub trait HeadKeeper: Send {
-    /// The last head kept, if any.
+    /// The last record kept, if any.
     ///
     /// # Errors
     /// What is wrong with the record: then nothing may be asked, since a signer that forgot could not be told.
-    fn load(&mut self) -> std::io::Result<Option<MemoryHead>>;
-    /// Makes a head durable.
+    fn load(&mut self) -> std::io::Result<Option<KnownSigner>>;
+    /// Makes a record durable.
     ///
     /// # Errors
     /// Faults of the storage.
-    fn save(&mut self, head: &MemoryHead) -> std::io::Result<()>;
+    fn save(&mut self, known: &KnownSigner) -> std::io::Result<()>;
 }
 
-/// A head in a small file, replaced as a whole.
+/// A record in a small file, replaced as a whole.
 #[derive(Debug, Clone)]
 pub struct HeadFile(pub PathBuf);
 
 impl HeadKeeper for HeadFile {
-    fn load(&mut self) -> std::io::Result<Option<MemoryHead>> {
+    fn load(&mut self) -> std::io::Result<Option<KnownSigner>> {
         match std::fs::read(&self.0) {
-            Ok(bytes) => MemoryHead::decode(&bytes).map(Some).map_err(std::io::Error::other),
+            Ok(bytes) => KnownSigner::decode(&bytes).map(Some).map_err(std::io::Error::other),
             Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(fault) => Err(fault),
         }
     }
 
-    fn save(&mut self, head: &MemoryHead) -> std::io::Result<()> {
+    fn save(&mut self, known: &KnownSigner) -> std::io::Result<()> {
         let draft = self.0.with_extension("new");
         let mut file = std::fs::File::create(&draft)?;
-        file.write_all(&head.encode())?;
+        file.write_all(&known.encode())?;
         file.sync_all()?;
         std::fs::rename(&draft, &self.0)?;
         // The new name is durable with its folder.
@@ -67,21 +82,12 @@ impl HeadKeeper for HeadFile {
     }
 }
 
-/// What a signer answered that does not answer the question.
-#[derive(Debug, thiserror::Error)]
-enum Odd {
-    /// Another kind of answer, or one about another plan.
-    #[error("the answer belongs to another question")]
-    Other,
-    /// Its memory is not the one it was.
-    #[error("the signer's memory is in doubt")]
-    Memory(#[source] MemoryDoubt),
-}
-
 /// A signer behind a transport.
 pub struct RemoteSigner<T> {
     transport: T,
-    known: Option<MemoryHead>,
+    known: Option<KnownSigner>,
+    /// Whether it has said who it is since this process began.
+    met: bool,
     keeper: Option<Box<dyn HeadKeeper>>,
 }
 
@@ -92,57 +98,128 @@ impl<T> std::fmt::Debug for RemoteSigner<T> {
 }
 
 impl<T: Transport> RemoteSigner<T> {
-    /// A signer whose memory was last seen at `known`.
-    pub fn new(transport: T, known: Option<MemoryHead>) -> RemoteSigner<T> {
-        RemoteSigner { transport, known, keeper: None }
+    /// A signer of whom `known` is known. What the first contact teaches lasts as long as this value.
+    pub fn new(transport: T, known: Option<KnownSigner>) -> RemoteSigner<T> {
+        RemoteSigner { transport, known, met: false, keeper: None }
     }
 
-    /// A signer whose memory was last seen where `keeper` says, and whose every step is kept there before it is used.
+    /// A signer of whom is known what `keeper` says, and whose every step is kept there before it is used.
     ///
     /// # Errors
     /// Where the record can't be read.
     pub fn keeping(transport: T, mut keeper: Box<dyn HeadKeeper>) -> std::io::Result<RemoteSigner<T>> {
         let known = keeper.load()?;
-        Ok(RemoteSigner { transport, known, keeper: Some(keeper) })
+        Ok(RemoteSigner { transport, known, met: false, keeper: Some(keeper) })
     }
 
-    fn ask(&mut self, request: &Request) -> Result<Outcome, SignerFault> {
+    /// Asks one that is the signer it was, and remembers all that it knew.
+    fn ask(&mut self, request: &Request) -> Result<(Outcome, KnownSigner), SignerFault> {
+        let known = match self.known {
+            Some(known) if self.met => known,
+            _ => self.meet()?,
+        };
         let reply = self.transport.ask(request)?;
+        follows(&reply.head, &known)?;
+        let known = KnownSigner { head: reply.head, ..known };
+        self.keep(known)?;
+        Ok((reply.outcome, known))
+    }
+
+    /// Asks who it is: at the first contact of all, what it says is what it will be held to.
+    fn meet(&mut self) -> Result<KnownSigner, SignerFault> {
+        let reply = self.transport.ask(&Request::Hello(Hello { protocol: PROTOCOL }))?;
+        let welcome = match reply.outcome {
+            Outcome::Welcome(welcome) => welcome,
+            Outcome::Refused(refused) => return Err(doubt(refused.reason.code(), refused.reason)),
+            _ => return Err(odd()),
+        };
         if let Some(known) = &self.known {
-            reply.head.follows(known).map_err(|doubt| SignerFault::Malformed(Box::new(Odd::Memory(doubt))))?;
-        }
-        if self.known != Some(reply.head) {
-            if let Some(keeper) = &mut self.keeper {
-                keeper.save(&reply.head).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
+            if welcome.platform != known.platform {
+                return Err(doubt("signer_platform_changed", "it serves another platform than before"));
             }
-            self.known = Some(reply.head);
+            if welcome.key != known.key {
+                return Err(doubt("signer_key_changed", "it has another key than before"));
+            }
+            follows(&reply.head, known)?;
         }
-        Ok(reply.outcome)
+        let known = KnownSigner { head: reply.head, platform: welcome.platform, key: welcome.key };
+        self.keep(known)?;
+        self.met = true;
+        Ok(known)
+    }
+
+    fn keep(&mut self, known: KnownSigner) -> Result<(), SignerFault> {
+        if self.known != Some(known) {
+            if let Some(keeper) = &mut self.keeper {
+                keeper.save(&known).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
+            }
+            self.known = Some(known);
+        }
+        Ok(())
+    }
+
+    /// Asks about a plan of a journal, which must be the one that the signer serves.
+    fn ask_about(&mut self, request: &Request, at: &ports::Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
+        if !self.met {
+            self.meet()?;
+        }
+        if self.known.is_some_and(|known| known.platform != at.platform) {
+            return Err(doubt("signer_platform_mismatch", "it serves another platform than this one"));
+        }
+        let (outcome, known) = self.ask(request)?;
+        answer(outcome, plan, &known)
     }
 }
 
+fn follows(head: &MemoryHead, known: &KnownSigner) -> Result<(), SignerFault> {
+    head.follows(&known.head).map_err(|memory| doubt(memory.code(), memory))
+}
+
+fn doubt(code: &'static str, what: impl ToString) -> SignerFault {
+    SignerFault::NotBelieved { code, what: what.to_string() }
+}
+
+/// The signer answered another question, or about another plan.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer belongs to another question")]
+struct Other;
+
 fn odd() -> SignerFault {
-    SignerFault::Malformed(Box::new(Odd::Other))
+    SignerFault::Malformed(Box::new(Other))
 }
 
 fn fence(fence: &ports::Fence) -> Fence {
     Fence { platform: fence.platform, epoch: fence.epoch, seq: fence.seq, head: fence.head, time: fence.time }
 }
 
-fn answer(outcome: Outcome, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
+fn answer(outcome: Outcome, plan: PlanId, known: &KnownSigner) -> Result<SignerAnswer, SignerFault> {
     match outcome {
         Outcome::Signed(signed) if signed.plan == plan => {
             Ok(SignerAnswer::Signed { signed: Bytes(signed.transaction.0), txid: signed.txid })
         }
-        Outcome::Voided(receipt) if receipt.plan == plan => Ok(SignerAnswer::Voided),
+        Outcome::Voided(receipt) => check_receipt(&receipt, plan, known),
         Outcome::Refused(refused) => Ok(SignerAnswer::Refused { code: refused.reason.code().to_owned() }),
         Outcome::Signed(_)
-        | Outcome::Voided(_)
         | Outcome::Welcome(_)
         | Outcome::Descriptors(_)
         | Outcome::Status(_)
         | Outcome::Checkpoint(_) => Err(odd()),
     }
+}
+
+/// A void receipt lets the money of a plan be given back: it counts only with the signature of the key that is known, over this
+/// platform and this plan. The key that it names itself proves nothing.
+fn check_receipt(receipt: &VoidReceipt, plan: PlanId, known: &KnownSigner) -> Result<SignerAnswer, SignerFault> {
+    if receipt.plan != plan {
+        return Err(odd());
+    }
+    if receipt.platform != known.platform {
+        return Err(doubt("void_receipt_foreign", "its void receipt is for another platform"));
+    }
+    if receipt.key != known.key || !receipt.is_by(&known.key) {
+        return Err(doubt("void_receipt_unsigned", "its void receipt is not signed by its key"));
+    }
+    Ok(SignerAnswer::Voided { receipt: Bytes(receipt.encode()) })
 }
 
 impl<T: Transport> ports::Signer for RemoteSigner<T> {
@@ -160,16 +237,16 @@ impl<T: Transport> ports::Signer for RemoteSigner<T> {
             payments: request.intents.iter().map(payment).collect(),
             psbt: Bytes(request.psbt.clone()),
         });
-        answer(self.ask(&asked)?, request.plan)
+        self.ask_about(&asked, &request.fence, request.plan)
     }
 
     fn void_plan(&mut self, at: &ports::Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
-        answer(self.ask(&Request::VoidPlan(VoidPlan { fence: fence(at), plan }))?, plan)
+        self.ask_about(&Request::VoidPlan(VoidPlan { fence: fence(at), plan }), at, plan)
     }
 
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {
         match self.ask(&Request::Status(StatusWanted {}))? {
-            Outcome::Status(status) => {
+            (Outcome::Status(status), _) => {
                 let highest = status.highest.unwrap_or(Fence {
                     platform: [0; 16],
                     epoch: florin_core::id::Epoch(0),
@@ -186,55 +263,4 @@ impl<T: Transport> ports::Signer for RemoteSigner<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use florin_core::id::Digest;
-    use florin_engine::ports::Signer;
-    use florin_signer::protocol::Status;
-    use std::collections::VecDeque;
-
-    /// A signer that shows these heads, one in each answer.
-    struct Shows(VecDeque<MemoryHead>);
-
-    impl Transport for Shows {
-        fn ask(&mut self, _: &Request) -> Result<Reply, SignerFault> {
-            let head = self.0.pop_front().expect("one head for each question");
-            let status = Status { highest: None, plans_signed: 0, plans_voided: 0, wallets: Vec::new() };
-            Ok(Reply { head, outcome: Outcome::Status(status) })
-        }
-    }
-
-    fn head(memory: u8, counter: u64, hash: u8) -> MemoryHead {
-        MemoryHead { memory: [memory; 16], counter, hash: Digest([hash; 32]) }
-    }
-
-    fn signer(file: &HeadFile, heads: &[MemoryHead]) -> RemoteSigner<Shows> {
-        let transport = Shows(heads.iter().copied().collect());
-        RemoteSigner::keeping(transport, Box::new(file.clone())).expect("the record can be read")
-    }
-
-    #[test]
-    fn a_signer_that_forgot_is_not_believed_also_after_a_restart() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = HeadFile(folder.path().join("signer.head"));
-        let mut first = signer(&file, &[head(1, 5, 5), head(1, 5, 5), head(1, 7, 7)]);
-        for _ in 0..3 {
-            first.status().expect("memory goes on");
-        }
-        for forgotten in [head(1, 6, 6), head(1, 7, 8), head(2, 9, 9)] {
-            let mut next = signer(&file, &[forgotten, head(1, 8, 8)]);
-            assert!(matches!(next.status(), Err(SignerFault::Malformed(_))), "{forgotten:?}");
-            // What was refused was not kept: the honest memory still follows.
-            next.status().expect("memory goes on");
-            HeadFile(file.0.clone()).save(&head(1, 7, 7)).expect("set back for the next case");
-        }
-    }
-
-    #[test]
-    fn a_damaged_record_stops_everything() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = HeadFile(folder.path().join("signer.head"));
-        std::fs::write(&file.0, b"nonsense").expect("written");
-        assert!(RemoteSigner::keeping(Shows(VecDeque::new()), Box::new(file)).is_err());
-    }
-}
+mod tests;

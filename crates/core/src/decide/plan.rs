@@ -24,6 +24,9 @@ pub const UNSIGNED_MAX: usize = 100_000;
 /// The largest signed transaction, in bytes: see [`UNSIGNED_MAX`]; a byte of witness weighs one unit.
 pub const SIGNED_MAX: usize = 400_000;
 
+/// The largest void receipt, in bytes: ids, a key and a signature, with room for a longer kind of each.
+pub const RECEIPT_MAX: usize = 1_024;
+
 /// How many voided plans stay in the state, for people to see what became of them.
 pub const VOIDED_KEPT: usize = 1_000;
 
@@ -54,6 +57,8 @@ refusals! {
         /// Nothing is spent, or more than [`PLAN_INPUTS_MAX`] coins.
         InputCountInvalid => "plan_input_count_invalid", "a plan spends 1 to 250 coins";
         /// Empty or larger than [`UNSIGNED_MAX`].
+        /// Empty or larger than [`RECEIPT_MAX`].
+        ReceiptSizeInvalid => "plan_receipt_size_invalid", "a void receipt has 1 to 1,024 bytes";
         UnsignedSizeInvalid => "plan_unsigned_size_invalid", "an unsigned transaction has 1 to 100,000 bytes";
         /// The first version claims to be signed.
         VersionSigned => "plan_version_signed", "a proposed version is not signed";
@@ -346,7 +351,7 @@ pub(super) fn record_signed(
 
 /// Ends a plan that the signer has durably given up on. Its inputs are free; its withdrawals wait for another plan, with their
 /// money in flight.
-pub(super) fn record_void(draft: &mut Draft<'_>, id: PlanId) -> Result<Outcome, PlanRefusal> {
+pub(super) fn record_void(draft: &mut Draft<'_>, id: PlanId, receipt: &Bytes) -> Result<Outcome, PlanRefusal> {
     let plan = draft.state.plans.get(&id).ok_or(PlanRefusal::PlanUnknown)?;
     match plan.status {
         PlanStatus::Signing => {}
@@ -359,7 +364,8 @@ pub(super) fn record_void(draft: &mut Draft<'_>, id: PlanId) -> Result<Outcome, 
         return Err(PlanRefusal::Signed);
     }
     let payments = plan.versions[0].payments.clone();
-    draft.emit(Event::PlanMoved(PlanMoved { plan: id, status: PlanStatus::Voided, paid: None }));
+    let (status, receipt) = (PlanStatus::Voided, Some(receipt.clone()));
+    draft.emit(Event::PlanMoved(PlanMoved { plan: id, status, paid: None, receipt }));
     for payment in payments {
         draft.emit(Event::WithdrawalMoved(WithdrawalMoved {
             withdrawal: payment.withdrawal,
@@ -368,6 +374,9 @@ pub(super) fn record_void(draft: &mut Draft<'_>, id: PlanId) -> Result<Outcome, 
             plan: None,
             paid: None,
         }));
+    if !(1..=RECEIPT_MAX).contains(&receipt.0.len()) {
+        return Err(PlanRefusal::ReceiptSizeInvalid);
+    }
     }
     let voided = draft.state.index.voided();
     if let Some(&oldest) = voided.first().filter(|_| voided.len() > VOIDED_KEPT) {

@@ -294,7 +294,7 @@ fn voided_plans_are_kept_up_to_a_number() {
     for _ in 0..=florin_core::decide::VOIDED_KEPT {
         let plan = proposal(&world, vec![id], vec![input], Amount::new(690), Amount::new(10));
         let Outcome::Plan(plan) = world.done(Command::ProposePlan(plan)) else { panic!("no plan") };
-        world.done(Command::RecordVoid { plan });
+        world.done(void(plan));
     }
     assert_eq!(world.state.plans().len(), florin_core::decide::VOIDED_KEPT);
     assert!(world.state.plans().values().all(|plan| plan.status == PlanStatus::Voided));

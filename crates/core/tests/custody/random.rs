@@ -407,7 +407,7 @@ impl Run {
         let Some(&(plan, status)) = self.random.pick(&all) else { return };
         let tx = self.plans[&plan].clone();
         if status == PlanStatus::Signing && self.random.is(15) {
-            if self.try_run(Command::RecordVoid { plan }).is_some() {
+            if self.try_run(void(plan)).is_some() {
                 self.count("void");
             }
         } else if status == PlanStatus::Signed {

@@ -11,6 +11,7 @@ use florin_core::custody::{
     Approval, Beneficiary, Block, BlockRef, Branch, Chain, KeyPath, OutPoint, PlanChange, Wallet,
 };
 use florin_core::decide::*;
+use florin_core::event::Event;
 use florin_core::id::{
     AssetId, BlockHash, ChainId, CustomerId, Height, PlanId, SessionId, TxId, WalletId, WithdrawalId,
 };
@@ -594,11 +595,38 @@ fn word_about_a_plan_is_refused_for_the_first_thing_wrong_with_it() {
     assert_eq!(refuse(world, &sign(plan, 0, 6, txid)), refused(PlanRefusal::SignedDifferently));
     assert_eq!(refuse(world, &sign(plan, 0, 5, TxId([9; 32]))), refused(PlanRefusal::SignedDifferently));
     assert_eq!(refuse(world, &see(plan, TxId([9; 32]))), refused(PlanRefusal::TxUnknown));
-    let void = |plan| Command::RecordVoid { plan };
+    // A receipt without a byte is the last thing wrong with these.
+    let void = |plan| Command::RecordVoid { plan, receipt: Bytes(Vec::new()) };
     assert_eq!(refuse(world, &void(PlanId(99))), refused(PlanRefusal::PlanUnknown));
     assert_eq!(refuse(world, &void(plan)), refused(PlanRefusal::Signed));
     scene.play("block f1<t1:0>thief=1\nblocks 3");
     assert_eq!(refuse(&mut scene.world, &void(plan)), refused(PlanRefusal::Ended));
+}
+
+#[test]
+fn the_signers_word_that_frees_a_plan_stays_in_the_journal() {
+    let mut scene = Scene::new();
+    scene.play(
+        "address a0 ann
+         block t1>a0=100000
+         blocks 3
+         withdraw w1 ann 300 x
+         plan p1 w1 from t1:0 change 99690 fee 10",
+    );
+    let plan = scene.plans["p1"].0;
+    let world = &mut scene.world;
+    let void = |size| Command::RecordVoid { plan, receipt: Bytes(vec![7; size]) };
+    for size in [0, RECEIPT_MAX + 1] {
+        assert_eq!(refuse(world, &void(size)), Refusal::Plan(PlanRefusal::ReceiptSizeInvalid), "{size}");
+    }
+    world.done(void(RECEIPT_MAX));
+    let kept = world.last.iter().find_map(|event| match event {
+        Event::PlanMoved(moved) => moved.receipt.clone(),
+        _ => None,
+    });
+    assert_eq!(kept, Some(Bytes(vec![7; RECEIPT_MAX])));
+    world.done(void(0));
+    assert!(world.last.is_empty(), "the first word is the one that counts");
 }
 
 #[test]

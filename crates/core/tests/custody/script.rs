@@ -105,7 +105,7 @@ impl Scene {
                 return self.plan(name, paid, from, (change, fee));
             }
             ["sign", name] => return self.sign(name),
-            ["void", name] => return done(self.world.run(Command::RecordVoid { plan: self.plans[name].0 })),
+            ["void", name] => return done(self.world.run(void(self.plans[name].0))),
             ["inpool", name] => {
                 let (plan, txid) = (self.plans[name].0, self.plans[name].1.id);
                 return done(self.world.run(Command::SeePlan { plan, txid }));

@@ -147,6 +147,11 @@ pub fn script_of(path: KeyPath) -> Bytes {
     Bytes(format!("ours/{}/{branch}/{}", path.wallet, path.index).into_bytes())
 }
 
+/// The signer's word that it never signs a plan.
+pub fn void(plan: florin_core::id::PlanId) -> Command {
+    Command::RecordVoid { plan, receipt: Bytes(vec![0x76, 1]) }
+}
+
 pub fn outside(name: &str) -> Bytes {
     Bytes(format!("outside/{name}").into_bytes())
 }

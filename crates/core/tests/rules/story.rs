@@ -176,7 +176,7 @@ fn withdrawal_until_void(world: &mut World) -> WithdrawalId {
     let approval = Approval { key: [4; 32], signature: [5; 64] };
     world.done(Command::ApproveWithdrawal { withdrawal, approval, complete: true });
     let plan = propose(world, withdrawal, 0);
-    world.done(Command::RecordVoid { plan });
+    world.done(Command::RecordVoid { plan, receipt: Bytes(vec![1, 2, 3]) });
     withdrawal
 }
 

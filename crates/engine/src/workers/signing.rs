@@ -43,7 +43,6 @@ struct Job {
     version: u32,
     wallet: WalletId,
     anchor: OutPoint,
-    change_index: Option<u32>,
     account: AccountPublic,
     planned: chain_plan::Plan,
     /// The transactions that made the inputs, and their blocks.
@@ -163,7 +162,6 @@ impl Signing {
                 version: job.version,
                 wallet: job.wallet,
                 anchor: job.anchor,
-                change_index: job.change_index,
                 intents: job.intents.clone(),
                 psbt,
             })
@@ -179,7 +177,9 @@ impl Signing {
                     None
                 }
             },
-            Ok(SignerAnswer::Voided) => Some(Ask::internal(Command::RecordVoid { plan: job.plan })),
+            Ok(SignerAnswer::Voided { receipt }) => {
+                Some(Ask::internal(Command::RecordVoid { plan: job.plan, receipt }))
+            }
             Ok(SignerAnswer::Refused { code }) => {
                 self.refused.insert((job.plan, job.version), (now_ms, code));
                 None
@@ -194,7 +194,9 @@ impl Signing {
     /// Gives up on an expired plan whose bytes can't be checked now.
     fn give_up(&mut self, plan: PlanId, fence: &Fence, now_ms: u64) -> Option<Ask> {
         match self.signer.void_plan(fence, plan) {
-            Ok(SignerAnswer::Voided) => return Some(Ask::internal(Command::RecordVoid { plan })),
+            Ok(SignerAnswer::Voided { receipt }) => {
+                return Some(Ask::internal(Command::RecordVoid { plan, receipt }));
+            }
             Ok(SignerAnswer::Signed { .. }) => {
                 let detail = "it was signed, and what was signed can't be checked while an input is missing";
                 self.alarms.say(now_ms, "signer_answer_unchecked", format!("plan {plan}"), detail);
@@ -322,7 +324,6 @@ fn job(state: &State, plan: &Plan, (number, version): (u32, &PlanVersion)) -> Re
         version: number,
         wallet: plan.wallet,
         anchor: plan.anchor,
-        change_index: version.change.as_ref().map(|change| change.index),
         account,
         planned,
         previous,

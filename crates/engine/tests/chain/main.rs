@@ -290,7 +290,7 @@ impl Signer for TestSigner {
     }
     fn void_plan(&mut self, _: &Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
         self.0.lock().unwrap().voids.push(plan);
-        Ok(SignerAnswer::Voided)
+        Ok(SignerAnswer::Voided { receipt: Bytes(vec![0x76, 1]) })
     }
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {
         let seq = self.0.lock().unwrap().seen.unwrap_or(Seq(0));

@@ -119,7 +119,7 @@ pub(in crate::decide) fn move_plan(
     (status, of_withdrawals): (PlanStatus, WithdrawalStatus),
     paid: Option<Payment>,
 ) {
-    draft.emit(Event::PlanMoved(PlanMoved { plan: plan.id, status, paid: paid.clone() }));
+    draft.emit(Event::PlanMoved(PlanMoved { plan: plan.id, status, paid: paid.clone(), receipt: None }));
     for payment in &plan.versions[0].payments {
         draft.emit(Event::WithdrawalMoved(WithdrawalMoved {
             withdrawal: payment.withdrawal,
