@@ -14,9 +14,15 @@ use std::path::Path;
 /// The file's name within a platform's folder.
 pub const FILE: &str = "journal.sqlite3";
 
-/// Bytes appended before the write-ahead log is copied into the file, ahead of the next append. Copying costs the writer
-/// time, and a long log costs a restart time: 16 MiB take some tens of milliseconds of either.
+/// Bytes of write-ahead log after which it is copied into the file, ahead of the next append. Copying costs the writer
+/// time, and a long log costs a restart time: 16 MiB take some tens of milliseconds of either. It is the log that is
+/// counted and not the payloads, of which small ones are a tenth of it: a log that starts again from its beginning before
+/// it grows is overwritten in place, and then a sync has no file system's journal to wait for.
 const CHECKPOINT_BYTES: u64 = 16 << 20;
+
+/// A page of the file. A row that changes little still puts a whole page into the log: with pages of 16 KiB single
+/// commands would write four times as many bytes, and long rows are no faster.
+const PAGE_BYTES: u32 = 4_096;
 
 /// The log file is cut back to this size when it starts again from its beginning.
 const LOG_BYTES_KEPT: i64 = 64 << 20;
@@ -32,7 +38,7 @@ const SCHEMA: Schema = Schema {
         hash BYTES32 NOT NULL,
         payload PAYLOAD NOT NULL
     ) TABLE_END"],
-    page_bytes: 16_384,
+    page_bytes: PAGE_BYTES,
 };
 
 // One statement is one transaction, which takes the write lock before it looks.
@@ -59,8 +65,9 @@ pub struct SqliteJournal {
     role: Role,
     /// Set by the first failure of the storage, and never cleared: see [`StoreFault::Storage`].
     failed: bool,
-    /// Bytes appended since the log was last copied into the file.
-    appended: u64,
+    /// About how long the log is: what was appended since it was last copied into the file, and a page that each row shares
+    /// with others.
+    logged: u64,
     checkpoint_bytes: u64,
 }
 
@@ -81,7 +88,7 @@ impl SqliteJournal {
             connection,
             role: Role::Writer,
             failed: false,
-            appended: 0,
+            logged: 0,
             checkpoint_bytes: CHECKPOINT_BYTES,
         })
     }
@@ -97,12 +104,12 @@ impl SqliteJournal {
             connection,
             role: Role::Reader,
             failed: false,
-            appended: 0,
+            logged: 0,
             checkpoint_bytes: CHECKPOINT_BYTES,
         })
     }
 
-    /// Copies the log into the file after so many appended bytes instead of 16 MiB: less means shorter waits, more often.
+    /// Copies the log into the file after so many bytes of it instead of 16 MiB: less means shorter waits, more often.
     #[must_use]
     pub fn with_checkpoint_bytes(mut self, bytes: u64) -> SqliteJournal {
         self.checkpoint_bytes = bytes;
@@ -118,10 +125,10 @@ impl SqliteJournal {
     }
 
     fn try_append(&mut self, row: &Row) -> Result<Standing, StoreFault> {
-        if self.appended >= self.checkpoint_bytes {
+        if self.logged >= self.checkpoint_bytes {
             // Readers may hold a part back; what is left is copied next time.
             super::run_to_end(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)", |_| Ok(()))?;
-            self.appended = 0;
+            self.logged = 0;
         }
         let inserted = self.connection.execute(
             INSERT,
@@ -135,7 +142,7 @@ impl SqliteJournal {
             ],
         )?;
         if inserted == 1 {
-            self.appended += row.payload.len() as u64;
+            self.logged += row.payload.len() as u64 + u64::from(PAGE_BYTES);
             return Ok(Standing::Ours);
         }
         Ok(if self.standing(row.seq)? == Some(row.hash) { Standing::Ours } else { Standing::NotOurs })
