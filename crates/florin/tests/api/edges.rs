@@ -76,6 +76,27 @@ fn a_restart_forgets_no_answer() {
 }
 
 #[test]
+fn an_acceptance_sent_again_finds_its_answer_though_the_quote_is_gone() {
+    let (_folder, world) = World::start();
+    world.register_wallet();
+    let customer = world.customer();
+    world.fund(&customer, 100_000_000);
+    let receipt = json!({ "reference": "R", "asset": "EUR", "amount": "9000", "beneficiary": "inventory" });
+    world.made("/api/v1/bank-receipts", &receipt);
+    world.made("/api/v1/prices", &json!({ "base": "BTC", "quote": "EUR", "price": "60000" }));
+    let wanted = json!({ "customer": customer, "side": "sell", "base": "BTC", "quote": "EUR", "base_amount": "0.1" });
+    let quote = world.made("/api/v1/quotes", &wanted);
+    let (key, path) = (key(), format!("/api/v1/quotes/{}/accept", id(&quote)));
+    let first = world.post_as(&key, &path, &json!({}));
+    assert_eq!(first.status, 200, "{}", first.text);
+    let again = world.post_as(&key, &path, &json!({}));
+    assert_eq!((again.status, again.value), (200, first.value), "the same answer, and no second exchange");
+    let balances = world.shown(&format!("/api/v1/customers/{customer}/balances"));
+    assert_eq!(balances["items"][0]["available"], "0.90000000", "{balances}");
+    world.stop();
+}
+
+#[test]
 fn a_journal_keeps_the_id_that_it_was_begun_with() {
     let folder = tempfile::tempdir().expect("a folder");
     World::on(folder.path()).stop();
