@@ -35,5 +35,5 @@ sim: ## simulate the whole platform; SEEDS=n sets how many seeds
 	@cargo run --locked -q -p florin-sim --bin florin-sim -- --seeds $(SEEDS)
 
 bench: ## measure speed, each figure beside its peer in the same run
-	@scripts/tools cargo cc
-	@scripts/mariadb run cargo bench --locked --workspace
+	@scripts/tools cargo cc column
+	@scripts/mariadb run scripts/bench
