@@ -3,7 +3,7 @@
 use crate::amount::Amount;
 use crate::asset::{Asset, AssetPolicy, Halt};
 use crate::broker::{Pair, Price, Side};
-use crate::custody::{Approval, Beneficiary, Block, Branch, Chain, KeyPath, OutPoint, PlanVersion, Wallet};
+use crate::custody::{Approval, Beneficiary, Block, Branch, Chain, KeyPath, OutPoint, Payment, PlanVersion, Wallet};
 use crate::id::{
     AssetId, BlockHash, ChainId, CommandId, CustomerId, Digest, LedgerTime, PlanId, QuoteId, SessionId, TxId, WalletId,
     WithdrawalId,
@@ -302,10 +302,22 @@ pub enum Command {
         /// Its id.
         txid: TxId,
     },
+    /// An operator's word that a plan can never confirm: a transaction in a final block took an input of the transaction that
+    /// made one of the plan's inputs, and that input is gone.
+    ProveConflict {
+        /// The plan.
+        plan: PlanId,
+        /// Its input that can never be had.
+        input: OutPoint,
+        /// The transaction that took its place, and its block.
+        by: Payment,
+    },
     /// The signer has durably voided a plan, unsigned.
     RecordVoid {
         /// The plan.
         plan: PlanId,
+        /// The signer's signed word for it, as it came and after the caller has verified it: kept for audits.
+        receipt: Bytes,
     },
 }
 
@@ -316,8 +328,6 @@ crate::message! {
         1: path: KeyPath,
         /// Its script.
         2: script: Bytes,
-        /// The signer's signed word for it, as it came and after the caller has verified it: kept for audits.
-        receipt: Bytes,
     }
 }
 

@@ -178,6 +178,9 @@ crate::message! {
         2: at: BlockRef,
         /// The plan that meant it; absent where the journal knows of none.
         3: plan: Option<PlanId>,
+        /// Withdrawals of the plan that reserves this coin which the transaction, though it is not that plan's, pays all the
+        /// same: they are never refunded. Said of one of its inputs.
+        4: paid: Vec<WithdrawalId>,
     }
 }
 
@@ -377,7 +380,7 @@ crate::choice! {
         Final = 4,
         /// The signer has durably given up on it, unsigned.
         Voided = 5,
-        /// A foreign spend of its anchor is final.
+        /// Another transaction has taken one of its inputs, or what would have made one, for good.
         Conflicted = 6,
     }
 }
@@ -431,7 +434,7 @@ crate::message! {
         1: id: PlanId,
         /// The wallet that pays.
         2: wallet: WalletId,
-        /// Reserved inputs.
+        /// Reserved inputs. Every version spends all of them, so without one of them none can confirm.
         3: inputs: Vec<OutPoint>,
         /// The input that every version spends.
         4: anchor: OutPoint,
@@ -439,7 +442,7 @@ crate::message! {
         5: versions: Vec<PlanVersion>,
         /// Where it stands.
         6: status: PlanStatus,
-        /// The confirmed payment.
+        /// The confirmed payment, or the transaction that made every version impossible.
         7: paid: Option<Payment>,
     }
 }

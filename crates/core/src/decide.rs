@@ -351,6 +351,7 @@ fn execute(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome, Refusal>
         Command::RecordSigned { plan, version, signed, txid } => {
             plan::record_signed(draft, *plan, *version, signed, *txid)?
         }
+        Command::ProveConflict { plan, input, by } => block::conflict::prove(draft, *plan, *input, by)?,
         Command::RecordVoid { plan, receipt } => plan::record_void(draft, *plan, receipt)?,
     })
 }

@@ -209,7 +209,7 @@ crate::message! {
         1: plan: PlanId,
         /// Where it stands now.
         2: status: crate::custody::PlanStatus,
-        /// The confirmed payment, if there is one now.
+        /// The confirmed payment, if there is one now, or the transaction that made every version impossible.
         3: paid: Option<Payment>,
         /// The signer's signed word that it never signs the plan, where that ended it.
         4: receipt: Option<Bytes>,

@@ -25,12 +25,14 @@ pub(crate) struct Index {
     missing: BTreeSet<(ChainId, LedgerTime, OutPoint)>,
     /// Replaced deposits by the time since when they are.
     replaced: BTreeSet<(LedgerTime, OutPoint)>,
-    /// Inputs of plans that may still confirm or did, and the anchors of conflicted ones.
+    /// Inputs of plans that may still confirm or did.
     inputs: BTreeMap<OutPoint, PlanId>,
     /// Confirmed plans that are not final, by their block.
     confirmed: BTreeSet<(ChainId, Height, PlanId)>,
-    /// Open plans whose anchor another transaction has spent, by that spend's block.
-    conflicts: BTreeSet<(ChainId, Height, PlanId)>,
+    /// Open plans with the inputs of theirs that another transaction has spent, by that spend's block.
+    conflicts: BTreeSet<(ChainId, Height, PlanId, OutPoint)>,
+    /// Conflicted plans by the block of the transaction that made them impossible.
+    conflicted: BTreeSet<(ChainId, Height, PlanId)>,
     /// Withdrawals that are not planned, by the expiry of their intents.
     expiring: BTreeSet<(LedgerTime, WithdrawalId)>,
     /// Ended withdrawals that no block ended, by the time of their request.
@@ -98,9 +100,20 @@ impl Index {
     pub(crate) fn first_confirmed(&self, chain: ChainId) -> Option<(Height, PlanId)> {
         first_plan(&self.confirmed, chain)
     }
-    /// The open plan whose anchor was taken first.
-    pub(crate) fn first_conflict(&self, chain: ChainId) -> Option<(Height, PlanId)> {
-        first_plan(&self.conflicts, chain)
+    /// The open plan of which an input was taken first, and that input.
+    pub(crate) fn first_conflict(&self, chain: ChainId) -> Option<(Height, PlanId, OutPoint)> {
+        let (first, last) = (first_outpoint(chain), last_outpoint(chain));
+        let range = (chain, Height(0), PlanId(0), first)..=(chain, Height(u32::MAX), PlanId(u64::MAX), last);
+        self.conflicts.range(range).next().map(|&(_, height, plan, input)| (height, plan, input))
+    }
+    /// Conflicted plans by the block of the transaction that made them impossible.
+    pub(crate) fn conflicted_at(&self, chain: ChainId, height: Height) -> impl Iterator<Item = PlanId> {
+        let range = (chain, height, PlanId(0))..=(chain, height, PlanId(u64::MAX));
+        self.conflicted.range(range).map(|&(_, _, plan)| plan)
+    }
+    /// All conflicted plans: each stands for a theft or a deep reorganisation, so they are few.
+    pub(crate) fn conflicted(&self) -> impl Iterator<Item = PlanId> {
+        self.conflicted.iter().map(|&(_, _, plan)| plan)
     }
     /// The unplanned withdrawal whose intent expires first.
     pub(crate) fn first_expiring(&self) -> Option<(LedgerTime, WithdrawalId)> {
@@ -218,9 +231,9 @@ impl State {
 
     /// Changes a coin, and what is ordered by its spend.
     pub(crate) fn reindex_coin(&mut self, outpoint: OutPoint, change: impl FnOnce(&mut State)) {
-        // Only an anchor's spend says something about its plan.
-        let plan = self.index.plan_of_input(&outpoint).filter(|plan| self.plans[plan].anchor == outpoint);
-        plan.into_iter().for_each(|plan| self.unindex_plan(plan));
+        if let Some(entry) = self.conflict_of(&outpoint) {
+            self.index.conflicts.remove(&entry);
+        }
         if let Some(coin) = self.coins.get(&outpoint) {
             if let Some(spent) = &coin.spent {
                 self.index.spent.remove(&(outpoint.chain, spent.at.height, outpoint));
@@ -232,7 +245,7 @@ impl State {
             let coin = coin.clone();
             self.restate_coin_index(&coin);
         }
-        plan.into_iter().for_each(|plan| self.index_plan(plan));
+        self.index.conflicts.extend(self.conflict_of(&outpoint));
     }
 
     /// Marks an address as one that a coin arrived on.
@@ -247,24 +260,37 @@ impl State {
         }
     }
 
-    fn plan_conflict(&self, plan: &Plan) -> Option<(ChainId, Height, PlanId)> {
-        let spent = self.coins.get(&plan.anchor)?.spent.as_ref()?;
-        (is_open(plan) && spent.plan.is_none()).then_some((plan.anchor.chain, spent.at.height, plan.id))
+    /// The conflict of the open plan that has this input, where another transaction has spent it.
+    fn conflict_of(&self, input: &OutPoint) -> Option<(ChainId, Height, PlanId, OutPoint)> {
+        let plan = &self.plans[&self.index.plan_of_input(input)?];
+        let spent = self.coins.get(input)?.spent.as_ref()?;
+        (is_open(plan) && spent.plan.is_none()).then_some((input.chain, spent.at.height, plan.id, *input))
+    }
+
+    /// Whether each input of a conflicted plan is there and nobody else has it: then the plan could confirm after all.
+    pub(crate) fn is_possible_again(&self, plan: &Plan) -> bool {
+        plan.inputs.iter().all(|input| {
+            let coin = self.coins.get(input);
+            coin.is_some_and(|coin| coin.spent.as_ref().is_none_or(|spent| spent.plan == Some(plan.id)))
+        })
     }
 
     pub(crate) fn index_plan(&mut self, id: PlanId) {
         let plan = self.plans.get(&id).expect("a plan is proposed before its events");
-        if let Some(entry) = self.plan_conflict(plan) {
-            self.index.conflicts.insert(entry);
-        }
         let chain = plan.anchor.chain;
         match plan.status {
             PlanStatus::Voided => drop(self.index.voided.insert(id)),
-            PlanStatus::Conflicted => drop(self.index.inputs.insert(plan.anchor, id)),
+            PlanStatus::Conflicted => {
+                let by = plan.paid.as_ref().expect("a plan is made impossible by a transaction");
+                self.index.conflicted.insert((chain, by.at.height, id));
+            }
             PlanStatus::Signing | PlanStatus::Signed | PlanStatus::Confirmed | PlanStatus::Final => {
                 self.index.inputs.extend(plan.inputs.iter().map(|input| (*input, id)));
+                let conflicts: Vec<_> = plan.inputs.iter().filter_map(|input| self.conflict_of(input)).collect();
+                self.index.conflicts.extend(conflicts);
             }
         }
+        let plan = &self.plans[&id];
         if let (PlanStatus::Confirmed, Some(paid)) = (plan.status, &plan.paid) {
             self.index.confirmed.insert((chain, paid.at.height, id));
         }
@@ -272,8 +298,9 @@ impl State {
 
     pub(crate) fn unindex_plan(&mut self, id: PlanId) {
         let plan = self.plans.get(&id).expect("a plan is proposed before its events");
-        if let Some(entry) = self.plan_conflict(plan) {
-            self.index.conflicts.remove(&entry);
+        let conflicts: Vec<_> = plan.inputs.iter().filter_map(|input| self.conflict_of(input)).collect();
+        for conflict in conflicts.iter().filter(|conflict| conflict.2 == id) {
+            self.index.conflicts.remove(conflict);
         }
         for input in &plan.inputs {
             if self.index.inputs.get(input) == Some(&id) {
@@ -283,6 +310,7 @@ impl State {
         self.index.voided.remove(&id);
         if let Some(paid) = &plan.paid {
             self.index.confirmed.remove(&(plan.anchor.chain, paid.at.height, id));
+            self.index.conflicted.remove(&(plan.anchor.chain, paid.at.height, id));
         }
     }
 }

@@ -115,6 +115,7 @@ impl Ask {
             | Command::ApproveWithdrawal { .. }
             | Command::ProposePlan(_)
             | Command::RecordSigned { .. }
+            | Command::ProveConflict { .. }
             | Command::RecordVoid { .. } => Lane::Operator,
             Command::CancelWithdrawal { .. } => Lane::Cancel,
             Command::OpenCustomer(_)

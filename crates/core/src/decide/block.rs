@@ -1,6 +1,7 @@
 //! Blocks forward and back: what may follow the tip and what may be taken back. Bookings are in `receipt` and `spend`, what
 //! depth brings in `settle`. Never believes a block that contradicts the books, and never skips one.
 
+pub(super) mod conflict;
 pub(super) mod receipt;
 pub(super) mod settle;
 pub(super) mod spend;
@@ -58,8 +59,8 @@ refusals! {
         SpendCoinUnknown => "spend_coin_unknown", "a spend names a coin that is not in the books";
         /// The coin is spent.
         SpendRepeated => "spend_repeated", "a coin is spent twice";
-        /// The transaction is one of our plans, and some of its inputs or its change are absent.
-        SpendIncomplete => "spend_incomplete", "a transaction of ours lacks inputs or its change";
+        /// The transaction is one of our plans, and its change is absent or other than it says.
+        SpendIncomplete => "spend_incomplete", "a transaction of ours lacks its change";
     }
 }
 
@@ -173,6 +174,7 @@ pub(super) fn disconnect(draft: &mut Draft<'_>, chain: ChainId, hash: BlockHash)
     };
     let is_tip = state.part.is_none();
     let at = block.at;
+    conflict::reopen(draft, chain, at);
     let is_done = undo(draft, chain, at, EVENTS_MAX - STEP_EVENTS);
     if is_done || is_tip {
         draft.emit(Event::BlockDisconnected(BlockDisconnected { chain, at }));

@@ -43,10 +43,22 @@ refusals! {
         SignedDifferently => "plan_signed_differently", "this version was signed with other bytes";
         /// Voided or conflicted.
         Ended => "plan_ended", "the plan has ended";
+        /// A version is in a block.
+        Confirmed => "plan_confirmed", "a transaction of the plan is in a block";
+        /// The plan does not spend it.
+        InputNotItsOwn => "plan_input_not_its_own", "the plan does not spend this output";
+        /// The coin is in the books, spent or not: its spend, if there is one, says by itself what becomes of the plan.
+        InputPresent => "plan_input_present", "the input is there";
+        /// Not a block of the journalled chain, or one that is no longer kept.
+        BlockUnknown => "block_unknown", "no journalled block has this height and hash";
+        /// Not deep enough to be for ever.
+        BlockNotFinal => "block_not_final", "the block is not final";
         /// Signed bytes are in the journal, or it is in a block.
         Signed => "plan_signed", "the plan is signed; it can't be voided";
         /// Empty or larger than [`SIGNED_MAX`].
         SignedSizeInvalid => "plan_signed_size_invalid", "a signed transaction has 1 to 400,000 bytes";
+        /// Empty or larger than [`RECEIPT_MAX`].
+        ReceiptSizeInvalid => "plan_receipt_size_invalid", "a void receipt has 1 to 1,024 bytes";
 
         /// No wallet has this id.
         WalletUnknown => "wallet_unknown", "there is no such wallet";
@@ -57,8 +69,6 @@ refusals! {
         /// Nothing is spent, or more than [`PLAN_INPUTS_MAX`] coins.
         InputCountInvalid => "plan_input_count_invalid", "a plan spends 1 to 250 coins";
         /// Empty or larger than [`UNSIGNED_MAX`].
-        /// Empty or larger than [`RECEIPT_MAX`].
-        ReceiptSizeInvalid => "plan_receipt_size_invalid", "a void receipt has 1 to 1,024 bytes";
         UnsignedSizeInvalid => "plan_unsigned_size_invalid", "an unsigned transaction has 1 to 100,000 bytes";
         /// The first version claims to be signed.
         VersionSigned => "plan_version_signed", "a proposed version is not signed";
@@ -363,6 +373,9 @@ pub(super) fn record_void(draft: &mut Draft<'_>, id: PlanId, receipt: &Bytes) ->
     if plan.versions.iter().any(|version| version.signed.is_some()) {
         return Err(PlanRefusal::Signed);
     }
+    if !(1..=RECEIPT_MAX).contains(&receipt.0.len()) {
+        return Err(PlanRefusal::ReceiptSizeInvalid);
+    }
     let payments = plan.versions[0].payments.clone();
     let (status, receipt) = (PlanStatus::Voided, Some(receipt.clone()));
     draft.emit(Event::PlanMoved(PlanMoved { plan: id, status, paid: None, receipt }));
@@ -374,9 +387,6 @@ pub(super) fn record_void(draft: &mut Draft<'_>, id: PlanId, receipt: &Bytes) ->
             plan: None,
             paid: None,
         }));
-    if !(1..=RECEIPT_MAX).contains(&receipt.0.len()) {
-        return Err(PlanRefusal::ReceiptSizeInvalid);
-    }
     }
     let voided = draft.state.index.voided();
     if let Some(&oldest) = voided.first().filter(|_| voided.len() > VOIDED_KEPT) {

@@ -6,6 +6,7 @@
 
 mod auditor;
 mod bounds;
+mod conflicts;
 mod model;
 mod random;
 mod refusals;

@@ -1,7 +1,7 @@
 //! Outputs that pay us: their coins, deposits and bookings, and how a block that is taken back undoes them. Never credits a
 //! customer by itself; that is depth's work, except for what was credited before and comes back.
 
-use super::{BlockRefusal, OUTPUT_AMOUNT_MAX, move_deposit, settle};
+use super::{BlockRefusal, OUTPUT_AMOUNT_MAX, conflict, move_deposit, settle};
 use crate::amount::Amount;
 use crate::command::Receipt;
 use crate::custody::{Beneficiary, Block, Coin, Deposit, DepositStatus, OutPoint};
@@ -89,6 +89,7 @@ pub(super) fn book(draft: &mut Draft<'_>, block: &Block, receipt: &Receipt, is_c
         spent: None,
         suspense: depositor.is_none() && !is_change,
     }));
+    conflict::come_back(draft, outpoint);
     match depositor {
         Some(depositor) => book_deposit(draft, block, receipt, depositor),
         None if is_change => {}

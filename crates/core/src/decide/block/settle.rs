@@ -1,10 +1,10 @@
 //! What depth brings: credits, finality, conflicts, and records that leave the state. Works through what is due, oldest first,
 //! while there is room; the rest follows with the next block or tick. Never walks what is not due.
 
-use super::{STEP_EVENTS, move_deposit, spend};
+use super::{STEP_EVENTS, conflict, move_deposit, spend};
 use crate::asset::{AssetPolicy, HaltAction};
-use crate::custody::{Deposit, DepositStatus, OutPoint, PlanStatus, WithdrawalStatus};
-use crate::decide::{Draft, withdrawal};
+use crate::custody::{Deposit, DepositStatus, OutPoint, Payment, PlanStatus, WithdrawalStatus};
+use crate::decide::Draft;
 use crate::event::{BlockArchived, CoinChanged, DepositArchived, Event, PlanArchived, WithdrawalArchived};
 use crate::id::{ChainId, Height, PlanId};
 use crate::state::{ChainState, State};
@@ -53,7 +53,7 @@ fn policy<'a>(state: &'a State, chain: &ChainState) -> Option<&'a AssetPolicy> {
 }
 
 /// Whether a block at `height` is final now.
-fn is_final(state: &State, chain: &ChainState, height: Height) -> bool {
+pub(in crate::decide) fn is_final(state: &State, chain: &ChainState, height: Height) -> bool {
     policy(state, chain).is_some_and(|policy| chain.confirmations(height) >= policy.final_confirmations)
 }
 
@@ -69,18 +69,15 @@ fn finish_plan(draft: &mut Draft<'_>, chain: ChainId) -> bool {
     true
 }
 
-/// Another transaction has taken a plan's anchor for good: no version can ever confirm, and its withdrawals are refunded.
+/// Another transaction has taken an input of a plan for good.
 fn conflict_plan(draft: &mut Draft<'_>, chain: ChainId) -> bool {
     let state = &*draft.state;
-    let Some((height, plan)) = state.index.first_conflict(chain) else { return false };
+    let Some((height, plan, input)) = state.index.first_conflict(chain) else { return false };
     if !is_final(state, &state.chains[&chain], height) {
         return false;
     }
-    let plan = state.plans[&plan].clone();
-    spend::move_plan(draft, &plan, (PlanStatus::Conflicted, WithdrawalStatus::Refunded), None);
-    for payment in &plan.versions[0].payments {
-        withdrawal::give_back(draft, payment.withdrawal);
-    }
+    let spent = state.coins[&input].spent.clone().expect("an input is taken by a spend");
+    conflict::end(draft, plan, Payment { txid: spent.txid, at: spent.at });
     true
 }
 
@@ -150,8 +147,15 @@ fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bo
     };
     let deposits: Vec<OutPoint> = state.index.received_at(chain, height).filter(is_credited).take(room).collect();
     let spent: Vec<OutPoint> = state.index.spent_at(chain, height).take(room).collect();
+    let conflicted: Vec<PlanId> = state.index.conflicted_at(chain, height).take(room).collect();
     for outpoint in deposits {
         draft.emit(Event::DepositArchived(DepositArchived { outpoint }));
+    }
+    for plan in conflicted {
+        if draft.events.len() >= events_max {
+            return false;
+        }
+        archive_plan(draft, plan);
     }
     for outpoint in spent {
         if draft.events.len() >= events_max || !archive_coin(draft, outpoint) {
@@ -165,36 +169,26 @@ fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bo
     true
 }
 
-/// Archives a spent coin with the plan that spent it. `false` where that plan, or one that this spend conflicts with, is still
-/// open.
+/// Archives a spent coin with the plan that spent it. `false` where that plan, or one that this spend conflicts with, has not
+/// come to its end.
 fn archive_coin(draft: &mut Draft<'_>, outpoint: OutPoint) -> bool {
     let Some(coin) = draft.state.coins.get(&outpoint) else { return true };
     let spent = coin.spent.as_ref().expect("only spent coins are ordered by their spend");
     let by = spent.plan.or_else(|| draft.state.index.plan_of_input(&outpoint));
-    let is_meant = spent.plan.is_some();
     let Some(plan) = by.map(|plan| draft.state.plans[&plan].clone()) else {
         draft.emit(Event::CoinRemoved(CoinChanged { outpoint }));
         return true;
     };
     match plan.status {
-        PlanStatus::Final if is_meant => {
+        PlanStatus::Final => {
             archive_plan(draft, plan.id);
             for &outpoint in &plan.inputs {
                 draft.emit(Event::CoinRemoved(CoinChanged { outpoint }));
             }
         }
-        PlanStatus::Conflicted if plan.anchor == outpoint => {
-            archive_plan(draft, plan.id);
-            draft.emit(Event::CoinRemoved(CoinChanged { outpoint }));
-        }
-        // An input that is not the anchor may be taken for ever while its plan stays open.
-        PlanStatus::Signing | PlanStatus::Signed if plan.anchor != outpoint => {
-            draft.emit(Event::CoinRemoved(CoinChanged { outpoint }));
-        }
         PlanStatus::Signing
         | PlanStatus::Signed
         | PlanStatus::Confirmed
-        | PlanStatus::Final
         | PlanStatus::Voided
         | PlanStatus::Conflicted => return false,
     }

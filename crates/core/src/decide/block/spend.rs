@@ -1,7 +1,7 @@
 //! Transactions that spend our coins: those of our plans, also under another id, and those that the journal does not know.
 //! Never refunds a withdrawal; that needs finality.
 
-use super::{BlockRefusal, ReceiptsByOutPoint};
+use super::{BlockRefusal, ReceiptsByOutPoint, conflict};
 use crate::amount::Amount;
 use crate::asset::{HaltAction, HaltReason};
 use crate::command::{ConnectBlock, Spend};
@@ -44,9 +44,11 @@ fn match_one(state: &State, spend: &Spend, receipts: &ReceiptsByOutPoint<'_>) ->
     let found = spend.inputs.iter().filter_map(anchored).find_map(|plan| Some((plan, pays(plan)?)));
     let Some((plan, version)) = found else { return Ok(None) };
 
+    // With other inputs it is nobody's plan, though it pays the same: whoever has our keys can make one, and if it were
+    // refused its block could never be booked.
     let named: BTreeSet<&OutPoint> = spend.inputs.iter().collect();
     if named != plan.inputs.iter().collect() {
-        return Err(BlockRefusal::SpendIncomplete);
+        return Ok(None);
     }
     let mut change_outpoint = None;
     if let Some(change) = &plan.versions[version].change {
@@ -88,7 +90,7 @@ fn pays_outputs(state: &State, version: &PlanVersion, outputs: &[(Bytes, Amount)
 pub(super) fn book_plan(draft: &mut Draft<'_>, at: BlockRef, spend: &Spend, matched: &Matched) {
     let plan = draft.state.plans[&matched.plan].clone();
     for &outpoint in &plan.inputs {
-        let spent = Spent { txid: spend.txid, at, plan: Some(plan.id) };
+        let spent = Spent { txid: spend.txid, at, plan: Some(plan.id), paid: Vec::new() };
         draft.emit(Event::CoinSpent(CoinSpent { outpoint, spent }));
     }
     let fee = plan.versions[matched.version].fee;
@@ -136,12 +138,15 @@ pub(super) fn book_foreign(draft: &mut Draft<'_>, block: &Block, spend: &Spend) 
     let asset = draft.state.chains[&block.chain].chain.coin;
     let debit = draft.account(Owner::House(HouseAccount::Shortfall), asset);
     let mut transfers = Vec::with_capacity(spend.inputs.len());
+    let mut hit = BTreeSet::new();
     for &outpoint in &spend.inputs {
+        let plan = draft.state.index.plan_of_input(&outpoint).filter(|plan| hit.insert(*plan));
+        let paid = plan.map_or_else(Vec::new, |plan| conflict::paid_all_the_same(draft.state, plan, spend));
         let coin = &draft.state.coins[&outpoint];
         let (amount, wallet) = (coin.amount, coin.path.wallet);
         let credit = draft.account(Owner::Custody(wallet), asset);
         transfers.push(Transfer { debit, credit, amount, reason: TransferReason::Unattributed });
-        let spent = Spent { txid: spend.txid, at: block.at, plan: None };
+        let spent = Spent { txid: spend.txid, at: block.at, plan: None, paid };
         draft.emit(Event::CoinSpent(CoinSpent { outpoint, spent }));
     }
     draft.post(transfers);
@@ -207,13 +212,4 @@ fn undo_foreign(draft: &mut Draft<'_>, outpoint: OutPoint) {
     let debit = draft.account(Owner::Custody(wallet), asset);
     let credit = draft.account(Owner::House(HouseAccount::Shortfall), asset);
     draft.post([Transfer { debit, credit, amount, reason: TransferReason::Reversal }]);
-    if draft
-        .state
-        .index
-        .plan_of_input(&outpoint)
-        .is_some_and(|plan| draft.state.plans[&plan].status == PlanStatus::Conflicted)
-    {
-        // Its withdrawals are refunded, and their transaction could confirm after all.
-        draft.halt_for_reorganisation(asset);
-    }
 }
