@@ -201,3 +201,12 @@ pub fn check_payment_limit(
         None => Ok(()),
     }
 }
+
+/// The refusal of a destination whose limit is used up, at the first payment that counts to it.
+pub fn refuse_destination(script: &Bytes, payments: &[PaymentRequest], approved: &[bool]) -> Refused {
+    let counts = |(payment, approved): (&PaymentRequest, &bool)| !approved && payment.intent.script == *script;
+    match payments.iter().zip(approved).position(counts) {
+        Some(place) => Refused::at(Refusal::LimitDestination, place),
+        None => Refused::whole(Refusal::LimitDestination),
+    }
+}

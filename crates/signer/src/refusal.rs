@@ -111,10 +111,144 @@ refusals! {
     LimitDestination = 43, "limit_destination", "the automatic limit of a day to one destination is exceeded";
 }
 
+/// Whether asking again for the same plan can end otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It can: a window of the limits passes, a clock is set right, a policy is loaded that knows the wallet.
+    Passing,
+    /// It can't: only giving the plan up frees its coins and its withdrawals.
+    Lasting,
+}
+
+/// What must be left out for the rest of a plan to have a chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Culprit {
+    /// The payment whose position is the refusal's place.
+    Payment,
+    /// The payments without approvals, as a whole.
+    Automatic,
+    /// The coin whose position among the inputs is the refusal's place.
+    Coin,
+    /// Something that the refusal does not name.
+    Plan,
+    /// Nothing: any other plan would be refused as well, or this one had its answer before.
+    Nobody,
+}
+
+impl Refusal {
+    /// Whether asking again for the same plan can end otherwise.
+    pub fn standing(self) -> Standing {
+        use Refusal::*;
+        match self {
+            RequestInvalid | ProtocolUnknown | PlatformMismatch | FenceBehind | FenceConflict | ClockAhead
+            | WalletUnknown | LimitHour | LimitDay | LimitDestination => Standing::Passing,
+            PlanVoided
+            | VersionsExhausted
+            | PaymentsMissing
+            | PaymentsTooMany
+            | IntentPlatformMismatch
+            | IntentWalletMismatch
+            | GenesisMismatch
+            | IntentAssetMismatch
+            | IntentExpired
+            | DestinationUnknown
+            | WithdrawalRepeated
+            | TransactionInvalid
+            | SighashForbidden
+            | InputUnproven
+            | InputForeign
+            | AnchorUnspent
+            | OutputUnknown
+            | ChangeFar
+            | ChangeRepeated
+            | PaymentAbsent
+            | AmountsExceeded
+            | FeeRateAboveCap
+            | FeeAboveCap
+            | FeeAboveShare
+            | FeeAboveIntent
+            | AnchorChanged
+            | OutpointTaken
+            | WithdrawalTaken
+            | PaymentsChanged
+            | ApprovalKeyUnknown
+            | ApprovalRepeated
+            | ApprovalInvalid
+            | LimitPayment => Standing::Lasting,
+        }
+    }
+
+    /// What must be left out for the rest of the plan to have a chance.
+    pub fn culprit(self) -> Culprit {
+        use Refusal::*;
+        match self {
+            IntentPlatformMismatch
+            | IntentWalletMismatch
+            | GenesisMismatch
+            | IntentAssetMismatch
+            | IntentExpired
+            | DestinationUnknown
+            | WithdrawalRepeated
+            | PaymentAbsent
+            | FeeAboveIntent
+            | WithdrawalTaken
+            | ApprovalKeyUnknown
+            | ApprovalRepeated
+            | ApprovalInvalid
+            | LimitPayment
+            | LimitDestination => Culprit::Payment,
+            LimitHour | LimitDay => Culprit::Automatic,
+            InputUnproven | InputForeign | OutpointTaken => Culprit::Coin,
+            PaymentsMissing | PaymentsTooMany | TransactionInvalid | SighashForbidden | AnchorUnspent
+            | OutputUnknown | ChangeFar | ChangeRepeated | AmountsExceeded | FeeRateAboveCap | FeeAboveCap
+            | FeeAboveShare => Culprit::Plan,
+            RequestInvalid | ProtocolUnknown | PlatformMismatch | FenceBehind | FenceConflict | ClockAhead
+            | WalletUnknown | PlanVoided | VersionsExhausted | AnchorChanged | PaymentsChanged => Culprit::Nobody,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    /// A list for people to check: what passes, and whom each refusal blames.
+    #[test]
+    fn refusals_say_whether_they_pass_and_whom_they_blame() {
+        let passing: Vec<&str> = Refusal::ALL
+            .iter()
+            .filter(|refusal| refusal.standing() == Standing::Passing)
+            .map(|refusal| refusal.code())
+            .collect();
+        let expected = [
+            "request_invalid",
+            "protocol_unknown",
+            "platform_mismatch",
+            "fence_behind",
+            "fence_conflict",
+            "clock_ahead",
+            "wallet_unknown",
+            "limit_hour",
+            "limit_day",
+            "limit_destination",
+        ];
+        assert_eq!(passing, expected);
+        for refusal in Refusal::ALL {
+            let code = refusal.code();
+            let is_of_intent = ["intent_", "approval_", "withdrawal_", "destination_"];
+            if is_of_intent.iter().any(|family| code.starts_with(family)) {
+                assert_eq!((refusal.standing(), refusal.culprit()), (Standing::Lasting, Culprit::Payment), "{code}");
+            }
+            if code.starts_with("outpoint_") || code.starts_with("input_") {
+                assert_eq!((refusal.standing(), refusal.culprit()), (Standing::Lasting, Culprit::Coin), "{code}");
+            }
+            // A refusal that passes and blames nobody would hold any other plan back too.
+            if refusal.standing() == Standing::Passing && !code.starts_with("limit_") {
+                assert_eq!(refusal.culprit(), Culprit::Nobody, "{code}");
+            }
+        }
+    }
 
     #[test]
     fn codes_are_the_names_and_unique() {

@@ -338,7 +338,7 @@ impl Signer {
         for charge in charges.iter().filter(|charge| !charge.script.0.is_empty()) {
             let used = self.memory.charged_to_since(request.wallet, &charge.script.0, start(now, judge::DAY_MS))?;
             if u128::from(used) + u128::from(charge.amount) > wallet.automatic.destination_day.units() {
-                return Err(Refused::whole(Refusal::LimitDestination).into());
+                return Err(judge::refuse_destination(&charge.script, &request.payments, &approved).into());
             }
         }
         Ok(charges)

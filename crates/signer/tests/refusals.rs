@@ -10,7 +10,7 @@ use florin_core::id::{AssetId, BlockHash, Digest, LedgerTime, PlanId, Seq, TxId,
 use florin_core::wire::Bytes;
 use florin_signer::judge::PLAN_VERSIONS_MAX;
 use florin_signer::protocol::{Hello, Input, Outcome, Request, VoidPlan};
-use florin_signer::refusal::Refusal;
+use florin_signer::refusal::{Culprit, Refusal};
 use florin_signer::session::Signer;
 use std::collections::BTreeSet;
 use support::*;
@@ -150,6 +150,30 @@ fn each_broken_rule_is_told_and_what_breaks_none_is_signed() {
     }
     let untouched = sign(&mut signer, &wallet, &good(&wallet), CLOCK).expect("a good request is signed after all that");
     assert_eq!(untouched.fee, Amount::new(1_000));
+}
+
+#[test]
+fn a_refusal_that_blames_one_payment_or_coin_says_which() {
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    let mut signer = past(&wallet);
+    let mut named = 0;
+    for (refusal, bend) in BENDS {
+        let mut bent = good(&wallet);
+        bend(&mut bent);
+        let count = match refusal.culprit() {
+            Culprit::Payment => bent.pays.len(),
+            Culprit::Coin => bent.coins.len(),
+            Culprit::Automatic | Culprit::Plan | Culprit::Nobody => continue,
+        };
+        let refused = sign(&mut signer, &wallet, &bent, CLOCK).expect_err("it is broken");
+        assert!(refused.place.is_some_and(|place| (place as usize) < count), "{refused:?}");
+        named += 1;
+    }
+    assert_eq!(named, 18);
+    let mut late = good(&wallet);
+    late.pays = vec![pay(40, stranger(40), 1_000), pay(41, stranger(1), 201_000)];
+    let refused = sign(&mut signer, &wallet, &late, CLOCK).expect_err("the second destination has its limit");
+    assert_eq!((refused.reason, refused.place), (Refusal::LimitDestination, Some(1)));
 }
 
 #[test]
