@@ -185,11 +185,43 @@ pub enum SignerAnswer {
         /// be given back, and the journal keeps it.
         receipt: Bytes,
     },
-    /// Neither, for a reason with a stable code. The plan may be asked for again.
-    Refused {
-        /// The signer's own code, such as `cap_exceeded`.
-        code: String,
-    },
+    /// Neither.
+    Refused(SignerRefusal),
+}
+
+/// Why the signer does not sign a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerRefusal {
+    /// The signer's own code, such as `limit_payment`.
+    pub code: String,
+    /// Whether asking again for the same plan can end otherwise.
+    pub standing: Standing,
+    /// What must be left out for the rest to have a chance.
+    pub culprit: Culprit,
+}
+
+/// Whether asking again for a refused plan can end otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It can, with time.
+    Passing,
+    /// It can't: the plan is to be given up.
+    Lasting,
+}
+
+/// What must be left out of a refused plan for the rest to have a chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Culprit {
+    /// The payment at this position of the request's intents.
+    Payment(u32),
+    /// The payments without approvals, as a whole.
+    Automatic,
+    /// The coin at this position of the transaction's inputs.
+    Coin(u32),
+    /// Something that the refusal does not name.
+    Plan,
+    /// Nothing: another plan would fare no better, or the plan had its answer before.
+    Nobody,
 }
 
 /// What the signer says of itself.

@@ -2,6 +2,7 @@
 //! a crash at any point loses nothing and repeats only what may be repeated. None of them decides about money.
 
 pub mod broadcaster;
+pub mod doubts;
 pub mod planner;
 pub mod pricing;
 pub mod signing;

@@ -20,7 +20,9 @@ use florin_core::custody::{PlanStatus, WithdrawalStatus};
 use florin_core::id::{BlockHash, Epoch, PlanId, Seq};
 use florin_core::wire::Bytes;
 use florin_engine::lanes::Ask;
-use florin_engine::ports::{Fence, SignRequest, Signer, SignerAnswer, SignerFault, SignerStatus};
+use florin_engine::ports::{
+    Culprit, Fence, SignRequest, Signer, SignerAnswer, SignerFault, SignerRefusal, SignerStatus, Standing,
+};
 use florin_engine::workers::planner::{Planner, PlannerConfig};
 use florin_engine::workers::signing::{Signing, SigningConfig};
 use network::{FakeNode, Manner, payment};
@@ -83,7 +85,11 @@ struct Unwilling(Arc<Mutex<Vec<PlanId>>>);
 
 impl Signer for Unwilling {
     fn sign_plan(&mut self, _: &SignRequest) -> Result<SignerAnswer, SignerFault> {
-        Ok(SignerAnswer::Refused { code: "limit_day".to_owned() })
+        Ok(SignerAnswer::Refused(SignerRefusal {
+            code: "limit_day".to_owned(),
+            standing: Standing::Passing,
+            culprit: Culprit::Automatic,
+        }))
     }
     fn void_plan(&mut self, _: &Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
         self.0.lock().unwrap().push(plan);

@@ -2,12 +2,13 @@
 
 use florin_core::id::{LedgerTime, PlanId};
 use florin_core::wire::{Bytes, Message};
-use florin_engine::ports::{self, SignerAnswer, SignerFault, SignerStatus};
+use florin_engine::ports::{self, SignerAnswer, SignerFault, SignerRefusal, SignerStatus};
 use florin_signer::client::{Client, ClientError};
 use florin_signer::protocol::{
-    Fence, Hello, Input, MemoryHead, Outcome, PROTOCOL, PaymentRequest, Reply, Request, SignPlan, StatusWanted,
-    VoidPlan, VoidReceipt,
+    Fence, Hello, Input, MemoryHead, Outcome, PROTOCOL, PaymentRequest, Refused, Reply, Request, SignPlan,
+    StatusWanted, VoidPlan, VoidReceipt,
 };
+use florin_signer::refusal;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -198,13 +199,29 @@ fn answer(outcome: Outcome, plan: PlanId, known: &KnownSigner) -> Result<SignerA
             Ok(SignerAnswer::Signed { signed: Bytes(signed.transaction.0), txid: signed.txid })
         }
         Outcome::Voided(receipt) => check_receipt(&receipt, plan, known),
-        Outcome::Refused(refused) => Ok(SignerAnswer::Refused { code: refused.reason.code().to_owned() }),
+        Outcome::Refused(refused) => Ok(SignerAnswer::Refused(refusal(&refused))),
         Outcome::Signed(_)
         | Outcome::Welcome(_)
         | Outcome::Descriptors(_)
         | Outcome::Status(_)
         | Outcome::Checkpoint(_) => Err(odd()),
     }
+}
+
+/// The signer's refusal in the engine's words. A refusal that blames one payment or coin and does not say which blames the plan.
+fn refusal(refused: &Refused) -> SignerRefusal {
+    let standing = match refused.reason.standing() {
+        refusal::Standing::Passing => ports::Standing::Passing,
+        refusal::Standing::Lasting => ports::Standing::Lasting,
+    };
+    let culprit = match (refused.reason.culprit(), refused.place) {
+        (refusal::Culprit::Payment, Some(place)) => ports::Culprit::Payment(place),
+        (refusal::Culprit::Coin, Some(place)) => ports::Culprit::Coin(place),
+        (refusal::Culprit::Payment | refusal::Culprit::Coin | refusal::Culprit::Plan, _) => ports::Culprit::Plan,
+        (refusal::Culprit::Automatic, _) => ports::Culprit::Automatic,
+        (refusal::Culprit::Nobody, _) => ports::Culprit::Nobody,
+    };
+    SignerRefusal { code: refused.reason.code().to_owned(), standing, culprit }
 }
 
 /// A void receipt lets the money of a plan be given back: it counts only with the signature of the key that is known, over this

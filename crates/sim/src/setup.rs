@@ -17,6 +17,7 @@ use florin_engine::follower::{Follower, FollowerConfig};
 use florin_engine::lanes::Ask;
 use florin_engine::workers::Worker;
 use florin_engine::workers::broadcaster::{Broadcaster, BroadcasterConfig};
+use florin_engine::workers::doubts::Doubts;
 use florin_engine::workers::planner::{Planner, PlannerConfig};
 use florin_engine::workers::signing::{Signing, SigningConfig};
 use florin_engine::workers::ticker::Ticker;
@@ -92,10 +93,12 @@ pub fn workers(world: &mut World) -> Vec<Box<dyn Worker>> {
         fee_share_ppm_max: 1_000_000,
         batch_max: 5,
     };
+    let doubts = Doubts::default();
     let mut draws = world.rng.fork();
-    let planner = Planner::new(planner, seats(world), Box::new(move || draws.bytes()));
+    let planner = Planner::new(planner, seats(world), Box::new(move || draws.bytes())).heeding(doubts.clone());
     let signer = RemoteSigner::new(world.signer.clone(), None);
-    let signing = Signing::new(SigningConfig { chain: CHAIN, retry_ms: 1_000 }, Box::new(signer), seats(world));
+    let signing = SigningConfig { chain: CHAIN, retry_ms: 1_000 };
+    let signing = Signing::new(signing, Box::new(signer), seats(world)).telling(doubts);
     let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, repeat_ms: 5_000 }, seats(world));
     vec![Box::new(follower), Box::new(planner), Box::new(signing), Box::new(broadcaster), Box::new(Ticker::new(1_000))]
 }

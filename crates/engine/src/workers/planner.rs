@@ -1,6 +1,7 @@
 //! Turns queued withdrawals into plans: which coins, which outputs, which fee. It proposes; the core judges, and the signer
 //! judges again by itself.
 
+use super::doubts::{Company, Doubts};
 use super::{View, Worker, see};
 use crate::alarm::{Alarm, Alarms};
 use crate::follower::nodes::Seat;
@@ -23,6 +24,7 @@ use florin_core::custody::{
 use florin_core::id::{BlockHash, ChainId, Height, WalletId};
 use florin_core::state::{ChainState, State};
 use florin_core::wire::Bytes;
+use std::collections::BTreeSet;
 
 /// How often one step tries a smaller batch, or goes on without a withdrawal that can't be paid now.
 pub const TRIES_MAX: usize = 32;
@@ -54,6 +56,8 @@ struct Job {
     chain: ChainId,
     wallet: WalletId,
     withdrawals: Vec<Withdrawal>,
+    /// What is tried where these can't be paid now.
+    instead: Vec<Withdrawal>,
     coins: Vec<Coin>,
     change: ChangeTarget,
     network_fee_max: Amount,
@@ -67,6 +71,7 @@ pub struct Planner {
     seats: Vec<Seat>,
     draw: Box<dyn FnMut() -> [u8; 32] + Send>,
     scripts: Scripts,
+    doubts: Doubts,
     alarms: Alarms,
 }
 
@@ -79,17 +84,25 @@ impl std::fmt::Debug for Planner {
 impl Planner {
     /// A planner that asks `seats` for fee rates and takes fresh randomness from `draw`.
     pub fn new(config: PlannerConfig, seats: Vec<Seat>, draw: Box<dyn FnMut() -> [u8; 32] + Send>) -> Planner {
-        Planner { config, seats, draw, scripts: Scripts::default(), alarms: Alarms::default() }
+        let (scripts, doubts, alarms) = (Scripts::default(), Doubts::default(), Alarms::default());
+        Planner { config, seats, draw, scripts, doubts, alarms }
+    }
+
+    /// The same, heeding what the signer would not sign before.
+    #[must_use]
+    pub fn heeding(self, doubts: Doubts) -> Planner {
+        Planner { doubts, ..self }
     }
 
     fn look(&mut self, state: &State, now_ms: u64) -> Vec<Job> {
         let Some(chain) = state.chains().get(&self.config.chain) else { return Vec::new() };
         let coin = chain.chain.coin;
         let (Some(policy), Some(tip)) = (state.policies().get(&coin), chain.tip()) else { return Vec::new() };
+        self.forget(state);
         let mut jobs = Vec::new();
         let chain_id = self.config.chain;
         for wallet in state.wallets().values().filter(|wallet| wallet.chain == chain_id) {
-            let mut withdrawals = queued(state, wallet.id);
+            let (mut withdrawals, mut instead) = self.admitted(queued(state, wallet.id), now_ms);
             if withdrawals.is_empty() {
                 continue;
             }
@@ -102,12 +115,15 @@ impl Planner {
             if state.plans().values().any(|plan| plan.wallet == wallet.id && plan.status == PlanStatus::Signing) {
                 continue;
             }
-            withdrawals.truncate(self.config.batch_max.clamp(1, PLAN_PAYMENTS_MAX));
-            match self.means(state, chain, policy, wallet) {
+            let batch_max = self.config.batch_max.clamp(1, PLAN_PAYMENTS_MAX);
+            withdrawals.truncate(batch_max);
+            instead.truncate(batch_max);
+            match self.means((state, chain, policy), wallet, now_ms) {
                 Ok((coins, change)) => jobs.push(Job {
                     chain: self.config.chain,
                     wallet: wallet.id,
                     withdrawals,
+                    instead,
                     coins,
                     change,
                     network_fee_max: policy.network_fee_max,
@@ -120,18 +136,48 @@ impl Planner {
         jobs
     }
 
+    /// Forgets what was refused and is over.
+    fn forget(&self, state: &State) {
+        let is_open = |id| {
+            let status = state.withdrawals().get(&id).map(|withdrawal| withdrawal.status);
+            matches!(status, Some(WithdrawalStatus::Queued | WithdrawalStatus::Signing))
+        };
+        self.doubts.retain(is_open, |coin| state.coins().contains_key(&coin));
+    }
+
+    /// Which withdrawals are planned now, and which where those can't be paid. One that the signer refused goes alone and
+    /// before the others, but only when its pause is over: it then holds them up for one round.
+    fn admitted(&mut self, queued: Vec<Withdrawal>, now_ms: u64) -> (Vec<Withdrawal>, Vec<Withdrawal>) {
+        let (mut alone, mut together) = (Vec::new(), Vec::new());
+        for withdrawal in queued {
+            let Some(doubt) = self.doubts.of(withdrawal.id) else {
+                together.push(withdrawal);
+                continue;
+            };
+            let detail = format!("the signer refused it {} times: {}", doubt.count, doubt.code);
+            self.alarms.say(now_ms, "withdrawal_refused", format!("withdrawal {}", withdrawal.id), detail);
+            match doubt.company {
+                _ if doubt.is_paused(now_ms) => {}
+                Company::Others => together.push(withdrawal),
+                Company::Alone if alone.is_empty() => alone.push(withdrawal),
+                Company::Alone => {}
+            }
+        }
+        if alone.is_empty() { (together, alone) } else { (alone, together) }
+    }
+
     /// The coins that the wallet may spend, and where its change goes.
     fn means(
         &mut self,
-        state: &State,
-        chain: &ChainState,
-        policy: &AssetPolicy,
+        (state, chain, policy): (&State, &ChainState, &AssetPolicy),
         wallet: &Wallet,
+        now_ms: u64,
     ) -> Result<(Vec<Coin>, ChangeTarget), &'static str> {
         let kind = |branch| descriptor_of(state, wallet, branch).map(|descriptor| descriptor.kind());
         let external = kind(Branch::External).map_err(|fault| fault.code())?;
         let internal = kind(Branch::Internal).map_err(|fault| fault.code())?;
         let mut coins = spendable(state, chain, policy, wallet, (external, internal));
+        self.leave_out(state, (chain.chain.id, wallet.id), &mut coins, now_ms);
         // The core takes so many inputs; the largest coins reach furthest.
         coins.sort_by_key(|coin| (std::cmp::Reverse(coin.amount_sat), coin.outpoint));
         coins.truncate(PLAN_INPUTS_MAX);
@@ -141,6 +187,31 @@ impl Planner {
         let place = key_place(path).ok_or("address_branch_exhausted")?;
         let change = ChangeTarget { script: bitcoin::ScriptBuf::from_bytes(script.0), kind: internal, place };
         Ok((coins, change))
+    }
+
+    /// Leaves out coins that the signer will sign for no plan. It remembers for ever which plan a coin was signed for, also
+    /// where that plan can't confirm any more: such coins have to be moved with the keys, by people.
+    fn leave_out(&mut self, state: &State, (chain, wallet): (ChainId, WalletId), coins: &mut Vec<Coin>, now_ms: u64) {
+        let conflicted = state.plans().values().filter(|plan| plan.status == PlanStatus::Conflicted);
+        let taken: BTreeSet<_> = conflicted.flat_map(|plan| plan.inputs.iter().copied()).collect();
+        let mut codes = BTreeSet::new();
+        let (mut count, mut sum_sat) = (0u32, 0u64);
+        coins.retain(|coin| {
+            let outpoint = core_outpoint(chain, coin.outpoint);
+            let code = match self.doubts.bar_of(outpoint) {
+                Some(code) => code,
+                None if taken.contains(&outpoint) => "outpoint_taken".to_owned(),
+                None => return true,
+            };
+            codes.insert(code);
+            (count, sum_sat) = (count + 1, sum_sat.saturating_add(coin.amount_sat));
+            false
+        });
+        if count > 0 {
+            let codes = codes.into_iter().collect::<Vec<_>>().join(", ");
+            let detail = format!("{count} coins of {sum_sat} sat are not planned, the signer refuses them: {codes}");
+            self.alarms.say(now_ms, "coins_refused", format!("wallet {wallet}"), detail);
+        }
     }
 
     /// The rate to pay: the middle one of what the nodes say, within the bounds.
@@ -174,15 +245,15 @@ impl Planner {
     }
 
     /// The largest batch, the oldest first, for which there is a plan.
-    fn plan(&mut self, mut job: Job, rate: SatPerKvb, now_ms: u64) -> Option<ProposePlan> {
+    fn plan(&mut self, job: &mut Job, rate: SatPerKvb, now_ms: u64) -> Option<ProposePlan> {
         let mut count = job.withdrawals.len();
         for _ in 0..TRIES_MAX {
             if job.withdrawals.is_empty() {
                 return None;
             }
             count = count.clamp(1, job.withdrawals.len());
-            match self.try_plan(&job, count, rate) {
-                Ok(plan) => return Some(proposal(&job, count, &plan)),
+            match self.try_plan(job, count, rate) {
+                Ok(plan) => return Some(proposal(job, count, &plan)),
                 Err(refusal) => {
                     let unpayable = match refusal {
                         PlanRefusal::ScriptNotPayable { index } | PlanRefusal::AmountBelowDust { index, .. } => index,
@@ -244,9 +315,14 @@ impl Worker for Planner {
         self.alarms.settle();
         let jobs = see(view, |model| self.look(model.state(), now_ms));
         let mut asks = Vec::new();
-        for job in jobs {
+        for mut job in jobs {
             let Some(rate) = self.rate(job.genesis, now_ms) else { break };
-            asks.extend(self.plan(job, rate, now_ms).map(|plan| Ask::internal(Command::ProposePlan(plan))));
+            let mut plan = self.plan(&mut job, rate, now_ms);
+            if plan.is_none() {
+                job.withdrawals = std::mem::take(&mut job.instead);
+                plan = self.plan(&mut job, rate, now_ms);
+            }
+            asks.extend(plan.map(|plan| Ask::internal(Command::ProposePlan(plan))));
         }
         asks
     }

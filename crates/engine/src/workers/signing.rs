@@ -1,12 +1,15 @@
 //! Takes plans to the signer and its word back to the journal. It believes neither nodes (previous transactions are checked by
 //! their ids) nor the signer (what it signed is checked script by script), and it never holds a key.
 
+use super::doubts::{Company, Doubts};
 use super::planner::key_place;
 use super::{View, Worker, see};
 use crate::alarm::{Alarm, Alarms};
 use crate::follower::nodes::{Seat, is_transaction};
 use crate::lanes::Ask;
-use crate::ports::{Fence, IntentToSign, SignRequest, Signer, SignerAnswer};
+use crate::ports::{
+    Culprit, Fence, IntentToSign, SignRequest, Signer, SignerAnswer, SignerFault, SignerRefusal, Standing,
+};
 use crate::read_model::ReadModel;
 use crate::scripts::descriptor_of;
 use crate::terms::{core_outpoint, core_txid};
@@ -19,7 +22,7 @@ use florin_chain::bitcoin::verify::verify_tx;
 use florin_core::asset::{Halt, HaltAction, HaltReason};
 use florin_core::command::Command;
 use florin_core::custody::{Branch, OutPoint, Plan, PlanStatus, PlanVersion};
-use florin_core::id::{BlockHash, ChainId, PlanId, TxId, WalletId};
+use florin_core::id::{BlockHash, ChainId, PlanId, TxId, WalletId, WithdrawalId};
 use florin_core::state::State;
 use florin_core::wire::Bytes;
 use std::collections::BTreeMap;
@@ -27,14 +30,27 @@ use std::collections::BTreeMap;
 /// Plans taken to the signer in one step.
 pub const PLANS_MAX: usize = 16;
 
+/// How often a plan is taken to the signer again for a reason that passes with time, before it is given up so that others
+/// can go on: with 5 seconds between, 5 minutes.
+pub const PATIENCE_RETRIES: u64 = 60;
+
 /// How plans of one chain are signed.
 #[derive(Debug, Clone)]
 pub struct SigningConfig {
     /// The chain.
     pub chain: ChainId,
-    /// After how long a plan that the signer refused is taken to it again, in milliseconds: approvals may have come, a
-    /// daily limit may have passed.
+    /// After how long a plan that the signer refused is taken to it again, in milliseconds: an hour's limit may have passed.
     pub retry_ms: u64,
+}
+
+/// What the signer said to a version.
+#[derive(Debug)]
+struct Refused {
+    code: String,
+    /// When it was first said.
+    first_ms: u64,
+    /// When it was last said.
+    last_ms: u64,
 }
 
 /// A version of a plan that is to be signed or given up.
@@ -49,6 +65,8 @@ struct Job {
     previous: BTreeMap<TxId, BlockHash>,
     intents: Vec<IntentToSign>,
     is_expired: bool,
+    /// Whether the plan may be given up: no version of it is signed.
+    is_voidable: bool,
 }
 
 /// Takes the plans of one chain to the signer.
@@ -56,8 +74,8 @@ pub struct Signing {
     config: SigningConfig,
     signer: Box<dyn Signer>,
     seats: Vec<Seat>,
-    /// When a version was last refused, and with which code.
-    refused: BTreeMap<(PlanId, u32), (u64, String)>,
+    refused: BTreeMap<(PlanId, u32), Refused>,
+    doubts: Doubts,
     alarms: Alarms,
 }
 
@@ -70,7 +88,20 @@ impl std::fmt::Debug for Signing {
 impl Signing {
     /// A worker that has asked for nothing yet; `seats` are where it gets previous transactions.
     pub fn new(config: SigningConfig, signer: Box<dyn Signer>, seats: Vec<Seat>) -> Signing {
-        Signing { config, signer, seats, refused: BTreeMap::new(), alarms: Alarms::default() }
+        Signing {
+            config,
+            signer,
+            seats,
+            refused: BTreeMap::new(),
+            doubts: Doubts::default(),
+            alarms: Alarms::default(),
+        }
+    }
+
+    /// The same, telling `doubts` what the signer would not sign. The planner of the chain listens to them.
+    #[must_use]
+    pub fn telling(self, doubts: Doubts) -> Signing {
+        Signing { doubts, ..self }
     }
 
     /// Where the journal stands, what is to be signed or given up, and expired plans that can only be given up because
@@ -142,53 +173,95 @@ impl Signing {
     }
 
     fn ask(&mut self, job: &Job, fence: &Fence, now_ms: u64) -> Option<Ask> {
-        let subject = format!("plan {}", job.plan);
-        let answer = if job.is_expired {
+        if job.is_expired {
             // The signer would refuse it for ever; only its word that it never will sign frees the inputs.
-            self.signer.void_plan(fence, job.plan)
-        } else {
-            let previous = self.previous(job, now_ms)?;
-            let keys = WalletKeys { wallet: chain_plan::WalletRef(u64::from(job.wallet.0)), account: &job.account };
-            let psbt = match build_psbt(&job.planned, &previous, &[keys]) {
-                Ok(psbt) => psbt.serialize(),
-                Err(error) => {
-                    self.alarms.say(now_ms, error.code(), subject, &error);
-                    return None;
-                }
-            };
-            self.signer.sign_plan(&SignRequest {
-                fence: *fence,
-                plan: job.plan,
-                version: job.version,
-                wallet: job.wallet,
-                anchor: job.anchor,
-                intents: job.intents.clone(),
-                psbt,
-            })
+            return self.void(job, fence, now_ms);
+        }
+        let previous = self.previous(job, now_ms)?;
+        let keys = WalletKeys { wallet: chain_plan::WalletRef(u64::from(job.wallet.0)), account: &job.account };
+        let psbt = match build_psbt(&job.planned, &previous, &[keys]) {
+            Ok(psbt) => psbt.serialize(),
+            Err(error) => {
+                self.alarms.say(now_ms, error.code(), format!("plan {}", job.plan), &error);
+                return None;
+            }
         };
+        let answer = self.signer.sign_plan(&SignRequest {
+            fence: *fence,
+            plan: job.plan,
+            version: job.version,
+            wallet: job.wallet,
+            anchor: job.anchor,
+            intents: job.intents.clone(),
+            psbt,
+        });
+        match answer {
+            Ok(SignerAnswer::Refused(refusal)) => self.refused(job, &refusal, fence, now_ms),
+            answer => self.record(job, answer, now_ms),
+        }
+    }
+
+    /// What follows from an answer: its command, or an alarm.
+    fn record(&mut self, job: &Job, answer: Result<SignerAnswer, SignerFault>, now_ms: u64) -> Option<Ask> {
+        let plan = job.plan;
         match answer {
             Ok(SignerAnswer::Signed { signed, txid }) => match check_signed(&job.planned, &signed, txid) {
                 Ok(()) => {
-                    let (plan, version) = (job.plan, job.version);
-                    Some(Ask::internal(Command::RecordSigned { plan, version, signed, txid }))
+                    let version = job.version;
+                    return Some(Ask::internal(Command::RecordSigned { plan, version, signed, txid }));
                 }
-                Err(detail) => {
-                    self.alarms.say(now_ms, "signer_answer_wrong", subject, detail);
-                    None
-                }
+                Err(detail) => self.alarms.say(now_ms, "signer_answer_wrong", format!("plan {plan}"), detail),
             },
-            Ok(SignerAnswer::Voided { receipt }) => {
-                Some(Ask::internal(Command::RecordVoid { plan: job.plan, receipt }))
-            }
-            Ok(SignerAnswer::Refused { code }) => {
-                self.refused.insert((job.plan, job.version), (now_ms, code));
-                None
-            }
-            Err(fault) => {
-                self.alarms.say(now_ms, fault.code(), "signer", &fault);
-                None
-            }
+            Ok(SignerAnswer::Voided { receipt }) => return Some(Ask::internal(Command::RecordVoid { plan, receipt })),
+            Ok(SignerAnswer::Refused(refusal)) => self.note(job, &refusal, now_ms),
+            Err(fault) => self.alarms.say(now_ms, fault.code(), "signer", &fault),
         }
+        None
+    }
+
+    fn void(&mut self, job: &Job, fence: &Fence, now_ms: u64) -> Option<Ask> {
+        let answer = self.signer.void_plan(fence, job.plan);
+        self.record(job, answer, now_ms)
+    }
+
+    fn note(&mut self, job: &Job, refusal: &SignerRefusal, now_ms: u64) {
+        let key = (job.plan, job.version);
+        let first_ms = self.refused.get(&key).map_or(now_ms, |refused| refused.first_ms.min(now_ms));
+        self.refused.insert(key, Refused { code: refusal.code.clone(), first_ms, last_ms: now_ms });
+    }
+
+    /// A refused plan holds back its wallet. One that is refused for good is given up at once, and so is one whose reason
+    /// does not pass while others could go on; what is to blame is then planned apart.
+    fn refused(&mut self, job: &Job, refusal: &SignerRefusal, fence: &Fence, now_ms: u64) -> Option<Ask> {
+        self.note(job, refusal, now_ms);
+        let blamed = blamed(job, refusal);
+        let is_hopeless = match refusal.standing {
+            Standing::Lasting => true,
+            Standing::Passing if refusal.culprit == Culprit::Nobody => false,
+            Standing::Passing => {
+                let first_ms = self.refused[&(job.plan, job.version)].first_ms;
+                let patience_ms = self.config.retry_ms.saturating_mul(PATIENCE_RETRIES);
+                let is_known = blamed.iter().any(|withdrawal| self.doubts.of(*withdrawal).is_some());
+                is_known || now_ms.saturating_sub(first_ms) >= patience_ms
+            }
+        };
+        if !is_hopeless || !job.is_voidable {
+            return None;
+        }
+        let command = self.void(job, fence, now_ms)?;
+        let company = match refusal.standing {
+            Standing::Passing => Company::Others,
+            Standing::Lasting => Company::Alone,
+        };
+        for withdrawal in blamed {
+            self.doubts.blame(withdrawal, (company, &refusal.code), (now_ms, self.config.retry_ms));
+        }
+        if let Culprit::Coin(place) = refusal.culprit
+            && let Some(input) = job.planned.inputs.get(place as usize)
+        {
+            self.doubts.bar(core_outpoint(job.anchor.chain, input.outpoint), &refusal.code);
+        }
+        Some(command)
     }
 
     /// Gives up on an expired plan whose bytes can't be checked now.
@@ -201,8 +274,8 @@ impl Signing {
                 let detail = "it was signed, and what was signed can't be checked while an input is missing";
                 self.alarms.say(now_ms, "signer_answer_unchecked", format!("plan {plan}"), detail);
             }
-            Ok(SignerAnswer::Refused { code }) => {
-                self.alarms.say(now_ms, "signer_refused", format!("plan {plan}"), code);
+            Ok(SignerAnswer::Refused(refusal)) => {
+                self.alarms.say(now_ms, "signer_refused", format!("plan {plan}"), refusal.code);
             }
             Err(fault) => self.alarms.say(now_ms, fault.code(), "signer", &fault),
         }
@@ -242,8 +315,8 @@ impl Worker for Signing {
         let (fence, jobs, mut hopeless) = see(view, |model| self.look(model, now_ms));
         let retry_ms = self.config.retry_ms;
         let is_due = |job: &&Job| {
-            let refused = self.refused.get(&(job.plan, job.version));
-            job.is_expired || refused.is_none_or(|(at, _)| now_ms.saturating_sub(*at) >= retry_ms || *at > now_ms)
+            let last_ms = self.refused.get(&(job.plan, job.version)).map(|refused| refused.last_ms);
+            job.is_expired || last_ms.is_none_or(|at| now_ms.saturating_sub(at) >= retry_ms || at > now_ms)
         };
         let due: Vec<&Job> = jobs.iter().filter(is_due).take(PLANS_MAX).collect();
         hopeless.truncate(PLANS_MAX);
@@ -265,8 +338,8 @@ impl Worker for Signing {
                 None => {}
             }
         }
-        for ((plan, _), (_, code)) in &self.refused {
-            self.alarms.say(now_ms, "signer_refused", format!("plan {plan}"), code);
+        for ((plan, _), refused) in &self.refused {
+            self.alarms.say(now_ms, "signer_refused", format!("plan {plan}"), &refused.code);
         }
         asks
     }
@@ -329,7 +402,22 @@ fn job(state: &State, plan: &Plan, (number, version): (u32, &PlanVersion)) -> Re
         previous,
         intents,
         is_expired,
+        is_voidable: plan.status == PlanStatus::Signing && plan.versions.iter().all(|version| version.signed.is_none()),
     })
+}
+
+/// The withdrawals of a plan that a refusal is about: all of them where it names none that is there. A plan that nothing is
+/// held against would be made again as it was.
+fn blamed(job: &Job, refusal: &SignerRefusal) -> Vec<WithdrawalId> {
+    let id = |intent: &IntentToSign| intent.intent.withdrawal;
+    let named: Vec<WithdrawalId> = match refusal.culprit {
+        Culprit::Nobody => return Vec::new(),
+        Culprit::Coin(place) if (place as usize) < job.planned.inputs.len() => return Vec::new(),
+        Culprit::Payment(place) => job.intents.iter().skip(place as usize).take(1).map(id).collect(),
+        Culprit::Automatic => job.intents.iter().filter(|intent| intent.approvals.is_empty()).map(id).collect(),
+        Culprit::Coin(_) | Culprit::Plan => Vec::new(),
+    };
+    if named.is_empty() { job.intents.iter().map(id).collect() } else { named }
 }
 
 /// Whether the signer would refuse an unsigned plan for ever.

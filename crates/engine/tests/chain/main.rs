@@ -6,6 +6,7 @@
 mod common;
 mod network;
 mod platform;
+mod refused;
 mod threads;
 
 use common::customer;
@@ -14,15 +15,18 @@ use florin_chain::bitcoin::sign::sign_psbt;
 use florin_core::amount::Amount;
 use florin_core::asset::HaltReason;
 use florin_core::command::Command;
-use florin_core::custody::{Branch, DepositStatus, PlanStatus, WithdrawalStatus};
-use florin_core::id::{BlockHash, Epoch, PlanId, Seq};
+use florin_core::custody::{Branch, DepositStatus, OutPoint, PlanStatus, WithdrawalStatus};
+use florin_core::id::{BlockHash, Epoch, PlanId, Seq, WithdrawalId};
 use florin_core::wire::Bytes;
 use florin_engine::follower::Follower;
 use florin_engine::follower::nodes::NodeCondition;
-use florin_engine::ports::{Fence, SignRequest, Signer, SignerAnswer, SignerFault, SignerStatus};
-use florin_engine::terms::core_txid;
+use florin_engine::ports::{
+    Culprit, Fence, SignRequest, Signer, SignerAnswer, SignerFault, SignerRefusal, SignerStatus, Standing,
+};
+use florin_engine::terms::{core_outpoint, core_txid};
 use florin_engine::workers::Worker;
 use florin_engine::workers::broadcaster::{Broadcaster, BroadcasterConfig};
+use florin_engine::workers::doubts::Doubts;
 use florin_engine::workers::planner::{Planner, PlannerConfig};
 use florin_engine::workers::signing::{Signing, SigningConfig};
 use network::{FakeNode, Manner, payment};
@@ -258,27 +262,55 @@ fn a_large_block_is_booked_in_parts_and_taken_back_whole() {
     assert_eq!((platform.tip().hash, platform.state().coins().len()), (other, 40));
 }
 
+/// When a refused plan is taken to the signer again.
+const RETRY_MS: u64 = 10_000;
+
 /// A signer that signs everything, and what the test may do to it.
 #[derive(Clone, Default)]
 struct TestSigner(Arc<Mutex<SignerMood>>);
 
 #[derive(Default)]
 struct SignerMood {
-    refuses: Option<&'static str>,
+    /// What it says to every plan.
+    refuses: Option<SignerRefusal>,
+    /// The withdrawal that no plan may pay, and why.
+    refuses_withdrawal: Option<(WithdrawalId, &'static str)>,
+    /// Coins that it says belong to another plan.
+    taken: Vec<OutPoint>,
+    /// How many payments each plan had that it was asked for.
+    sizes: Vec<usize>,
     corrupts: bool,
     seen: Option<Seq>,
     asked: Vec<(PlanId, u32)>,
     voids: Vec<PlanId>,
 }
 
+fn refusal(code: &str, standing: Standing, culprit: Culprit) -> SignerRefusal {
+    SignerRefusal { code: code.to_owned(), standing, culprit }
+}
+
+impl SignerMood {
+    fn refusal_of(&self, request: &SignRequest, psbt: &bitcoin::Psbt) -> Option<SignerRefusal> {
+        let payment = self.refuses_withdrawal.and_then(|(id, code)| {
+            let place = request.intents.iter().position(|intent| intent.intent.withdrawal == id)?;
+            Some(refusal(code, Standing::Lasting, Culprit::Payment(place as u32)))
+        });
+        let is_taken = |input: &bitcoin::TxIn| self.taken.contains(&core_outpoint(CHAIN, input.previous_output));
+        let coin = psbt.unsigned_tx.input.iter().position(is_taken);
+        let coin = coin.map(|place| refusal("outpoint_taken", Standing::Lasting, Culprit::Coin(place as u32)));
+        self.refuses.clone().or(payment).or(coin)
+    }
+}
+
 impl Signer for TestSigner {
     fn sign_plan(&mut self, request: &SignRequest) -> Result<SignerAnswer, SignerFault> {
         let mut mood = self.0.lock().unwrap();
         mood.asked.push((request.plan, request.version));
-        if let Some(code) = mood.refuses {
-            return Ok(SignerAnswer::Refused { code: code.to_owned() });
-        }
+        mood.sizes.push(request.intents.len());
         let mut psbt = parse_psbt(&request.psbt).expect("the engine makes a PSBT");
+        if let Some(refusal) = mood.refusal_of(request, &psbt) {
+            return Ok(SignerAnswer::Refused(refusal));
+        }
         assert!(psbt.inputs.iter().all(|input| input.non_witness_utxo.is_some()), "previous transactions are whole");
         if mood.corrupts {
             psbt.unsigned_tx.output[0].value = bitcoin::Amount::from_sat(1);
@@ -333,9 +365,11 @@ fn paying() -> Paying {
         draws = draws.wrapping_add(1);
         [draws; 32]
     };
-    let planner = Planner::new(config, seats(), Box::new(draw));
+    let doubts = Doubts::default();
+    let planner = Planner::new(config, seats(), Box::new(draw)).heeding(doubts.clone());
     let signer = TestSigner::default();
-    let signing = Signing::new(SigningConfig { chain: CHAIN, retry_ms: 10_000 }, Box::new(signer.clone()), seats());
+    let signing = SigningConfig { chain: CHAIN, retry_ms: RETRY_MS };
+    let signing = Signing::new(signing, Box::new(signer.clone()), seats()).telling(doubts);
     let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, repeat_ms: 30_000 }, seats());
     Paying { platform, blocks, nodes, follower, planner, signing, signer, broadcaster }
 }
@@ -417,7 +451,7 @@ fn a_refusal_of_the_signer_waits_with_an_alarm_and_is_asked_again_later() {
     let mut world = paying();
     world.withdraw(10, 1, 40_000);
     world.platform.settle(&mut world.planner);
-    world.signer.0.lock().unwrap().refuses = Some("cap_exceeded");
+    world.signer.0.lock().unwrap().refuses = Some(refusal("clock_ahead", Standing::Passing, Culprit::Nobody));
     for _ in 0..5 {
         world.platform.step(&mut world.signing);
     }

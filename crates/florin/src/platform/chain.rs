@@ -17,6 +17,7 @@ use florin_engine::ports::{Node, Signer};
 use florin_engine::runtime::Seated;
 use florin_engine::terms::core_hash;
 use florin_engine::workers::broadcaster::{Broadcaster, BroadcasterConfig};
+use florin_engine::workers::doubts::Doubts;
 use florin_engine::workers::planner::{Planner, PlannerConfig};
 use florin_engine::workers::signing::{Signing, SigningConfig};
 use florin_engine::workers::ticker::Ticker;
@@ -235,15 +236,18 @@ pub(super) fn seats(chain: Option<ChainPart>, signer: Option<Box<dyn Signer>>) -
         fee_share_ppm_max: FEE_SHARE_PPM_MAX,
         batch_max: PLAN_PAYMENTS_MAX,
     };
+    let doubts = Doubts::default();
+    let planning = Planner::new(planner, chain.seats(), Box::new(random)).heeding(doubts.clone());
     let broadcaster = BroadcasterConfig { chain: CHAIN, repeat_ms: REPEAT_MS };
     let mut workers = vec![
         ticker,
         Seated { worker: Box::new(Broadcaster::new(broadcaster, chain.seats())), cadence_ms },
-        Seated { worker: Box::new(Planner::new(planner, chain.seats(), Box::new(random))), cadence_ms },
+        Seated { worker: Box::new(planning), cadence_ms },
     ];
     if let Some(signer) = signer {
         let config = SigningConfig { chain: CHAIN, retry_ms: SIGNER_RETRY_MS };
-        workers.push(Seated { worker: Box::new(Signing::new(config, signer, chain.seats())), cadence_ms });
+        let signing = Signing::new(config, signer, chain.seats()).telling(doubts);
+        workers.push(Seated { worker: Box::new(signing), cadence_ms });
     }
     Ok((vec![(follower, cadence_ms)], workers))
 }

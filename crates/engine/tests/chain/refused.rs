@@ -1,0 +1,169 @@
+//! What the signer refuses for good holds nothing else back: it is given up, left out, and tried again by itself.
+
+use super::*;
+use florin_core::custody::Withdrawal;
+
+impl Paying {
+    fn withdrawal(&self, place: usize) -> Withdrawal {
+        self.platform.state().withdrawals().values().nth(place).cloned().expect("it is open")
+    }
+
+    /// One round of planner and signing worker.
+    fn round(&mut self) {
+        self.platform.step(&mut self.planner);
+        self.platform.step(&mut self.signing);
+    }
+
+    fn mood(&self) -> std::sync::MutexGuard<'_, SignerMood> {
+        self.signer.0.lock().unwrap()
+    }
+}
+
+#[test]
+fn a_withdrawal_that_is_refused_for_good_is_named_and_the_others_go_on() {
+    let mut world = paying();
+    world.withdraw(10, 1, 30_000);
+    world.withdraw(11, 2, 40_000);
+    world.withdraw(12, 2, 50_000);
+    let culprit = world.withdrawal(1).id;
+    world.mood().refuses_withdrawal = Some((culprit, "approval_key_unknown"));
+    world.round();
+    assert_eq!(world.plan_status(), [PlanStatus::Voided], "the plan is given up at once");
+    world.round();
+    let statuses = [WithdrawalStatus::Signed, WithdrawalStatus::Queued, WithdrawalStatus::Signed];
+    assert_eq!(world.statuses(), statuses, "the others go without it");
+    assert_eq!(world.mood().sizes, [3, 2]);
+    let alarms = world.planner.alarms();
+    let alarm = alarms.iter().find(|alarm| alarm.code == "withdrawal_refused").expect("it is named");
+    assert_eq!(alarm.subject, format!("withdrawal {culprit}"));
+    assert!(alarm.detail.contains("approval_key_unknown"), "{}", alarm.detail);
+}
+
+#[test]
+fn a_refused_withdrawal_is_tried_again_alone_after_pauses_that_grow() {
+    let mut world = paying();
+    world.withdraw(10, 1, 30_000);
+    let culprit = world.withdrawal(0).id;
+    world.mood().refuses_withdrawal = Some((culprit, "limit_payment"));
+    let mut tried = Vec::new();
+    // Ten minutes in rounds of two seconds.
+    for _ in 0..300 {
+        let before = world.mood().sizes.len();
+        world.round();
+        if world.mood().sizes.len() > before {
+            tried.push(world.platform.now_ms);
+        }
+    }
+    let pauses: Vec<u64> = tried.windows(2).map(|pair| (pair[1] - pair[0]) / RETRY_MS).collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16]);
+    world.mood().refuses_withdrawal = None;
+    for _ in 0..200 {
+        world.round();
+    }
+    assert_eq!(world.statuses(), [WithdrawalStatus::Signed], "what was mended is paid");
+    world.round();
+    assert!(!alarm_codes(&world.planner).contains(&"withdrawal_refused"));
+}
+
+#[test]
+fn a_refused_withdrawal_that_cannot_be_paid_now_does_not_hold_up_the_others() {
+    let mut world = paying();
+    world.withdraw(10, 2, 199_000);
+    world.withdraw(11, 1, 10_000);
+    let culprit = world.withdrawal(0).id;
+    world.mood().refuses_withdrawal = Some((culprit, "approval_invalid"));
+    world.round();
+    // The large coin is gone before its pause is over: alone it can't be paid any more.
+    world.mood().taken = world
+        .platform
+        .state()
+        .coins()
+        .values()
+        .filter(|coin| coin.amount == Amount::new(200_000))
+        .map(|coin| coin.outpoint)
+        .collect();
+    for _ in 0..30 {
+        world.round();
+    }
+    assert_eq!(world.statuses(), [WithdrawalStatus::Queued, WithdrawalStatus::Signed]);
+}
+
+#[test]
+fn a_plan_refused_as_a_whole_is_split_until_the_culprit_is_alone() {
+    let mut world = paying();
+    world.withdraw(10, 1, 30_000);
+    world.withdraw(11, 2, 40_000);
+    world.mood().refuses = Some(refusal("fee_above_share", Standing::Lasting, Culprit::Plan));
+    world.round();
+    world.mood().refuses = None;
+    for _ in 0..30 {
+        world.round();
+    }
+    assert_eq!(world.mood().sizes, [2, 1, 1], "each is tried alone");
+    assert_eq!(world.statuses(), [WithdrawalStatus::Signed; 2]);
+}
+
+#[test]
+fn a_place_that_is_not_in_the_plan_blames_all_of_it() {
+    let mut world = paying();
+    world.withdraw(10, 1, 30_000);
+    for culprit in [Culprit::Payment(7), Culprit::Coin(7), Culprit::Automatic] {
+        world.mood().refuses = Some(refusal("odd", Standing::Lasting, culprit));
+        let before = world.mood().sizes.len();
+        for _ in 0..3 {
+            world.round();
+        }
+        assert_eq!(world.mood().sizes.len(), before + 1, "{culprit:?}: it is not asked again at once");
+        world.platform.now_ms += 40 * RETRY_MS;
+    }
+}
+
+#[test]
+fn a_limit_that_passes_is_waited_for_and_then_holds_back_only_what_it_counts() {
+    let mut world = paying();
+    world.withdraw(10, 1, 30_000);
+    world.mood().refuses = Some(refusal("limit_hour", Standing::Passing, Culprit::Automatic));
+    let patience_ms = florin_engine::workers::signing::PATIENCE_RETRIES * RETRY_MS;
+    let start_ms = world.platform.now_ms;
+    world.round();
+    while world.platform.now_ms - start_ms < patience_ms {
+        assert_eq!(world.plan_status(), [PlanStatus::Signing], "it may still pass");
+        world.platform.now_ms += RETRY_MS;
+        world.platform.step(&mut world.signing);
+    }
+    world.platform.step(&mut world.signing);
+    world.platform.now_ms += RETRY_MS;
+    world.platform.step(&mut world.signing);
+    assert_eq!(world.plan_status(), [PlanStatus::Voided]);
+    world.mood().refuses = None;
+    for _ in 0..30 {
+        world.round();
+    }
+    assert_eq!(world.statuses(), [WithdrawalStatus::Signed]);
+}
+
+#[test]
+fn a_coin_that_belongs_to_another_plan_for_the_signer_is_not_planned_again() {
+    let mut world = paying();
+    world.withdraw(10, 1, 30_000);
+    let coins = world.platform.state().coins();
+    let large = coins.values().find(|coin| coin.amount == Amount::new(200_000)).map(|coin| coin.outpoint);
+    let all: Vec<OutPoint> = coins.keys().copied().collect();
+    world.mood().taken = large.into_iter().collect();
+    for _ in 0..6 {
+        world.round();
+    }
+    assert_eq!(world.statuses(), [WithdrawalStatus::Signed], "the other coin pays");
+
+    // Where every coin is refused, nothing is planned and given up in a circle.
+    let mut world = paying();
+    world.withdraw(10, 1, 30_000);
+    world.mood().taken = all;
+    for _ in 0..50 {
+        world.round();
+    }
+    assert_eq!((world.mood().sizes.len(), world.statuses()), (2, vec![WithdrawalStatus::Queued]), "once for each coin");
+    let alarms = world.planner.alarms();
+    let alarm = alarms.iter().find(|alarm| alarm.code == "coins_refused").expect("people are told");
+    assert!(alarm.detail.contains("outpoint_taken") && alarm.detail.contains("2 coins"), "{}", alarm.detail);
+}
