@@ -332,11 +332,7 @@ impl Auditor {
             12 => {
                 self.halts.insert((body.maybe_number(1), body.number(2)?, body.number(3)?));
             }
-            13 => {
-                if !self.halts.remove(&(body.maybe_number(1), body.number(2)?, body.number(3)?)) {
-                    return Err("a halt ended that was not in force".into());
-                }
-            }
+            13 => self.resumed(body)?,
             20 => self.account_opened(body)?,
             21 => {
                 for transfer in body.messages(1)? {
@@ -402,6 +398,11 @@ impl Auditor {
             _ => {}
         }
         Ok(())
+    }
+
+    fn resumed(&mut self, body: &Message<'_>) -> Result<(), String> {
+        let was_in_force = self.halts.remove(&(body.maybe_number(1), body.number(2)?, body.number(3)?));
+        if was_in_force { Ok(()) } else { Err("a halt ended that was not in force".into()) }
     }
 
     fn account(&mut self, id: u64) -> Result<&mut Account, String> {

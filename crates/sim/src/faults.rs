@@ -171,7 +171,7 @@ impl World {
 
     /// What befalls all nodes at once: a transaction falls out of every mempool, or fees are out of proportion.
     fn trouble_all_nodes(&mut self) {
-        let pick = self.rng.next();
+        let pick = self.rng.draw();
         let kind = self.rng.below(5);
         let mut network = lock(&self.network);
         let ids: Vec<NodeId> = network.ids().collect();

@@ -15,6 +15,10 @@ const FINAL_DEPTH: u32 = 5;
 impl World {
     /// A block on the tip of a node that is not faulty.
     pub fn mine(&mut self) {
+        // Now and then one that holds a changed transaction of ours, where there is one that can be changed.
+        if self.rng.chance(10) && self.malleate() {
+            return;
+        }
         let node = self.honest_node();
         // Now and then a miner pays us its reward.
         let is_ours = self.rng.chance(4);

@@ -152,10 +152,12 @@ impl Journal for ProcessJournal {
     }
 }
 
+type Snapshot = (SnapshotHeader, Vec<Bytes>);
+
 /// Snapshots in memory, which outlive every process.
 #[derive(Clone, Default)]
 pub struct MemorySnapshots {
-    newest: Arc<Mutex<Option<(SnapshotHeader, Vec<Bytes>)>>>,
+    newest: Arc<Mutex<Option<Snapshot>>>,
     /// The process.
     pub chaos: Chaos,
 }

@@ -132,7 +132,7 @@ impl World {
             vec![(EUR, 1_000_000, Beneficiary::INVENTORY), (EUR, 1_000_000, Beneficiary::Customer(customer))];
         receipts.push((XXX, u128::MAX - 1_000, Beneficiary::Customer(customer)));
         for (asset, amount, beneficiary) in receipts {
-            let reference = format!("S-{}", self.rng.next());
+            let reference = format!("S-{}", self.rng.draw());
             let amount = Amount::new(amount);
             self.command_and_wait(Command::BookBankReceipt { reference, asset, amount, beneficiary })?;
         }
@@ -152,6 +152,27 @@ impl World {
             let ask = Command::RequestQuote { customer, pair, side, base, quote: None };
             let Some(Answer::Done(Outcome::Quote(quote))) = self.command_and_wait(ask)? else { return Ok(()) };
             self.command_and_wait(Command::AcceptQuote { customer, quote: quote.id })?;
+        }
+        self.empty_the_inventory(pair)
+    }
+
+    /// Two customers are offered most of the inventory each, and both accept.
+    fn empty_the_inventory(&mut self, pair: Pair) -> Played {
+        let mut offers = Vec::new();
+        for _ in 0..2 {
+            let customer = CustomerId(self.rng.bytes());
+            self.command_and_wait(Command::OpenCustomer(customer))?;
+            let reference = format!("S-{}", self.rng.draw());
+            let (amount, beneficiary) = (Amount::new(1_000_000), Beneficiary::Customer(customer));
+            self.command_and_wait(Command::BookBankReceipt { reference, asset: EUR, amount, beneficiary })?;
+            let base = Some(Amount::new(2 * 10u128.pow(38)));
+            let ask = Command::RequestQuote { customer, pair, side: Side::Buy, base, quote: None };
+            if let Some(Answer::Done(Outcome::Quote(quote))) = self.command_and_wait(ask)? {
+                offers.push((customer, quote.id));
+            }
+        }
+        for (customer, quote) in offers {
+            self.command_and_wait(Command::AcceptQuote { customer, quote })?;
         }
         Ok(())
     }

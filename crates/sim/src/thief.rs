@@ -7,7 +7,6 @@ use bitcoin::consensus::encode::deserialize;
 use bitcoin::hashes::Hash;
 use bitcoin::key::{Keypair, TapTweak};
 use bitcoin::script::PushBytesBuf;
-use bitcoin::secp256k1::ecdsa::Signature;
 use bitcoin::secp256k1::{All, Message, Secp256k1};
 use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache, TapSighashType};
 use bitcoin::{
@@ -22,11 +21,8 @@ use std::collections::BTreeMap;
 /// The most coins that a thief takes at once: beyond it the transaction would be too large.
 const LOOT_MAX: usize = 400;
 
-/// The order of the curve's group (SEC 2, secp256k1), big-endian.
-const ORDER: [u8; 32] = [
-    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xba, 0xae, 0xdc,
-    0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36, 0x41, 0x41,
-];
+/// The opcode that pushes as many bytes as the next one says.
+const OP_PUSHDATA1: u8 = 0x4c;
 
 struct Loot {
     outpoint: OutPoint,
@@ -92,7 +88,7 @@ impl World {
     }
 
     /// Mines a transaction of ours with another signature, and so under another id. Only signatures outside of the witness are part of an id.
-    fn malleate(&mut self) -> bool {
+    pub fn malleate(&mut self) -> bool {
         let signed = self.state(|state| {
             let open = state.plans().values().filter(|plan| plan.status == PlanStatus::Signed);
             let signed = open.filter_map(|plan| plan.versions.first()?.signed.clone());
@@ -121,25 +117,19 @@ impl World {
     }
 }
 
-/// The same transaction with the other of the two values that make the first signature valid; `None` where that is in a witness.
+/// The same transaction with its first signature pushed in a longer way than needed, which only relaying nodes refuse; `None` where
+/// the signature is in a witness.
 fn twin(tx: &Transaction) -> Option<Transaction> {
     let mut twin = tx.clone();
     let input = twin.input.first_mut()?;
     let mut pushes = input.script_sig.instructions();
-    let first = pushes.next()?.ok()?.push_bytes()?.as_bytes().to_vec();
+    let signature = pushes.next()?.ok()?.push_bytes()?.as_bytes().to_vec();
     let key = pushes.next()?.ok()?.push_bytes()?.as_bytes().to_vec();
-    let (kind, der) = first.split_last()?;
-    let mut compact = Signature::from_der(der).ok()?.serialize_compact();
-    let mut borrow = 0i16;
-    for place in (0..32).rev() {
-        let digit = i16::from(ORDER[place]) - i16::from(compact[32 + place]) - borrow;
-        borrow = i16::from(digit < 0);
-        compact[32 + place] = (digit + 256 * borrow) as u8;
-    }
-    let mut bytes = Signature::from_compact(&compact).ok()?.serialize_der().to_vec();
-    bytes.push(*kind);
-    let push = |bytes: Vec<u8>| PushBytesBuf::try_from(bytes).ok();
-    input.script_sig = ScriptBuf::builder().push_slice(push(bytes)?).push_slice(push(key)?).into_script();
+    let mut script = vec![OP_PUSHDATA1, u8::try_from(signature.len()).ok()?];
+    script.extend(signature);
+    script.push(u8::try_from(key.len()).ok()?);
+    script.extend(key);
+    input.script_sig = ScriptBuf::from_bytes(script);
     (twin.compute_txid() != tx.compute_txid()).then_some(twin)
 }
 

@@ -311,8 +311,8 @@ impl World {
         for reply in replies {
             self.count_answer(&reply.answer);
             let Some((_, sent)) = self.waiting.remove(&reply.ticket) else { continue };
-            if self.awaited.contains_key(&reply.ticket) {
-                self.awaited.insert(reply.ticket, reply.answer.clone());
+            if let Some(awaited) = self.awaited.get_mut(&reply.ticket) {
+                *awaited = reply.answer.clone();
             }
             match reply.answer {
                 Answer::Done(outcome) | Answer::Repeated(outcome) => {

@@ -66,7 +66,7 @@ impl World {
     }
 
     fn wrong_receipts(&mut self) -> Vec<Command> {
-        let fresh = format!("N-{}", self.rng.next());
+        let fresh = format!("N-{}", self.rng.draw());
         let receipt = |reference: &str, asset, amount, beneficiary| Command::BookBankReceipt {
             reference: reference.into(),
             asset,

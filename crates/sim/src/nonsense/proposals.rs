@@ -123,7 +123,10 @@ impl World {
                 let is_signed = plan.versions.iter().any(|version| version.signed.is_some());
                 found.extend([see(plan.id), signed(plan.id, 9, &[1])]);
                 match plan.status {
-                    PlanStatus::Signing if !is_signed => found.push(signed(plan.id, 0, &[])),
+                    PlanStatus::Signing if !is_signed => {
+                        let receipt = Bytes::default();
+                        found.extend([signed(plan.id, 0, &[]), Command::RecordVoid { plan: plan.id, receipt }]);
+                    }
                     PlanStatus::Voided if !is_signed => found.push(signed(plan.id, 0, &[1])),
                     PlanStatus::Voided => {}
                     PlanStatus::Conflicted

@@ -1,0 +1,475 @@
+//! The auditor sees: rows of real runs are spoiled in one thing at a time, with all hashes made right again, and each has to be reported.
+
+use bitcoin::Transaction;
+use bitcoin::consensus::encode::{deserialize, serialize};
+use bitcoin::hashes::Hash;
+use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
+use florin_core::journal::Row;
+use florin_sim::auditor::{Auditor, RawRow};
+use florin_sim::run::play_out;
+use florin_sim::schedule::Schedule;
+use std::sync::OnceLock;
+
+/// A protobuf message, taken apart so that it can be changed.
+#[derive(Debug, Clone, PartialEq)]
+struct Fields(Vec<(u64, Field)>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Field {
+    Number(u64),
+    Bytes(Vec<u8>),
+}
+
+fn take_varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let (&byte, rest) = bytes.split_first().expect("a real row is whole");
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    value
+}
+
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+impl Fields {
+    fn read(mut bytes: &[u8]) -> Fields {
+        let mut fields = Vec::new();
+        while !bytes.is_empty() {
+            let key = take_varint(&mut bytes);
+            if key & 7 == 0 {
+                fields.push((key >> 3, Field::Number(take_varint(&mut bytes))));
+            } else {
+                let length = take_varint(&mut bytes) as usize;
+                let (value, rest) = bytes.split_at(length);
+                bytes = rest;
+                fields.push((key >> 3, Field::Bytes(value.to_vec())));
+            }
+        }
+        Fields(fields)
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (tag, field) in &self.0 {
+            match field {
+                Field::Number(number) => {
+                    put_varint(tag << 3, &mut out);
+                    put_varint(*number, &mut out);
+                }
+                Field::Bytes(bytes) => {
+                    put_varint(tag << 3 | 2, &mut out);
+                    put_varint(bytes.len() as u64, &mut out);
+                    out.extend(bytes);
+                }
+            }
+        }
+        out
+    }
+
+    fn number(&self, tag: u64) -> Option<u64> {
+        self.0.iter().find_map(|(found, field)| match field {
+            Field::Number(number) if *found == tag => Some(*number),
+            _ => None,
+        })
+    }
+
+    fn bytes(&self, tag: u64) -> Option<&Vec<u8>> {
+        self.0.iter().find_map(|(found, field)| match field {
+            Field::Bytes(bytes) if *found == tag => Some(bytes),
+            _ => None,
+        })
+    }
+
+    fn message(&self, tag: u64) -> Option<Fields> {
+        self.bytes(tag).map(|bytes| Fields::read(bytes))
+    }
+
+    fn set(&mut self, tag: u64, value: Field) -> bool {
+        let found = self.0.iter_mut().find(|(found, _)| *found == tag);
+        found.map(|(_, field)| *field = value).is_some()
+    }
+
+    /// Changes the first message under a tag.
+    fn within(&mut self, tag: u64, edit: impl FnOnce(&mut Fields) -> bool) -> bool {
+        let Some(mut inner) = self.message(tag) else { return false };
+        edit(&mut inner) && self.set(tag, Field::Bytes(inner.write()))
+    }
+
+    /// Adds one to an amount.
+    fn increase(&mut self, tag: u64) -> bool {
+        let Some(bytes) = self.bytes(tag) else { return false };
+        let amount = bytes.iter().fold(0u128, |value, &byte| value << 8 | u128::from(byte)) + 1;
+        let bytes: Vec<u8> = amount.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
+        self.set(tag, Field::Bytes(bytes))
+    }
+}
+
+/// One command's events: tag and body.
+type Events = Vec<(u64, Fields)>;
+
+fn events_of(entry: &Fields) -> Events {
+    let of_entry = entry.0.iter().filter(|(tag, _)| *tag == 3);
+    let bodies = of_entry.filter_map(|(_, field)| if let Field::Bytes(bytes) = field { Some(bytes) } else { None });
+    bodies
+        .filter_map(|bytes| match Fields::read(bytes).0.into_iter().next() {
+            Some((tag, Field::Bytes(body))) => Some((tag, Fields::read(&body))),
+            _ => None,
+        })
+        .collect()
+}
+
+fn with_events(entry: &Fields, events: &Events) -> Fields {
+    let mut fields: Vec<(u64, Field)> = entry.0.iter().filter(|(tag, _)| *tag < 3).cloned().collect();
+    for (tag, body) in events {
+        fields.push((3, Field::Bytes(Fields(vec![(*tag, Field::Bytes(body.write()))]).write())));
+    }
+    fields.extend(entry.0.iter().filter(|(tag, _)| *tag > 3).cloned());
+    Fields(fields)
+}
+
+/// Links and hashes made right again.
+fn relink(rows: &mut [Row]) {
+    let mut previous = Digest::ZERO;
+    for (seq, row) in (1..).zip(rows.iter_mut()) {
+        *row = Row::seal(Seq(seq), row.epoch, row.time, previous, row.payload.clone());
+        previous = row.hash;
+    }
+}
+
+fn judge(rows: &[Row]) -> Result<(), String> {
+    let mut auditor = Auditor::default();
+    for row in rows {
+        auditor.read(RawRow {
+            seq: row.seq.0,
+            epoch: row.epoch.0,
+            time_ms: row.time.0,
+            previous: row.previous.0,
+            payload: &row.payload,
+            hash: row.hash.0,
+        })?;
+    }
+    Ok(())
+}
+
+/// How many runs there are to look for something in.
+const RUNS: usize = 6;
+
+/// Rows of a real run, made when they are first looked at.
+fn rows_of(run: usize) -> &'static Vec<Row> {
+    static MADE: [OnceLock<Vec<Row>>; RUNS] = [const { OnceLock::new() }; RUNS];
+    MADE[run].get_or_init(|| {
+        let seed = run as u64 + 1;
+        let (world, wrong) = play_out(&Schedule::whole(seed, 900), None);
+        assert_eq!(wrong, None, "seed {seed}");
+        world.rows.rows()
+    })
+}
+
+/// Changes the first command for which `edit` says that it did, in the first run that has one; hashes are made right again.
+fn spoil_entry(edit: impl Fn(&mut Fields) -> bool) -> Vec<Row> {
+    for run in (0..RUNS).map(rows_of) {
+        for (place, row) in run.iter().enumerate() {
+            let mut batch = Fields::read(&row.payload);
+            let is_spoiled = batch.0.iter_mut().any(|(tag, field)| {
+                let Field::Bytes(bytes) = field else { return false };
+                let mut entry = Fields::read(bytes);
+                let is_spoiled = *tag == 1 && edit(&mut entry);
+                if is_spoiled {
+                    *bytes = entry.write();
+                }
+                is_spoiled
+            });
+            if is_spoiled {
+                let mut rows = run.clone();
+                rows[place].payload = batch.write();
+                relink(&mut rows);
+                return rows;
+            }
+        }
+    }
+    panic!("no run has what this test spoils");
+}
+
+/// The same, event by event of a command.
+fn spoil(edit: impl Fn(&mut Events) -> bool) -> Vec<Row> {
+    spoil_entry(|entry| {
+        let mut events = events_of(entry);
+        let is_spoiled = edit(&mut events);
+        if is_spoiled {
+            *entry = with_events(entry, &events);
+        }
+        is_spoiled
+    })
+}
+
+/// Changes the first event with a tag for which `edit` says that it did.
+fn change(tag: u64, edit: impl Fn(&mut Fields) -> bool) -> Vec<Row> {
+    spoil(|events| events.iter_mut().any(|(found, body)| *found == tag && edit(body)))
+}
+
+/// Leaves out the first event with a tag that is wanted.
+fn remove(tag: u64, is_wanted: impl Fn(&Fields) -> bool) -> Vec<Row> {
+    spoil(|events| {
+        let place = events.iter().position(|(found, body)| *found == tag && is_wanted(body));
+        place.map(|place| events.remove(place)).is_some()
+    })
+}
+
+/// Repeats the first event with a tag that is wanted, changed by `edit`.
+fn repeat(tag: u64, is_wanted: impl Fn(&Fields) -> bool, edit: impl Fn(&mut Fields)) -> Vec<Row> {
+    spoil(|events| {
+        let Some(place) = events.iter().position(|(found, body)| *found == tag && is_wanted(body)) else {
+            return false;
+        };
+        let mut event = events[place].clone();
+        edit(&mut event.1);
+        events.insert(place + 1, event);
+        true
+    })
+}
+
+#[track_caller]
+fn reported(rows: &[Row], words: &str) {
+    let fault = judge(rows).expect_err("the auditor saw nothing");
+    assert!(fault.contains(words), "'{fault}' does not say '{words}'");
+}
+
+fn any(_: &Fields) -> bool {
+    true
+}
+
+#[test]
+fn real_rows_are_in_order_also_after_they_were_taken_apart() {
+    for run in (0..2).map(rows_of) {
+        assert_eq!(judge(run), Ok(()));
+        let mut rows = run.clone();
+        for row in &mut rows {
+            let mut batch = Fields::read(&row.payload);
+            for (_, field) in &mut batch.0 {
+                let Field::Bytes(bytes) = field else { continue };
+                let entry = Fields::read(bytes);
+                *bytes = with_events(&entry, &events_of(&entry)).write();
+            }
+            row.payload = batch.write();
+        }
+        relink(&mut rows);
+        assert_eq!(judge(&rows), Ok(()));
+    }
+}
+
+#[test]
+fn broken_links_hashes_and_clocks_are_reported() {
+    let run = rows_of(0);
+    let mut rows = run.clone();
+    rows[9].payload[3] ^= 1;
+    reported(&rows, "hash");
+    let mut rows = run.clone();
+    rows.remove(9);
+    reported(&rows, "follows row");
+    let mut rows = run.clone();
+    rows[9].previous = Digest([1; 32]);
+    reported(&rows, "link");
+    let mut rows = run.clone();
+    rows[9].time = LedgerTime(1);
+    relink(&mut rows);
+    reported(&rows, "backwards");
+    let mut rows = run.clone();
+    rows[9].epoch = Epoch(77);
+    relink(&mut rows);
+    reported(&rows, "epoch");
+}
+
+#[test]
+fn a_row_that_is_left_out_is_reported_although_all_hashes_are_right() {
+    let has = |row: &Row, wanted: u64| {
+        let batch = Fields::read(&row.payload);
+        let entries = batch.0.iter().filter_map(|(_, field)| match field {
+            Field::Bytes(bytes) => Some(Fields::read(bytes)),
+            Field::Number(_) => None,
+        });
+        entries.flat_map(|entry| events_of(&entry)).any(|(tag, _)| tag == wanted)
+    };
+    for tag in [32, 40, 43, 60, 64] {
+        let found = (0..RUNS).map(rows_of).find_map(|run| Some((run, run.iter().position(|row| has(row, tag))?)));
+        let (run, place) = found.expect("a run has it");
+        let mut rows = run.clone();
+        rows.remove(place);
+        relink(&mut rows);
+        assert!(judge(&rows).is_err(), "a row with event {tag} was left out");
+    }
+}
+
+#[test]
+fn changed_and_doubled_money_is_reported() {
+    let custody = |words: &str, rows: Vec<Row>| reported(&rows, words);
+    custody("coins and", change(43, |coin| coin.increase(2)));
+    // The first transfer in a command that receives a coin.
+    let booked = spoil(|events| {
+        events.iter().any(|(tag, _)| *tag == 43)
+            && events.iter_mut().any(|(tag, body)| *tag == 21 && body.within(1, |transfer| transfer.increase(3)))
+    });
+    reported(&booked, "coins and");
+    reported(&repeat(23, any, |_| {}), "is not open");
+    reported(&repeat(21, any, |_| {}), "");
+    reported(&change(23, |posted| posted.increase(2)), "more than it reserved");
+    reported(&remove(24, any), "hold");
+    reported(&remove(23, any), "by the records");
+    // A hold that outlives its command.
+    let larger = spoil(|events| {
+        events.iter().all(|(tag, _)| *tag != 23)
+            && events.iter_mut().any(|(tag, hold)| *tag == 22 && hold.within(2, |transfer| transfer.increase(3)))
+    });
+    reported(&larger, "hold");
+}
+
+#[test]
+fn a_deposit_credited_twice_early_or_from_nowhere_is_reported() {
+    let credited = |moved: &Fields| moved.number(2) == Some(3);
+    // Taken back to pending, and credited again.
+    let twice = spoil(|events| {
+        let Some(place) = events.iter().position(|(tag, body)| *tag == 51 && credited(body)) else { return false };
+        let (again, mut back) = (events[place].clone(), events[place].clone());
+        back.1.set(2, Field::Number(2));
+        events.splice(place + 1..=place, [back, again]);
+        true
+    });
+    reported(&twice, "a deposit went from 3 to 2");
+    reported(&remove(51, credited), "");
+    let early = change(11, |policy| policy.within(2, |step| step.set(2, Field::Number(9))));
+    reported(&early, "credited at depth");
+    let elsewhere = change(51, |moved| credited(moved) && moved.within(3, |at| at.set(2, Field::Bytes(vec![7; 32]))));
+    reported(&elsewhere, "not in the chain");
+    reported(&change(50, |deposit| deposit.set(4, Field::Number(3))), "credited from the start");
+}
+
+#[test]
+fn addresses_that_a_backup_would_not_find_are_reported() {
+    let reused =
+        change(32, |address| address.within(1, |path| path.number(3) == Some(1) && path.set(3, Field::Number(0))));
+    reported(&reused, "was handed out where");
+    let other = change(32, |address| {
+        let script = address.bytes(2).map(|script| {
+            let mut script = script.clone();
+            let last = script.len() - 1;
+            script[last] ^= 1;
+            script
+        });
+        script.is_some_and(|script| address.set(2, Field::Bytes(script)))
+    });
+    reported(&other, "is not the one that its descriptor gives");
+}
+
+/// Changes the signed transaction of the first plan, and its id with it.
+fn resign(edit: impl Fn(&mut Transaction) -> bool) -> Vec<Row> {
+    change(65, |signed| {
+        let Some(mut tx) = signed.bytes(3).and_then(|bytes| deserialize::<Transaction>(bytes).ok()) else {
+            return false;
+        };
+        edit(&mut tx)
+            && signed.set(3, Field::Bytes(serialize(&tx)))
+            && signed.set(4, Field::Bytes(tx.compute_txid().to_byte_array().to_vec()))
+    })
+}
+
+#[test]
+fn signatures_for_what_nobody_asked_for_are_reported() {
+    reported(&remove(64, any), "nobody requested");
+    reported(&change(65, |signed| signed.set(4, Field::Bytes(vec![7; 32]))), "another id");
+    let stranger = resign(|tx| {
+        tx.output[0].script_pubkey = bitcoin::ScriptBuf::from_bytes(vec![0x51]);
+        true
+    });
+    reported(&stranger, "owed nothing");
+    let generous = resign(|tx| {
+        let largest = tx.output.iter_mut().max_by_key(|output| output.value).expect("it pays somebody");
+        let more = largest.value.to_sat() > 1_000_000;
+        if more {
+            largest.value = bitcoin::Amount::from_sat(largest.value.to_sat() - 500_000);
+        }
+        more
+    });
+    reported(&generous, "fee");
+    let foreign = resign(|tx| {
+        tx.input[0].previous_output.vout += 1;
+        true
+    });
+    reported(&foreign, "other coins than its plan");
+    // Signing is halted just before it is requested.
+    let halted = spoil(|events| {
+        let Some(place) = events.iter().position(|(tag, _)| *tag == 64) else { return false };
+        let halt = [(1, 1), (2, 4), (3, 1)].map(|(tag, number)| (tag, Field::Number(number)));
+        events.insert(place, (12, Fields(halt.to_vec())));
+        true
+    });
+    reported(&halted, "signing is halted");
+}
+
+#[test]
+fn withdrawals_that_change_or_end_twice_are_reported() {
+    reported(
+        &change(60, |withdrawal| {
+            withdrawal.bytes(8).is_none() && withdrawal.number(8).is_some() && withdrawal.increase(4)
+        }),
+        "hold",
+    );
+    let is_final = |moved: &Fields| moved.number(2) == Some(7);
+    let refunded = repeat(62, is_final, |moved| {
+        moved.set(2, Field::Number(9));
+    });
+    reported(&refunded, "a withdrawal that had ended");
+    let shallow = change(62, |moved| moved.number(2) == Some(6) && moved.set(2, Field::Number(7)));
+    reported(&shallow, "not in the chain");
+    reported(&change(11, |policy| policy.set(7, Field::Number(50))), "final at depth 5");
+}
+
+#[test]
+fn a_command_that_is_executed_twice_is_reported() {
+    let rows = {
+        let mut rows = rows_of(0).clone();
+        let batch = Fields::read(&rows[5].payload);
+        let entry = batch.0.iter().find(|(_, field)| match field {
+            Field::Bytes(bytes) => Fields::read(bytes).bytes(1).is_some(),
+            Field::Number(_) => false,
+        });
+        let entry = entry.expect("the operator defines something in the sixth row").clone();
+        rows[5].payload = Fields([batch.0, vec![entry]].concat()).write();
+        relink(&mut rows);
+        rows
+    };
+    reported(&rows, "executed twice");
+}
+
+#[test]
+fn coins_spent_twice_and_robberies_that_halt_nothing_are_reported() {
+    reported(&repeat(44, any, |_| {}), "spent twice");
+    // A plan's spend becomes one that nobody meant.
+    let robbed = change(44, |spent| {
+        spent.within(2, |how| {
+            let count = how.0.len();
+            how.0.retain(|(tag, _)| *tag != 3);
+            how.0.len() < count
+        })
+    });
+    reported(&robbed, "nothing was halted");
+}
+
+#[test]
+fn quotes_better_than_their_price_and_exchanges_that_differ_are_reported() {
+    let generous = change(71, |quote| quote.number(4) == Some(1) && quote.set(6, Field::Bytes(vec![1])));
+    reported(&generous, "");
+    let differs = spoil(|events| {
+        events.iter().any(|(tag, body)| *tag == 72 && body.number(2) == Some(1))
+            && events.iter_mut().any(|(tag, body)| *tag == 21 && body.within(1, |transfer| transfer.increase(3)))
+    });
+    reported(&differs, "an exchange moved");
+}
