@@ -22,7 +22,10 @@ pub use broker::{
     ACCEPT_BAND_PERCENT, AcceptQuoteRefusal, PRICE_AGE_MAX_MS, PRICE_BAND, PRICE_UNITS_MAX, PriceRefusal, QUOTE_MS_MAX,
     QuoteRefusal, SPREAD_BP_MAX,
 };
-pub use deposit::{AddressRefusal, DESCRIPTOR_MAX, REPLACED_KEPT_MS, SCRIPT_MAX, UNUSED_ADDRESSES_MAX};
+pub use deposit::{
+    AddressRefusal, DESCRIPTOR_MAX, REPLACED_KEPT_MS, SCRIPT_MAX, SEEN_PER_ADDRESS_MAX, SEEN_PER_CHAIN_MAX,
+    UNUSED_ADDRESSES_MAX,
+};
 pub use ledger::{AccountRefusal, BANK_REFERENCE_MAX, BankReceiptRefusal, TRANSFERS_MAX, TransferRefusal};
 pub use plan::{PlanRefusal, RECEIPT_MAX, SIGNED_MAX, UNSIGNED_MAX, VOIDED_KEPT};
 pub use withdrawal::{APPROVALS_MAX, ApprovalRefusal, CLOSED_KEPT_MS, CancelRefusal, WithdrawalRefusal};

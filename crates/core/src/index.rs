@@ -41,6 +41,10 @@ pub(crate) struct Index {
     voided: BTreeSet<PlanId>,
     /// How many addresses of a customer no coin ever arrived on.
     unused: BTreeMap<CustomerId, u32>,
+    /// How many seen and replaced deposits an address has.
+    unconfirmed: BTreeMap<KeyPath, u32>,
+    /// The same for all addresses of a chain.
+    unconfirmed_of_chain: BTreeMap<ChainId, u32>,
 }
 
 const FIRST_TX: TxId = TxId([0; 32]);
@@ -132,6 +136,12 @@ impl Index {
         self.unused.get(customer).copied().unwrap_or(0)
     }
 
+    /// How many seen and replaced deposits an address has, and all addresses of its chain.
+    pub(crate) fn unconfirmed(&self, chain: ChainId, path: &KeyPath) -> (u32, u32) {
+        let count = |count: Option<&u32>| count.copied().unwrap_or(0);
+        (count(self.unconfirmed.get(path)), count(self.unconfirmed_of_chain.get(&chain)))
+    }
+
     /// Forgets what arrived in a block that can't be taken back any more.
     pub(crate) fn forget_received(&mut self, chain: ChainId, height: Height) {
         let old: Vec<OutPoint> = self.received_at(chain, height).collect();
@@ -152,6 +162,10 @@ impl Index {
     }
 
     pub(crate) fn insert_deposit(&mut self, deposit: &Deposit) {
+        if is_unconfirmed(deposit) {
+            *self.unconfirmed.entry(deposit.path).or_insert(0) += 1;
+            *self.unconfirmed_of_chain.entry(deposit.outpoint.chain).or_insert(0) += 1;
+        }
         let (chain, outpoint) = (deposit.outpoint.chain, deposit.outpoint);
         let since = deposit.missing_since.unwrap_or(LedgerTime(0));
         match (deposit.status, deposit.due) {
@@ -164,6 +178,10 @@ impl Index {
     }
 
     pub(crate) fn remove_deposit(&mut self, deposit: &Deposit) {
+        if is_unconfirmed(deposit) {
+            less(&mut self.unconfirmed, &deposit.path);
+            less(&mut self.unconfirmed_of_chain, &deposit.outpoint.chain);
+        }
         let (chain, outpoint) = (deposit.outpoint.chain, deposit.outpoint);
         let since = deposit.missing_since.unwrap_or(LedgerTime(0));
         match (deposit.status, deposit.due) {
@@ -199,6 +217,19 @@ impl Index {
 fn first_plan(set: &BTreeSet<(ChainId, Height, PlanId)>, chain: ChainId) -> Option<(Height, PlanId)> {
     let range = (chain, Height(0), PlanId(0))..=(chain, Height(u32::MAX), PlanId(u64::MAX));
     set.range(range).next().map(|&(_, height, plan)| (height, plan))
+}
+
+/// Whether a deposit is in no block and never was credited.
+fn is_unconfirmed(deposit: &Deposit) -> bool {
+    matches!(deposit.status, DepositStatus::Seen | DepositStatus::Replaced)
+}
+
+fn less<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
+    let count = counts.get_mut(key).expect("what is taken away was counted");
+    *count -= 1;
+    if *count == 0 {
+        counts.remove(key);
+    }
 }
 
 fn is_unplanned(withdrawal: &Withdrawal) -> bool {

@@ -128,7 +128,7 @@ impl Follower {
             seats: Seats::new(seats, config.network),
             headers,
             watched: Watched::new(WatchKey::new(key)),
-            mempool: Mempool::default(),
+            mempool: Mempool::new(config.quorum),
             cursor: None,
             wanted: None,
             held: None,

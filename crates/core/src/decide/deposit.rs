@@ -6,6 +6,7 @@ use crate::command::{IssuedAddress, Outcome, PART_COST_MAX, Receipt};
 use crate::custody::{Address, Beneficiary, Branch, Deposit, DepositStatus, KeyPath, OutPoint, Wallet};
 use crate::event::{DepositArchived, Event, WalletRetired};
 use crate::id::{ChainId, WalletId};
+use crate::state::State;
 use crate::wire::Bytes;
 
 /// The longest descriptor of a wallet, in bytes: one of fifteen keys with origins fits.
@@ -24,6 +25,14 @@ const INDEX_MAX: u32 = 0x7fff_ffff;
 /// How long a replaced deposit is shown before it leaves the state: a mempool keeps a transaction for 14 days (Bitcoin Core's
 /// `mempoolexpiry`), and by then nobody sends it again. If it comes back later, it is seen for the first time.
 pub const REPLACED_KEPT_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+
+/// How many payments to one address are noted before they are in a block, replaced ones counted until they are forgotten. A
+/// payment is usually one, and each replacement of it one more. Nobody has checked signatures yet, so whoever lists invented
+/// payments could fill the journal with them; what is beyond the limit is not lost, but first noted when a block has it.
+pub const SEEN_PER_ADDRESS_MAX: u32 = 32;
+
+/// The same for all addresses of a chain: some 10 MiB of state, and as much of the journal in two weeks.
+pub const SEEN_PER_CHAIN_MAX: u32 = 20_000;
 
 refusals! {
     /// Why a wallet is not registered or retired, or an address not handed out.
@@ -143,7 +152,8 @@ pub(super) fn issue_address(
     Ok(Outcome::Address(IssuedAddress { path, script: script.clone() }))
 }
 
-/// Notes what a mempool shows. What is known already, or is no deposit, says nothing.
+/// Notes what a mempool shows. What is known already, is no deposit, or is too much of it ([`State::takes_sighting`]), says
+/// nothing.
 pub(super) fn see_receipts(
     draft: &mut Draft<'_>,
     chain: ChainId,
@@ -163,6 +173,7 @@ pub(super) fn see_receipts(
             continue;
         }
         match draft.state.deposits.get(&outpoint).cloned() {
+            None if !draft.state.takes_sighting(chain, &seen.path) => {}
             None => {
                 let deposit = receipt::new_deposit(draft, chain, seen, depositor);
                 draft.emit(Event::DepositSeen(deposit));
@@ -214,6 +225,15 @@ pub(super) fn tick(draft: &mut Draft<'_>, budget: usize) {
     }
     while draft.events.len() < limit && (withdrawal::expire(draft) || withdrawal::archive(draft)) {}
     while draft.events.len() < limit && archive_replaced(draft) {}
+}
+
+impl State {
+    /// Whether one more unconfirmed payment to an address would be noted: fewer than [`SEEN_PER_ADDRESS_MAX`] of its own, and
+    /// fewer than [`SEEN_PER_CHAIN_MAX`] of the chain, are in no block and never were credited.
+    pub fn takes_sighting(&self, chain: ChainId, path: &KeyPath) -> bool {
+        let (of_address, of_chain) = self.index.unconfirmed(chain, path);
+        of_address < SEEN_PER_ADDRESS_MAX && of_chain < SEEN_PER_CHAIN_MAX
+    }
 }
 
 fn reverse_missing(draft: &mut Draft<'_>, chain: ChainId) -> bool {

@@ -13,4 +13,5 @@ mod refusals;
 mod scenes;
 mod scenes_of_withdrawals;
 mod script;
+mod sightings;
 mod world;

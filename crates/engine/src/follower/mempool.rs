@@ -2,7 +2,7 @@
 //! nothing here counts as money.
 
 use super::blocks::Watched;
-use super::nodes::Seats;
+use super::nodes::{Seats, Waiting};
 use crate::alarm::Alarms;
 use crate::lanes::Ask;
 use crate::terms::core_outpoint;
@@ -16,17 +16,36 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Waiting transactions fetched in one step: a mempool of 300,000 is learned in minutes without delaying blocks.
 pub const FETCH_MAX: usize = 1_000;
+/// Ids taken from one node's list: three times what a mempool of 300 MB, Bitcoin Core's default, holds of small transactions.
+pub const LISTED_MAX: usize = 1_000_000;
+/// For how many polls a node is not asked again for a transaction that it listed and did not give. Whoever lists ids of
+/// nothing takes [`FETCH_MAX`] questions once in so many polls, and what is kept in mind of it stays below both together.
+pub const REFETCH_POLLS: u32 = 60;
 /// In how many polls in a row, each answered by every node, a payment must be absent before it counts as gone: one moment's
 /// absence is usual while a node restarts or a block arrives.
 pub const ABSENT_POLLS: u32 = 3;
 /// Sightings in one command.
 pub const SIGHTINGS_MAX: usize = 256;
 
+/// Who lists a waiting transaction.
+#[derive(Debug, Default)]
+struct Listed {
+    nodes: Vec<usize>,
+    groups: BTreeSet<usize>,
+}
+
 /// What waits, as far as it concerns us.
 #[derive(Debug, Default)]
 pub(crate) struct Mempool {
-    /// All that waits on any node, and a node that has it.
-    waiting: BTreeMap<TxId, usize>,
+    /// In how many failure groups a transaction must wait before the journal hears of it: bytes that match their id need not be
+    /// a transaction that any block could take.
+    quorum: usize,
+    /// All that waits on any node.
+    waiting: BTreeMap<TxId, Listed>,
+    /// What a node listed and did not give, and in which poll.
+    unfetched: BTreeMap<(TxId, usize), u32>,
+    /// Counts polls.
+    polls: u32,
     /// Scanned already, with how many scripts were watched at that time; an entry leaves with its transaction.
     scanned: BTreeSet<TxId>,
     receipts: BTreeMap<OutPoint, Receipt>,
@@ -40,14 +59,32 @@ pub(crate) struct Mempool {
 }
 
 impl Mempool {
+    /// Knows of nothing yet.
+    pub(crate) fn new(quorum: usize) -> Mempool {
+        Mempool { quorum: quorum.max(1), ..Mempool::default() }
+    }
+
     /// Asks every node what waits.
     pub(crate) fn poll(&mut self, seats: &mut Seats) {
-        let (pools, is_complete) = seats.mempools();
+        let (pools, is_all) = seats.mempools();
         if pools.is_empty() {
             return;
         }
-        self.waiting =
-            pools.into_iter().flat_map(|(node, txids)| txids.into_iter().map(move |txid| (txid, node))).collect();
+        let is_complete = is_all && pools.iter().all(|(_, txids)| txids.len() <= LISTED_MAX);
+        self.waiting.clear();
+        let mut groups: BTreeMap<String, usize> = BTreeMap::new();
+        for (node, txids) in pools {
+            let count = groups.len();
+            let group = *groups.entry(seats.group(node).unwrap_or_default().to_owned()).or_insert(count);
+            for txid in txids.into_iter().take(LISTED_MAX) {
+                let listed = self.waiting.entry(txid).or_default();
+                listed.nodes.push(node);
+                listed.groups.insert(group);
+            }
+        }
+        self.polls = self.polls.wrapping_add(1);
+        let polls = self.polls;
+        self.unfetched.retain(|_, poll| polls.wrapping_sub(*poll) < REFETCH_POLLS);
         let waiting = &self.waiting;
         self.scanned.retain(|txid| waiting.contains_key(txid));
         self.receipts.retain(|outpoint, _| waiting.contains_key(&outpoint.txid));
@@ -65,10 +102,15 @@ impl Mempool {
             self.scripts_watched = watched.scripts.len();
             self.scanned.clear();
         }
-        let unknown = self.waiting.iter().filter(|(txid, _)| !self.scanned.contains(txid)).take(FETCH_MAX);
-        let unknown: Vec<(TxId, usize)> = unknown.map(|(txid, node)| (*txid, *node)).collect();
-        for (txid, node) in &unknown {
-            let Some(bytes) = seats.waiting_transaction(*node, *txid) else { continue };
+        for (txid, node) in &self.unknown() {
+            let bytes = match seats.waiting_transaction(*node, *txid) {
+                Waiting::Given(bytes) => bytes,
+                Waiting::NotGiven => {
+                    self.unfetched.insert((*txid, *node), self.polls);
+                    continue;
+                }
+                Waiting::NotAsked => continue,
+            };
             self.scanned.insert(*txid);
             let Ok(scan) = scan_tx(&bytes, &watched.scripts, &watched.outpoints) else { continue };
             for receipt in scan.receipts {
@@ -85,6 +127,24 @@ impl Mempool {
         }
     }
 
+    /// What to fetch, each from a node that lists it and has not failed to give it: first what waits in a quorum of groups, so
+    /// that what one node alone lists never stands in its way.
+    fn unknown(&self) -> Vec<(TxId, usize)> {
+        let source = |(txid, listed): (&TxId, &Listed)| {
+            let is_fresh = |node: &&usize| !self.unfetched.contains_key(&(*txid, **node));
+            listed.nodes.iter().find(is_fresh).map(|node| (*txid, *node))
+        };
+        let of = |is_agreed: bool| {
+            let open = self.waiting.iter().filter(|(txid, _)| !self.scanned.contains(txid));
+            open.filter(move |(_, listed)| (listed.groups.len() >= self.quorum) == is_agreed).filter_map(source)
+        };
+        of(true).chain(of(false)).take(FETCH_MAX).collect()
+    }
+
+    fn is_agreed(&self, txid: &TxId) -> bool {
+        self.waiting.get(txid).is_some_and(|listed| listed.groups.len() >= self.quorum)
+    }
+
     /// What the core should be told: payments first seen, payments gone, transactions of ours first seen.
     pub(crate) fn look(&mut self, state: &State, chain: ChainId, now_ms: u64, alarms: &mut Alarms) -> Vec<Ask> {
         let mut asks = Vec::new();
@@ -92,16 +152,18 @@ impl Mempool {
             let deposit = state.deposits().get(outpoint);
             !state.coins().contains_key(outpoint)
                 && deposit.is_none_or(|deposit| deposit.status == DepositStatus::Replaced)
+                && self.is_agreed(&outpoint.txid)
         };
-        // Change is no deposit, a retired wallet takes none, and nothing is no payment: the core would note none of them, and
-        // they would stand in the way of others at every step.
-        let is_open = |receipt: &Receipt| {
+        // Change is no deposit, a retired wallet takes none, nothing is no payment, and too many are too many: the core would
+        // note none of them, and they would stand in the way of others at every step.
+        let is_open = |outpoint: &OutPoint, receipt: &Receipt| {
             let wallet = state.wallets().get(&receipt.path.wallet);
             receipt.path.branch == Branch::External
                 && !receipt.amount.is_zero()
                 && wallet.is_some_and(|wallet| !wallet.retired)
+                && (state.deposits().contains_key(outpoint) || state.takes_sighting(chain, &receipt.path))
         };
-        let new = self.receipts.iter().filter(|(outpoint, receipt)| is_open(receipt) && is_new(outpoint));
+        let new = self.receipts.iter().filter(|(outpoint, receipt)| is_new(outpoint) && is_open(outpoint, receipt));
         let receipts: Vec<Receipt> = new.take(SIGHTINGS_MAX).map(|(_, receipt)| receipt.clone()).collect();
         if !receipts.is_empty() {
             asks.push(Ask::internal(Command::SeeReceipts { chain, receipts }));
@@ -143,7 +205,7 @@ impl Mempool {
         });
         let seen = signed.filter_map(|plan| {
             let mut txids = plan.versions.iter().filter_map(|version| version.txid);
-            let txid = txids.find(|txid| self.waiting.contains_key(txid))?;
+            let txid = txids.find(|txid| self.is_agreed(txid))?;
             Some(Ask::internal(Command::SeePlan { plan: plan.id, txid }))
         });
         seen.take(SIGHTINGS_MAX).collect()

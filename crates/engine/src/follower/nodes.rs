@@ -177,6 +177,17 @@ pub struct Seats {
     asking_max: Duration,
 }
 
+/// What a node gives of a transaction that it lists as waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// Its bytes.
+    Given(Vec<u8>),
+    /// Nothing, or something else.
+    NotGiven,
+    /// It had no more time in this step.
+    NotAsked,
+}
+
 /// Why a node's chain could not be learned.
 enum Learn {
     Fault(NodeFault),
@@ -315,19 +326,25 @@ impl Seats {
         (pools, all)
     }
 
+    /// The failure group of a node.
+    pub(crate) fn group(&self, index: usize) -> Option<&str> {
+        self.known.get(index).map(|known| &*known.seat.group)
+    }
+
     /// The bytes of a waiting transaction of a node, if they are what they should be.
-    pub(crate) fn waiting_transaction(&mut self, index: usize, txid: TxId) -> Option<Vec<u8>> {
+    pub(crate) fn waiting_transaction(&mut self, index: usize, txid: TxId) -> Waiting {
         let asking_max = self.asking_max;
-        let known = self.known.get_mut(index).filter(|known| known.asked_for_waiting <= asking_max)?;
+        let is_askable = |known: &&mut Known| known.asked_for_waiting <= asking_max && known.lie.is_none();
+        let Some(known) = self.known.get_mut(index).filter(is_askable) else { return Waiting::NotAsked };
         let asked = Instant::now();
         let answer = known.seat.node.transaction(txid, None);
         known.asked_for_waiting += asked.elapsed();
-        let bytes = answer.ok()??;
+        let Ok(Some(bytes)) = answer else { return Waiting::NotGiven };
         if is_transaction(&bytes, txid) {
-            return Some(bytes);
+            return Waiting::Given(bytes);
         }
         known.lie = Some((format!("it gave another transaction for {txid}"), self.now_ms));
-        None
+        Waiting::NotGiven
     }
 
     pub(crate) fn statuses(&self, headers: &HeaderChain) -> Vec<NodeStatus> {
@@ -478,7 +495,7 @@ mod tests {
     #[test]
     fn a_coinbase_is_recognised_by_its_id_like_any_other_transaction() {
         let coinbase = bitcoin::constants::genesis_block(bitcoin::Network::Regtest).txdata.remove(0);
-        let bytes = bitcoin::consensus::serialize(&coinbase);
+        let bytes = serialize(&coinbase);
         let txid = core_txid(coinbase.compute_txid());
         assert!(is_transaction(&bytes, txid));
         assert!(!is_transaction(&bytes, TxId([7; 32])));

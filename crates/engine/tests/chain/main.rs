@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod mempool;
 mod network;
 mod platform;
 mod refused;
@@ -56,13 +57,13 @@ fn a_deposit_is_seen_waits_and_is_credited_at_its_depth() {
     let (mut platform, blocks, nodes, mut follower) = world();
     let script = platform.address(1, 1);
     let paying = payment(1, vec![(script, 50_000)]);
-    nodes[1].state().mempool.push(paying.clone());
+    nodes.iter().for_each(|node| node.state().mempool.push(paying.clone()));
     platform.settle(&mut follower);
     let status = |platform: &Platform| platform.state().deposits().values().map(|d| d.status).collect::<Vec<_>>();
     assert_eq!(status(&platform), [DepositStatus::Seen]);
 
     let mined = blocks.mine(blocks.genesis(), 0, vec![paying]);
-    nodes[1].state().mempool.clear();
+    nodes.iter().for_each(|node| node.state().mempool.clear());
     set_tips(&nodes, mined);
     platform.settle(&mut follower);
     assert_eq!((status(&platform), platform.available(1)), (vec![DepositStatus::Pending], 0));
@@ -76,7 +77,7 @@ fn a_deposit_is_seen_waits_and_is_credited_at_its_depth() {
 fn a_payment_that_leaves_every_mempool_is_lost_only_when_all_say_so() {
     let (mut platform, _, nodes, mut follower) = world();
     let script = platform.address(1, 1);
-    nodes[0].state().mempool.push(payment(1, vec![(script, 50_000)]));
+    nodes.iter().for_each(|node| node.state().mempool.push(payment(1, vec![(script.clone(), 50_000)])));
     platform.settle(&mut follower);
     nodes[0].state().mempool.clear();
     nodes[1].state().manner = Manner::Silent;
@@ -90,6 +91,11 @@ fn a_payment_that_leaves_every_mempool_is_lost_only_when_all_say_so() {
         platform.step(&mut follower);
     }
     assert_eq!(status(&platform), Some(DepositStatus::Replaced));
+    assert_eq!(status(&platform), Some(DepositStatus::Seen), "and it has");
+    nodes[1].state().mempool.clear();
+    for _ in 0..10 {
+        platform.step(&mut follower);
+    }
 }
 
 #[test]

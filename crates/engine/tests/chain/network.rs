@@ -128,6 +128,10 @@ pub struct NodeState {
     pub tip: BlockHash,
     pub manner: Manner,
     pub mempool: Vec<Transaction>,
+    /// Ids that it lists as waiting and knows nothing of.
+    pub invented: Vec<TxId>,
+    /// How often it was asked for a waiting transaction.
+    pub asked: usize,
     pub sent: Vec<Transaction>,
     pub estimate: Option<u64>,
 }
@@ -142,7 +146,15 @@ pub struct FakeNode {
 impl FakeNode {
     pub fn new(blocks: &Blocks) -> FakeNode {
         let (tip, manner) = (blocks.genesis(), Manner::Honest);
-        let state = NodeState { tip, manner, mempool: Vec::new(), sent: Vec::new(), estimate: Some(2_000) };
+        let state = NodeState {
+            tip,
+            manner,
+            mempool: Vec::new(),
+            invented: Vec::new(),
+            asked: 0,
+            sent: Vec::new(),
+            estimate: Some(2_000),
+        };
         FakeNode { blocks: blocks.clone(), state: Arc::new(Mutex::new(state)) }
     }
 
@@ -199,11 +211,14 @@ impl Node for FakeNode {
     }
 
     fn mempool(&mut self) -> Result<Vec<TxId>, NodeFault> {
-        Ok(self.speaking()?.mempool.iter().map(|tx| core_txid(tx.compute_txid())).collect())
+        let state = self.speaking()?;
+        let waiting = state.mempool.iter().map(|tx| core_txid(tx.compute_txid()));
+        Ok(state.invented.iter().copied().chain(waiting).collect())
     }
 
     fn transaction(&mut self, txid: TxId, block: Option<BlockHash>) -> Result<Option<Vec<u8>>, NodeFault> {
-        let state = self.speaking()?;
+        let mut state = self.speaking()?;
+        state.asked += usize::from(block.is_none());
         let of_block = block.and_then(|hash| self.blocks.get(hash)).map(|(_, block)| block.txdata);
         let all = of_block.unwrap_or_else(|| state.mempool.clone());
         Ok(all.iter().find(|tx| core_txid(tx.compute_txid()) == txid).map(serialize))
