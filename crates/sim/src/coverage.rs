@@ -181,9 +181,8 @@ mod tests {
     }
 
     fn totals(counts: &BTreeMap<String, u64>, seeds: usize) -> Totals {
-        let mut totals = Totals::default();
-        (0..seeds).for_each(|_| totals.add(counts));
-        totals
+        let seeds_with = counts.keys().map(|what| (what.clone(), seeds)).collect();
+        Totals { counts: counts.clone(), seeds_with, seeds }
     }
 
     #[test]

@@ -6,9 +6,10 @@ use crate::world::World;
 use florin_core::asset::HaltAction;
 use florin_core::command::{Command, ProposePlan};
 use florin_core::custody::{
-    Beneficiary, Coin, OutPoint, PlanChange, PlanPayment, PlanStatus, PlanVersion, Withdrawal, WithdrawalStatus,
+    Beneficiary, BlockRef, Coin, OutPoint, Payment, Plan, PlanChange, PlanPayment, PlanStatus, PlanVersion, Withdrawal,
+    WithdrawalStatus,
 };
-use florin_core::id::{PlanId, TxId, WalletId, WithdrawalId};
+use florin_core::id::{BlockHash, PlanId, TxId, WalletId, WithdrawalId};
 use florin_core::state::State;
 use florin_core::wire::Bytes;
 
@@ -97,9 +98,18 @@ impl World {
                 };
                 commands.extend(proposal.filter(|_| is_refused(withdrawal)).map(Command::ProposePlan));
             }
+            for plan in state.plans().values().filter(|plan| World::lacks_an_input(state, plan)) {
+                commands.extend(wrong_proofs(state, plan));
+            }
             commands
         })
         .unwrap_or_default()
+    }
+
+    /// Whether a plan that may still be paid spends a coin that is gone.
+    pub(super) fn lacks_an_input(state: &State, plan: &Plan) -> bool {
+        let is_open = matches!(plan.status, PlanStatus::Signing | PlanStatus::Signed);
+        is_open && plan.inputs.iter().any(|input| !state.coins().contains_key(input))
     }
 
     /// What no honest signer says.
@@ -122,6 +132,7 @@ impl World {
             for plan in state.plans().values() {
                 let is_signed = plan.versions.iter().any(|version| version.signed.is_some());
                 found.extend([see(plan.id), signed(plan.id, 9, &[1])]);
+                found.extend(wrong_proofs(state, plan));
                 match plan.status {
                     PlanStatus::Signing if !is_signed => {
                         let receipt = Bytes::default();
@@ -144,6 +155,19 @@ impl World {
         commands.extend(of_state.unwrap_or_default());
         commands
     }
+}
+
+/// Proofs that a plan can never confirm which prove nothing: of a coin that is not the plan's or is there, by a block that is
+/// unknown or may still go.
+fn wrong_proofs(state: &State, plan: &Plan) -> Vec<Command> {
+    let Some(chain) = state.chains().get(&CHAIN) else { return Vec::new() };
+    let Some(tip) = chain.tip().map(|tip| tip.at) else { return Vec::new() };
+    let prove = |input, at| Command::ProveConflict { plan: plan.id, input, by: Payment { txid: TxId([1; 32]), at } };
+    let foreign = OutPoint { chain: CHAIN, txid: TxId([1; 32]), vout: 7 };
+    let unknown = BlockRef { hash: BlockHash([7; 32]), ..tip };
+    let proofs = plan.inputs.iter().flat_map(|input| [prove(*input, tip), prove(*input, unknown)]);
+    // The tip alone is never final by the policy of any run.
+    proofs.chain([prove(foreign, tip)]).collect()
 }
 
 /// Without a withdrawal that waits: what is refused before one is looked at.

@@ -90,6 +90,7 @@ impl World {
         state.customers().values().any(|customer| customer.freezes > 0)
             || state.deposits().values().any(is_lost)
             || state.counters().jumped_to.is_some()
+            || state.plans().values().any(|plan| World::lacks_an_input(state, plan))
     }
 
     /// What can be refused only while a block is partly booked or a deposit is missing.
