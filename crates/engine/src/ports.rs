@@ -165,7 +165,8 @@ pub struct SignRequest {
     pub anchor: OutPoint,
     /// Every output that is not change, with its intent.
     pub intents: Vec<IntentToSign>,
-    /// The transaction to sign, as a PSBT (BIP-174) with key origins and full previous transactions.
+    /// The transaction to sign, as a PSBT (BIP-174) with key origins and, but for taproot, full previous transactions. It is
+    /// never longer than what the chain's code reads.
     pub psbt: Vec<u8>,
 }
 

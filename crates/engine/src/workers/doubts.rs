@@ -4,7 +4,7 @@
 //! It is kept in memory. After a restart each refusal is met once more, and costs one plan that is given up.
 
 use florin_core::custody::OutPoint;
-use florin_core::id::WithdrawalId;
+use florin_core::id::{WalletId, WithdrawalId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,6 +47,7 @@ impl Doubt {
 struct Known {
     withdrawals: BTreeMap<WithdrawalId, Doubt>,
     coins: BTreeMap<OutPoint, String>,
+    inputs_max: BTreeMap<WalletId, usize>,
 }
 
 /// What was refused, as the workers of one chain share it: who takes plans to the signer tells, and who makes them listens.
@@ -73,6 +74,17 @@ impl Doubts {
     /// Notes that no plan that spends a coin will be signed.
     pub fn bar(&self, coin: OutPoint, code: &str) {
         self.known().coins.insert(coin, code.to_owned());
+    }
+
+    /// Notes that a plan of a wallet with `count` inputs did not fit the signer's frame: plans then spend half as many. One
+    /// input always fits, because no transaction is larger than a block.
+    pub fn narrow(&self, wallet: WalletId, count: usize) {
+        self.known().inputs_max.insert(wallet, (count / 2).max(1));
+    }
+
+    /// How many inputs a wallet's plans may have, where that was found to be too many.
+    pub fn inputs_max(&self, wallet: WalletId) -> Option<usize> {
+        self.known().inputs_max.get(&wallet).copied()
     }
 
     /// What is known against a withdrawal.
@@ -112,6 +124,17 @@ mod tests {
             now_ms += doubt.pause_ms;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 1_024, 1_024]);
+    }
+
+    #[test]
+    fn plans_get_narrower_and_never_empty() {
+        let (doubts, wallet) = (Doubts::default(), WalletId(1));
+        assert_eq!(doubts.inputs_max(wallet), None);
+        for (count, narrowed) in [(250, 125), (125, 62), (3, 1), (1, 1)] {
+            doubts.narrow(wallet, count);
+            assert_eq!(doubts.inputs_max(wallet), Some(narrowed));
+        }
+        assert_eq!(doubts.inputs_max(WalletId(2)), None);
     }
 
     #[test]

@@ -181,6 +181,11 @@ impl Planner {
         // The core takes so many inputs; the largest coins reach furthest.
         coins.sort_by_key(|coin| (std::cmp::Reverse(coin.amount_sat), coin.outpoint));
         coins.truncate(PLAN_INPUTS_MAX);
+        if let Some(inputs_max) = self.doubts.inputs_max(wallet.id) {
+            let detail = format!("previous transactions are large: a plan spends {inputs_max} coins at most");
+            self.alarms.say(now_ms, "plan_narrowed", format!("wallet {}", wallet.id), detail);
+            coins.truncate(inputs_max);
+        }
         let next = self.scripts.next(state, wallet.id, Branch::Internal).map_err(|fault| fault.code())?;
         let (index, script) = next.ok_or("wallet_unknown")?;
         let path = KeyPath { wallet: wallet.id, branch: Branch::Internal, index };

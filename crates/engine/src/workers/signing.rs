@@ -16,8 +16,9 @@ use crate::terms::{core_outpoint, core_txid};
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::{ScriptBuf, Transaction, TxOut, Witness};
 use florin_chain::bitcoin::keys::AccountPublic;
+use florin_chain::bitcoin::keys::ScriptKind;
 use florin_chain::bitcoin::plan as chain_plan;
-use florin_chain::bitcoin::psbt::{WalletKeys, build_psbt};
+use florin_chain::bitcoin::psbt::{PSBT_SIZE_MAX, WalletKeys, build_psbt};
 use florin_chain::bitcoin::verify::verify_tx;
 use florin_core::asset::{Halt, HaltAction, HaltReason};
 use florin_core::command::Command;
@@ -61,7 +62,7 @@ struct Job {
     anchor: OutPoint,
     account: AccountPublic,
     planned: chain_plan::Plan,
-    /// The transactions that made the inputs, and their blocks.
+    /// The transactions that made the inputs, and their blocks, where the signer wants to see them.
     previous: BTreeMap<TxId, BlockHash>,
     intents: Vec<IntentToSign>,
     is_expired: bool,
@@ -186,6 +187,9 @@ impl Signing {
                 return None;
             }
         };
+        if psbt.len() > PSBT_SIZE_MAX {
+            return self.narrow(job, psbt.len(), fence, now_ms);
+        }
         let answer = self.signer.sign_plan(&SignRequest {
             fence: *fence,
             plan: job.plan,
@@ -199,6 +203,19 @@ impl Signing {
             Ok(SignerAnswer::Refused(refusal)) => self.refused(job, &refusal, fence, now_ms),
             answer => self.record(job, answer, now_ms),
         }
+    }
+
+    /// Gives up a plan that the signer could not read, so that the next one spends fewer coins. The planner can't know: a
+    /// coin does not say how large the transaction is that made it.
+    fn narrow(&mut self, job: &Job, size: usize, fence: &Fence, now_ms: u64) -> Option<Ask> {
+        let detail = format!("its PSBT has {size} bytes, and {PSBT_SIZE_MAX} at most are read");
+        self.alarms.say(now_ms, "psbt_too_large", format!("plan {}", job.plan), detail);
+        if !job.is_voidable {
+            return None;
+        }
+        let command = self.void(job, fence, now_ms)?;
+        self.doubts.narrow(job.wallet, job.planned.inputs.len());
+        Some(command)
     }
 
     /// What follows from an answer: its command, or an alarm.
@@ -365,7 +382,11 @@ fn job(state: &State, plan: &Plan, (number, version): (u32, &PlanVersion)) -> Re
         let missing = || ("plan_input_missing", format!("the coin {outpoint} is not on the chain now"));
         let coin = state.coins().get(&core_outpoint(plan.anchor.chain, outpoint)).ok_or_else(missing)?;
         let address = state.addresses().get(&coin.path).ok_or_else(|| broken("an input has no address"))?;
-        previous.insert(coin.outpoint.txid, coin.at.hash);
+        // A taproot signature commits to the amounts and scripts of all inputs (BIP-341), so that a false amount only makes
+        // it worthless: the signer needs no proof, and a node that pruned the block is no obstacle.
+        if account.kind != ScriptKind::Tr {
+            previous.insert(coin.outpoint.txid, coin.at.hash);
+        }
         inputs.push(chain_plan::PlanInput {
             outpoint,
             amount_sat: u64::try_from(coin.amount.units()).map_err(|_| broken("an input is too large"))?,

@@ -11,6 +11,7 @@ mod refused;
 mod threads;
 
 use common::customer;
+use florin_chain::bitcoin::keys::ScriptKind;
 use florin_chain::bitcoin::psbt::{finish_psbt, parse_psbt};
 use florin_chain::bitcoin::sign::sign_psbt;
 use florin_core::amount::Amount;
@@ -90,12 +91,12 @@ fn a_payment_that_leaves_every_mempool_is_lost_only_when_all_say_so() {
     for _ in 0..10 {
         platform.step(&mut follower);
     }
-    assert_eq!(status(&platform), Some(DepositStatus::Replaced));
     assert_eq!(status(&platform), Some(DepositStatus::Seen), "and it has");
     nodes[1].state().mempool.clear();
     for _ in 0..10 {
         platform.step(&mut follower);
     }
+    assert_eq!(status(&platform), Some(DepositStatus::Replaced));
 }
 
 #[test]
@@ -286,6 +287,8 @@ struct SignerMood {
     /// How many payments each plan had that it was asked for.
     sizes: Vec<usize>,
     corrupts: bool,
+    /// The kind of its wallet, where it is not the usual one.
+    kind: Option<ScriptKind>,
     seen: Option<Seq>,
     asked: Vec<(PlanId, u32)>,
     voids: Vec<PlanId>,
@@ -317,11 +320,13 @@ impl Signer for TestSigner {
         if let Some(refusal) = mood.refusal_of(request, &psbt) {
             return Ok(SignerAnswer::Refused(refusal));
         }
-        assert!(psbt.inputs.iter().all(|input| input.non_witness_utxo.is_some()), "previous transactions are whole");
+        let kind = mood.kind.unwrap_or(ScriptKind::Wpkh);
+        let is_whole = |input: &bitcoin::psbt::Input| kind == ScriptKind::Tr || input.non_witness_utxo.is_some();
+        assert!(psbt.inputs.iter().all(is_whole), "previous transactions are whole");
         if mood.corrupts {
             psbt.unsigned_tx.output[0].value = bitcoin::Amount::from_sat(1);
         }
-        sign_psbt(&mut psbt, &secrets(), &[2; 32]).expect("it has the keys");
+        sign_psbt(&mut psbt, &secrets(kind), &[2; 32]).expect("it has the keys");
         let signed = finish_psbt(psbt).expect("all inputs are ours");
         let txid = core_txid(signed.compute_txid());
         Ok(SignerAnswer::Signed { signed: Bytes(bitcoin::consensus::encode::serialize(&signed)), txid })
@@ -349,7 +354,11 @@ struct Paying {
 }
 
 fn paying() -> Paying {
-    let (mut platform, blocks, nodes, mut follower) = world();
+    paying_of(ScriptKind::Wpkh)
+}
+
+fn paying_of(kind: ScriptKind) -> Paying {
+    let (mut platform, blocks, nodes, mut follower) = world_of(kind);
     let scripts = [platform.address(1, 1), platform.address(2, 2)];
     let [first, second] = scripts;
     let paid = blocks.mine(blocks.genesis(), 0, vec![payment(1, vec![(first, 100_000), (second, 200_000)])]);
@@ -374,6 +383,7 @@ fn paying() -> Paying {
     let doubts = Doubts::default();
     let planner = Planner::new(config, seats(), Box::new(draw)).heeding(doubts.clone());
     let signer = TestSigner::default();
+    signer.0.lock().unwrap().kind = Some(kind);
     let signing = SigningConfig { chain: CHAIN, retry_ms: RETRY_MS };
     let signing = Signing::new(signing, Box::new(signer.clone()), seats()).telling(doubts);
     let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, repeat_ms: 30_000 }, seats());
@@ -511,6 +521,17 @@ fn previous_transactions_are_waited_for() {
     world.platform.step(&mut world.signing);
     assert!(alarm_codes(&world.signing).contains(&"previous_transaction_missing"));
     assert!(world.signer.0.lock().unwrap().asked.is_empty());
+}
+
+#[test]
+fn a_taproot_wallet_needs_no_previous_transactions() {
+    let mut world = paying_of(ScriptKind::Tr);
+    world.withdraw(10, 1, 40_000);
+    world.platform.settle(&mut world.planner);
+    // Nobody has the block of its coins any more.
+    world.nodes.iter().for_each(|node| node.state().manner = Manner::Silent);
+    world.platform.step(&mut world.signing);
+    assert_eq!(world.plan_status(), [PlanStatus::Signed]);
 }
 
 #[test]

@@ -25,8 +25,8 @@ pub const CHAIN: ChainId = ChainId(1);
 pub const BTC: AssetId = AssetId(1);
 pub const WALLET: WalletId = WalletId(1);
 
-pub fn secrets() -> AccountSecrets {
-    AccountSecrets::derive(Network::Regtest, &[7; 64], ScriptKind::Wpkh, 0, &[1; 32]).expect("the seed has a length")
+pub fn secrets(kind: ScriptKind) -> AccountSecrets {
+    AccountSecrets::derive(Network::Regtest, &[7; 64], kind, 0, &[1; 32]).expect("the seed has a length")
 }
 
 pub struct Platform {
@@ -38,7 +38,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    pub fn new(genesis: BlockHash) -> Platform {
+    pub fn new(genesis: BlockHash, kind: ScriptKind) -> Platform {
         let mut platform = Platform {
             rows: Rows::default(),
             writer: Writer::new(config("a"), Box::new(CoreRules)),
@@ -47,7 +47,7 @@ impl Platform {
             tickets: 0,
         };
         platform.writer.take_lead(Loaded::empty(), platform.now_ms);
-        for command in definitions(genesis) {
+        for command in definitions(genesis, kind) {
             platform.must(Ask::internal(command));
         }
         for number in 1..=2 {
@@ -144,8 +144,8 @@ impl Platform {
     }
 }
 
-pub fn definitions(genesis: BlockHash) -> Vec<Command> {
-    let account = secrets().public(&[1; 32]);
+pub fn definitions(genesis: BlockHash, kind: ScriptKind) -> Vec<Command> {
+    let account = secrets(kind).public(&[1; 32]);
     let text = |branch| Descriptor::of_account(&account, branch).expect("the account has branches").to_string();
     let chain = Chain {
         id: CHAIN,
@@ -208,9 +208,14 @@ pub fn follower_config(quorum: usize) -> FollowerConfig {
 
 /// A platform, blocks, and two nodes of which both must agree.
 pub fn world() -> (Platform, Blocks, Vec<FakeNode>, Follower) {
+    world_of(ScriptKind::Wpkh)
+}
+
+/// The same, with a wallet of another kind.
+pub fn world_of(kind: ScriptKind) -> (Platform, Blocks, Vec<FakeNode>, Follower) {
     let blocks = Blocks::new();
     let nodes: Vec<FakeNode> = (0..2).map(|_| FakeNode::new(&blocks)).collect();
     let seats = ["a", "b"].iter().zip(&nodes).map(|(name, node)| node.seat(name)).collect();
     let follower = Follower::new(follower_config(2), seats, [3; 16]).expect("the checkpoint is the genesis block");
-    (Platform::new(blocks.genesis()), blocks, nodes, follower)
+    (Platform::new(blocks.genesis(), kind), blocks, nodes, follower)
 }

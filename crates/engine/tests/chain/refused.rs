@@ -167,3 +167,33 @@ fn a_coin_that_belongs_to_another_plan_for_the_signer_is_not_planned_again() {
     let alarm = alarms.iter().find(|alarm| alarm.code == "coins_refused").expect("people are told");
     assert!(alarm.detail.contains("outpoint_taken") && alarm.detail.contains("2 coins"), "{}", alarm.detail);
 }
+
+#[test]
+fn a_plan_too_large_for_the_signer_is_made_again_with_fewer_coins() {
+    let mut world = paying();
+    let filler = bitcoin::ScriptBuf::from_bytes([vec![0x6a], vec![7; 430_000]].concat());
+    let mut tip = world.platform.tip().hash;
+    for pair in 0..21u8 {
+        let two = [100 + 2 * pair, 101 + 2 * pair].map(|tag| {
+            let script = world.platform.address(u64::from(tag), 1);
+            payment(tag, vec![(script, 10_000), (filler.clone(), 0)])
+        });
+        tip = world.blocks.mine(tip, 0, two.to_vec());
+    }
+    set_tips(&world.nodes, world.blocks.extend(tip, 0, 6));
+    world.platform.settle(&mut world.follower);
+    // The two older coins are not for this: what is left are 42 small ones with large previous transactions.
+    let coins = world.platform.state().coins().values();
+    world.mood().taken = coins.filter(|coin| coin.amount > Amount::new(10_000)).map(|coin| coin.outpoint).collect();
+    world.withdraw(10, 1, 195_000);
+    world.withdraw(11, 1, 195_000);
+    let mut is_narrowed = false;
+    for _ in 0..8 {
+        world.round();
+        is_narrowed |= alarm_codes(&world.planner).contains(&"plan_narrowed");
+    }
+    assert_eq!(world.statuses(), [WithdrawalStatus::Signed; 2]);
+    let sizes: Vec<usize> = world.platform.state().plans().values().map(|plan| plan.inputs.len()).collect();
+    assert!(sizes.iter().any(|size| *size > 38), "one was too large: {sizes:?}");
+    assert!(is_narrowed, "people are told why");
+}

@@ -118,7 +118,7 @@ fn the_whole_engine_takes_a_payment_in_and_pays_one_out_across_a_restart() {
     let nodes: Vec<FakeNode> = (0..2).map(|_| FakeNode::new(&blocks)).collect();
     let rows = Rows::default();
     let engine = start(&rows, &nodes);
-    for command in definitions(blocks.genesis()) {
+    for command in definitions(blocks.genesis(), florin_chain::bitcoin::keys::ScriptKind::Wpkh) {
         must(&engine, Ask::internal(command));
     }
     must(&engine, Ask::internal(Command::OpenCustomer(customer(1))));
