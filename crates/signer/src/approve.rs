@@ -4,7 +4,7 @@
 use crate::entropy::{EntropyError, random_bytes};
 use crate::sealed::{self, Content, Cost, Label, Passphrase, SealedError};
 use bitcoin::Script;
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use florin_chain::bitcoin::address::address_text;
 use florin_chain::bitcoin::network::Network;
 use florin_core::custody::{Approval, Intent};
@@ -149,6 +149,13 @@ pub fn approve(shown: &ShownIntent, key: &OperatorKey) -> Approval {
     Approval { key: key.public(), signature }
 }
 
+/// Whether an approval is a signature over exactly this intent by the key that it names. Whose key that is, and whether it
+/// counts, only the signer's policy says.
+pub fn is_over(approval: &Approval, intent: &Intent) -> bool {
+    let signature = Signature::from_bytes(&approval.signature);
+    VerifyingKey::from_bytes(&approval.key).is_ok_and(|key| key.verify_strict(&intent.digest().0, &signature).is_ok())
+}
+
 pub(crate) fn network_of(genesis: &BlockHash) -> Option<Network> {
     use bitcoin::hashes::Hash;
     Network::ALL.into_iter().find(|network| network.genesis_hash().to_byte_array() == genesis.0)
@@ -261,11 +268,15 @@ mod tests {
         assert_eq!(key.public_text().len(), 64);
         let shown = ShownIntent::read(&intent().encode()).expect("an intent");
         let approval = approve(&shown, &key);
-        let verify = |digest: [u8; 32]| {
-            let key = ed25519_dalek::VerifyingKey::from_bytes(&approval.key).expect("a key");
-            key.verify_strict(&digest, &ed25519_dalek::Signature::from_bytes(&approval.signature)).is_ok()
-        };
-        assert!(verify(intent().digest().0));
-        assert!(!verify(Intent { amount: Amount::new(1), ..intent() }.digest().0));
+        assert!(is_over(&approval, &intent()));
+        assert!(!is_over(&approval, &Intent { amount: Amount::new(1), ..intent() }));
+        let other = OperatorKey::from_secret(&[7; 32]).public();
+        assert!(!is_over(&Approval { key: other, ..approval.clone() }, &intent()));
+        for byte in 0..64 {
+            let mut bent = approval.clone();
+            bent.signature[byte] ^= 1;
+            assert!(!is_over(&bent, &intent()), "byte {byte}");
+        }
+        assert!(!is_over(&Approval { key: [0xff; 32], ..approval }, &intent()), "no key at all");
     }
 }

@@ -51,6 +51,12 @@ pub const OWN: &[Own] = &[
         "no wallet of this chain takes part",
         "register one from its descriptors, or name one with 'wallet'",
     ),
+    own_code(
+        "approval_signature_invalid",
+        422,
+        "the approval is not a signature over this withdrawal's intent by its key",
+        "approve again with 'florin approve'",
+    ),
     own_code("asset_not_on_chain", 422, "this asset has no addresses", ""),
     own_code("descriptor_not_ranged_pair", 400, "the two descriptors are not the two branches of one account", ""),
     own_code("store_unavailable", 503, "a store does not answer", "try again in a moment"),

@@ -130,7 +130,7 @@ pub(crate) struct NewApproval {
     complete: bool,
 }
 
-/// Adds an operator's approval. The signer, not this interface, judges its signature.
+/// Adds an operator's approval. Its signature must be right; whether its key counts, the signer's policy says.
 #[utoipa::path(post, path = "/api/v1/withdrawals/{id}/approvals", tag = "withdrawals", params(("id" = String, Path)),
     request_body = NewApproval,
     responses((status = 200, body = WithdrawalView), (status = "default", body = Problem)))]
@@ -142,6 +142,15 @@ async fn approve_withdrawal(
     let withdrawal = withdrawal_id(&id)?;
     let approval = Approval { key: hex("key", &order.body.key)?, signature: hex("signature", &order.body.signature)? };
     let complete = order.body.complete;
+    // A wrong one would be kept with the withdrawal, and the signer would refuse every plan that pays it. One that has left
+    // the state is for the rules to refuse.
+    let is_wrong = api.read(|state| {
+        let intent = state.withdrawals().get(&withdrawal).map(|found| &found.intent);
+        intent.is_some_and(|intent| !florin_signer::approve::is_over(&approval, intent))
+    });
+    if is_wrong {
+        return Err(Problem::new("approval_signature_invalid"));
+    }
     api.execute(order.origin, Command::ApproveWithdrawal { withdrawal, approval, complete }).await?;
     seen(view(&api, withdrawal).await?)
 }

@@ -1,6 +1,6 @@
 //! The command line: what it writes, what it prints, how it ends.
 
-use super::support::{TOKEN, World};
+use super::support::{TOKEN, World, approval_of};
 use florin::cli::{EXIT_FAILED, EXIT_USAGE, run};
 use serde_json::Value;
 use std::ffi::OsString;
@@ -122,7 +122,7 @@ fn the_command_line_speaks_the_interface() {
     let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
     let (_, withdrawal) = ask(&["withdraw", "--customer", &customer, "--amount", "0.6", "--address", address]);
     let id = withdrawal["id"].as_str().expect("an id");
-    let (key, signature) = ("11".repeat(32), "22".repeat(64));
+    let (key, signature) = approval_of(&withdrawal);
     let approved = ask(&["withdrawal", "approve", id, "--key", &key, "--signature", &signature]).1;
     assert_eq!(approved["approved_by"][0], Value::from(key.as_str()));
     assert_eq!(ask(&["withdrawal", "cancel", id]).1["status"], "cancelled");

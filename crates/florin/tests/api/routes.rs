@@ -1,6 +1,7 @@
 //! Every route's happy path, in the order of a customer's life; and that no route of the document is left out.
 
-use super::support::{World, id, wallet_body};
+use super::support::{World, approval_of, id, wallet_body};
+use florin_signer::approve::OperatorKey;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -142,12 +143,18 @@ fn withdrawals(walk: &mut Walk<'_>, customer: &str, second: &str) {
     let intent = florin_core::hex::decode(withdrawal["intent"].as_str().expect("an intent")).expect("hexadecimal");
     let intent: florin_core::custody::Intent = florin_core::wire::Message::decode(&intent).expect("an intent");
     assert_eq!(intent.digest().to_string(), withdrawal["intent_digest"]);
-    let approval = json!({ "key": "11".repeat(32), "signature": "22".repeat(64), "complete": false });
-    let approved = walk.post(&format!("{path}/approvals"), approval);
-    assert_eq!(
-        (&approved["approved_by"][0], &approved["status"]),
-        (&json!("11".repeat(32)), &json!("awaiting_approval"))
-    );
+    let (public, signature) = approval_of(&withdrawal);
+    let approvals = format!("{path}/approvals");
+    // A signature by another key, over anything else, or none at all, is never kept with the withdrawal.
+    let stranger = OperatorKey::from_secret(&[8; 32]).public_text();
+    for (key, signature) in [(&stranger, &signature), (&public, &"22".repeat(64)), (&"ff".repeat(32), &signature)] {
+        let wrong = json!({ "key": key, "signature": signature, "complete": true });
+        let answer = walk.world.post(&approvals, &wrong);
+        assert_eq!((answer.status, answer.code()), (422, "approval_signature_invalid"));
+        assert_eq!(walk.get(&path)["status"], "awaiting_approval");
+    }
+    let approved = walk.post(&approvals, json!({ "key": public, "signature": signature, "complete": false }));
+    assert_eq!((&approved["approved_by"][0], &approved["status"]), (&json!(public), &json!("awaiting_approval")));
     let balance = |walk: &mut Walk<'_>| walk.get(&format!("/api/v1/customers/{customer}/balances"))["items"][0].clone();
     assert_eq!(balance(walk)["held"], "0.60005000");
     let cancelled = walk.post(&format!("{path}/cancel"), json!({}));

@@ -14,6 +14,7 @@ use florin_core::id::{BlockHash, Digest, Height, TxId, WalletId};
 use florin_engine::lanes::Ask;
 use florin_engine::ports::{Node, NodeFault, NodeInfo, SendResult, TestAccept};
 use florin_engine::writer::{Answer as EngineAnswer, CoreRules};
+use florin_signer::approve::{OperatorKey, ShownIntent, approve};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -246,4 +247,12 @@ pub fn wallet_body(number: u32) -> Value {
 /// A fresh UUID of version 7.
 pub fn key() -> String {
     florin::api::ask::new_command_id().to_string()
+}
+
+/// An operator's public key and signature over a withdrawal's intent, as the interface takes them.
+pub fn approval_of(withdrawal: &Value) -> (String, String) {
+    let intent = florin_core::hex::decode(withdrawal["intent"].as_str().expect("an intent")).expect("hexadecimal");
+    let key = OperatorKey::from_secret(&[9; 32]);
+    let approval = approve(&ShownIntent::read(&intent).expect("it can be shown"), &key);
+    (key.public_text(), florin_core::hex::encode(&approval.signature))
 }
