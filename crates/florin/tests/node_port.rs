@@ -53,14 +53,20 @@ impl World {
 
     fn mine(&mut self, count: u32) {
         for _ in 0..count {
-            let mined = self.network.lock().unwrap().mine(SUBJECT, &mut self.miner, 1).expect("mined").remove(0);
+            let mined = self
+                .network
+                .lock()
+                .expect("nobody panics with it")
+                .mine(SUBJECT, &mut self.miner, 1)
+                .expect("mined")
+                .remove(0);
             self.tell(&mined.block);
         }
     }
 
     fn fork(&mut self, depth: u32) {
         let mined = {
-            let mut network = self.network.lock().unwrap();
+            let mut network = self.network.lock().expect("nobody panics with it");
             let height = network.node(SUBJECT).height() - depth;
             let parent = network.node(SUBJECT).tree().at(height).expect("a block");
             let miner = &mut self.miner;
@@ -72,7 +78,7 @@ impl World {
 
 fn check(world: &mut World, node: &mut dyn Node) {
     let here = |world: &World| {
-        let network = world.network.lock().unwrap();
+        let network = world.network.lock().expect("nobody panics with it");
         let subject = network.node(SUBJECT);
         (Height(subject.height()), BlockHash(subject.tip().to_byte_array()))
     };
@@ -93,7 +99,7 @@ fn check(world: &mut World, node: &mut dyn Node) {
     assert_eq!(node.header(tip).expect("header").expect("is there"), block[..80]);
 
     let payment = {
-        let network = world.network.lock().unwrap();
+        let network = world.network.lock().expect("nobody panics with it");
         let script = world.outside.script(AddressForm::Taproot);
         world.outside.pay(network.node(SUBJECT), &[(script, 70_000)], RATE).expect("coins")
     };
@@ -106,7 +112,7 @@ fn check(world: &mut World, node: &mut dyn Node) {
     assert_eq!(node.transaction(txid, None).expect("waits"), Some(bytes.clone()));
 
     // The miner works from the model's mempool, which a real subject does not share.
-    let _ = world.network.lock().unwrap().send(SUBJECT, payment);
+    let _ = world.network.lock().expect("nobody panics with it").send(SUBJECT, payment);
     world.mine(1);
     let (height, tip) = here(world);
     assert_eq!(node.mempool().expect("mempool"), vec![]);
