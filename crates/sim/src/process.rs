@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
 /// Rows between two snapshots.
-const SNAPSHOT_ROWS: u64 = 15;
+const SNAPSHOT_ROWS: u64 = 4;
 
 /// What a simulated panic says.
 const PANIC: &str = "simulated: a rule panics";

@@ -21,9 +21,6 @@ use std::collections::BTreeMap;
 /// The most coins that a thief takes at once: beyond it the transaction would be too large.
 const LOOT_MAX: usize = 400;
 
-/// The opcode that pushes as many bytes as the next one says.
-const OP_PUSHDATA1: u8 = 0x4c;
-
 struct Loot {
     outpoint: OutPoint,
     output: TxOut,
@@ -87,7 +84,8 @@ impl World {
         key.to_priv()
     }
 
-    /// Mines a transaction of ours with another signature, and so under another id. Only signatures outside of the witness are part of an id.
+    /// Mines a transaction of ours with another signature, and so under another id. Only signatures outside of the witness are part
+    /// of an id.
     pub fn malleate(&mut self) -> bool {
         let signed = self.state(|state| {
             let open = state.plans().values().filter(|plan| plan.status == PlanStatus::Signed);
@@ -96,13 +94,33 @@ impl World {
         });
         let Some(signed) = signed.and_then(|signed| self.rng.pick(&signed).cloned()) else { return false };
         let Ok(tx) = deserialize::<Transaction>(&signed.0) else { return false };
-        let Some(twin) = twin(&tx) else { return false };
+        let Some(twin) = self.twin(&tx) else { return false };
         let node = self.honest_node();
         let is_mined = self.mine_exactly(node, twin);
         if is_mined {
             self.count("fault malleated twin");
         }
         is_mined
+    }
+
+    /// The same transaction with its first signature made with another nonce; `None` where the signature is in a witness. A miner
+    /// could also take the other of the two values that make a signature valid, but the simulated nodes do not.
+    fn twin(&self, tx: &Transaction) -> Option<Transaction> {
+        let secp = Secp256k1::new();
+        let mut twin = tx.clone();
+        let input = tx.input.first()?;
+        let key = input.script_sig.instructions().nth(1)?.ok()?.push_bytes()?.as_bytes().to_vec();
+        let public = CompressedPublicKey::from_slice(&key).ok()?;
+        let script = ScriptBuf::new_p2pkh(&public.pubkey_hash());
+        let path = self.auditor.path_of(script.as_bytes())?;
+        let all = EcdsaSighashType::All;
+        let hash = SighashCache::new(tx).legacy_signature_hash(0, &script, all.to_u32()).ok()?;
+        let message = Message::from_digest(hash.to_byte_array());
+        let signature = secp.sign_ecdsa_with_noncedata(&message, &self.key((path.1, path.2)).inner, &[7; 32]);
+        let signature = bitcoin::ecdsa::Signature::sighash_all(signature);
+        let push = ScriptBuf::builder().push_slice(signature.serialize()).push_slice(public.to_bytes());
+        twin.input.first_mut()?.script_sig = push.into_script();
+        (twin.compute_txid() != tx.compute_txid()).then_some(twin)
     }
 
     /// A block on a node's tip that holds this transaction alone.
@@ -115,22 +133,6 @@ impl World {
         network.settle();
         is_mined
     }
-}
-
-/// The same transaction with its first signature pushed in a longer way than needed, which only relaying nodes refuse; `None` where
-/// the signature is in a witness.
-fn twin(tx: &Transaction) -> Option<Transaction> {
-    let mut twin = tx.clone();
-    let input = twin.input.first_mut()?;
-    let mut pushes = input.script_sig.instructions();
-    let signature = pushes.next()?.ok()?.push_bytes()?.as_bytes().to_vec();
-    let key = pushes.next()?.ok()?.push_bytes()?.as_bytes().to_vec();
-    let mut script = vec![OP_PUSHDATA1, u8::try_from(signature.len()).ok()?];
-    script.extend(signature);
-    script.push(u8::try_from(key.len()).ok()?);
-    script.extend(key);
-    input.script_sig = ScriptBuf::from_bytes(script);
-    (twin.compute_txid() != tx.compute_txid()).then_some(twin)
 }
 
 fn sign(loot: &[Loot], output: TxOut) -> Transaction {
