@@ -284,8 +284,9 @@ fn settle(journal: &mut dyn Journal, row: &Row) -> bool {
 pub fn one_of_two_racing_writers_wins_each_row(fixture: &dyn Fixture) {
     const ATTEMPTS: usize = 60;
     let start = std::sync::Barrier::new(2);
-    let race = |writer: u64| {
-        let mut journal = fixture.open();
+    // Opened one after the other: a store may answer "busy" to one who opens while another does.
+    let (mine, others) = (fixture.open(), fixture.open());
+    let race = |writer: u64, mut journal: Box<dyn Journal>| {
         let mut won = Vec::new();
         start.wait();
         for attempt in 0..ATTEMPTS {
@@ -298,8 +299,8 @@ pub fn one_of_two_racing_writers_wins_each_row(fixture: &dyn Fixture) {
         won
     };
     let mut won = std::thread::scope(|scope| {
-        let other = scope.spawn(|| race(2));
-        let mut won = race(1);
+        let other = scope.spawn(|| race(2, others));
+        let mut won = race(1, mine);
         won.extend(other.join().expect("the other writer ends"));
         won
     });
@@ -318,16 +319,16 @@ pub fn the_same_row_from_two_writers_is_stored_once(fixture: &dyn Fixture) {
         rows.push(row_after(rows.last().map(|row| (row.seq, row.hash)), 1, vec![round as u8; 64]));
     }
     let round = std::sync::Barrier::new(2);
-    let write = || {
-        let mut journal = fixture.open();
+    let (mine, others) = (fixture.open(), fixture.open());
+    let write = |mut journal: Box<dyn Journal>| {
         for row in &rows {
             round.wait();
             assert!(settle(&mut *journal, row), "row {} was called another's", row.seq);
         }
     };
     std::thread::scope(|scope| {
-        scope.spawn(write);
-        write();
+        scope.spawn(|| write(others));
+        write(mine);
     });
     assert_eq!(all(&mut *fixture.open()), rows);
 }
