@@ -322,3 +322,134 @@ fn block_that_ended_a_plan_halts_when_it_is_taken_back() {
     scene.play("back 1");
     assert!(scene.world.state.halts().iter().any(|halt| halt.action == florin_core::asset::HaltAction::Sign));
 }
+
+#[test]
+fn payment_by_a_thief_that_is_taken_back_after_it_was_final_leaves_books_that_balance_and_comes_back_the_same() {
+    check(
+        "address a0 ann
+         address a1 ann
+         block t1>a0=10000 t2>a1=5000
+         blocks 3
+         withdraw w1 ann 6000 x
+         withdraw w2 ann 3000 y
+         plan p1 w1,w2 from t1:0,t2:0 change 5990 fee 10
+         sign p1
+         block f1<t1:0,t2:0>thief=5000,x=6000,y=3000
+         blocks 3
+         show
+         back 4
+         show
+         block f1
+         blocks 3
+         show",
+        expect![[r#"
+            -- 108: ann=5900 fees=100 shortfall=-6000
+               t1:0 10000 Credited
+               t2:0 5000 Credited
+               w1 Final
+               w2 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+            -- 104: hot=-15000 ann=5900 fees=100 suspense=9000
+               t1:0 10000 Credited
+               t2:0 5000 Credited
+               w1 Final
+               w2 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+               halted Credit: DeepReorganisation
+               halted Withdraw: DeepReorganisation
+               halted Sign: DeepReorganisation
+            -- 108: ann=5900 fees=100 shortfall=-6000
+               t1:0 10000 Credited
+               t2:0 5000 Credited
+               w1 Final
+               w2 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+               halted Credit: DeepReorganisation
+               halted Withdraw: DeepReorganisation
+               halted Sign: DeepReorganisation
+        "#]],
+    );
+}
+
+#[test]
+fn payment_with_coins_of_others_takes_nothing_from_a_deposit_that_is_missing() {
+    check(
+        "address a0 ann
+         address a1 ben
+         block t1>a0=10000 t2>a0=1000
+         block t3>a1=8000
+         blocks 2
+         withdraw w1 ann 9000 x
+         withdraw w2 ben 7900 a0
+         plan p1 w1 from t2:0,t1:0 change 1990 fee 10
+         sign p1
+         back 3
+         block f1<t2:0>x=9000
+         blocks 3
+         show
+         block t3
+         show",
+        expect![[r#"
+            -- 105: hot=-10000 ann=9850 ben=100(100 held) fees=50 shortfall=-8000 suspense=8000
+               t1:0 10000 Credited
+               t2:0 1000 Credited
+               t3:0 8000 Missing
+               w1 Final
+               w2 Final
+               p1 Conflicted
+               ben frozen 1
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+            -- 106: hot=-18000 ann=9850 ben=100 fees=50 suspense=8000
+               t1:0 10000 Credited
+               t2:0 1000 Credited
+               t3:0 8000 Credited
+               w1 Final
+               w2 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+        "#]],
+    );
+}
+
+#[test]
+fn plan_ends_only_when_a_payment_in_its_place_is_final_too() {
+    check(
+        "address a0 ann
+         block t1>a0=10000 t2>a0=1000
+         blocks 3
+         withdraw w1 ann 9000 x
+         plan p1 w1 from t2:0,t1:0 change 1990 fee 10
+         sign p1
+         block f1<t2:0>thief=900
+         blocks 2
+         block f2<t1:0>x=9000
+         blocks 2
+         show
+         blocks 1
+         show",
+        expect![[r#"
+            -- 110: ann=1950 inflight=9000 fees=50 shortfall=-11000
+               t1:0 10000 Credited
+               t2:0 1000 Credited
+               w1 Signed
+               p1 Signed
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+            -- 111: ann=1950 fees=50 shortfall=-2000
+               t1:0 10000 Credited
+               t2:0 1000 Credited
+               w1 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+        "#]],
+    );
+}

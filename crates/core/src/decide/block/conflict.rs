@@ -4,14 +4,14 @@
 use super::settle::is_final;
 use crate::amount::Amount;
 use crate::command::{Outcome, Spend};
-use crate::custody::{BlockRef, OutPoint, Payment, PlanStatus, WithdrawalStatus};
+use crate::custody::{BlockRef, Coin, OutPoint, Payment, Plan, PlanStatus, Spent, Withdrawal, WithdrawalStatus};
 use crate::decide::plan::PlanRefusal;
 use crate::decide::{Draft, withdrawal};
 use crate::event::{Event, PlanMoved, WithdrawalMoved};
-use crate::id::{ChainId, PlanId, WithdrawalId};
+use crate::id::{AccountId, ChainId, PlanId, TxId, WithdrawalId};
 use crate::ledger::{HouseAccount, Owner, Transfer, TransferReason};
 use crate::state::State;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Ends a plan whose input can never be had, on an operator's word.
 ///
@@ -43,47 +43,100 @@ pub(in crate::decide) fn prove(
     if chain.blocks.get(&by.at.height).is_none_or(|block| block.at != by.at) {
         return Err(PlanRefusal::BlockUnknown);
     }
-    if !is_final(state, chain, by.at.height) {
+    if !is_final(state, chain, by.at.height) || is_undecided(state, plan) {
         return Err(PlanRefusal::BlockNotFinal);
     }
     end(draft, id, by.clone());
     Ok(Outcome::Done(true))
 }
 
-/// Ends a plan that a final transaction made impossible: its inputs are free and its withdrawals refunded, but for those that a
-/// foreign transaction has paid in its place.
+/// The foreign spends of a plan's inputs.
+fn foreign<'a>(state: &'a State, plan: &'a Plan) -> impl Iterator<Item = &'a Spent> {
+    let spends = plan.inputs.iter().filter_map(|input| state.coins.get(input)?.spent.as_ref());
+    spends.filter(|spent| spent.plan.is_none())
+}
+
+/// Whether a foreign transaction has paid something in a plan's place and is not final: until it is, nobody can say whether
+/// that is to be refunded.
+pub(super) fn is_undecided(state: &State, plan: &Plan) -> bool {
+    let chain = &state.chains[&plan.anchor.chain];
+    foreign(state, plan).any(|spent| !spent.paid.is_empty() && !is_final(state, chain, spent.at.height))
+}
+
+/// Ends a plan that a final transaction made impossible: its inputs are free and its withdrawals refunded, but for those that
+/// foreign transactions have paid in its place.
 pub(super) fn end(draft: &mut Draft<'_>, id: PlanId, by: Payment) {
     let plan = draft.state.plans[&id].clone();
-    let spends = plan.inputs.iter().filter_map(|input| draft.state.coins.get(input)?.spent.clone());
-    let paid: BTreeSet<WithdrawalId> =
-        spends.filter(|spent| spent.plan.is_none()).flat_map(|spent| spent.paid).collect();
+    let payment = |spent: &Spent| Payment { txid: spent.txid, at: spent.at };
+    let of_spend = |spent: &Spent| spent.paid.iter().map(|id| (*id, payment(spent))).collect::<Vec<_>>();
+    let paid: BTreeMap<WithdrawalId, Payment> = foreign(draft.state, &plan).flat_map(of_spend).collect();
     let status = PlanStatus::Conflicted;
-    draft.emit(Event::PlanMoved(PlanMoved { plan: id, status, paid: Some(by.clone()), receipt: None }));
+    draft.emit(Event::PlanMoved(PlanMoved { plan: id, status, paid: Some(by), receipt: None }));
     for payment in &plan.versions[0].payments {
         let withdrawal = payment.withdrawal;
-        let is_paid = paid.contains(&withdrawal);
-        let status = if is_paid { WithdrawalStatus::Final } else { WithdrawalStatus::Refunded };
-        let paid = is_paid.then(|| by.clone());
+        let paid = paid.get(&withdrawal).cloned();
+        let status = if paid.is_some() { WithdrawalStatus::Final } else { WithdrawalStatus::Refunded };
+        let by = paid.clone();
         draft.emit(Event::WithdrawalMoved(WithdrawalMoved { withdrawal, status, hold: None, plan: Some(id), paid }));
-        if is_paid { book_paid(draft, withdrawal) } else { withdrawal::give_back(draft, withdrawal) }
+        match by {
+            Some(by) => book_paid(draft, plan.anchor.chain, withdrawal, &by),
+            None => withdrawal::give_back(draft, withdrawal),
+        }
     }
 }
 
 /// A withdrawal that a foreign transaction paid with coins taken from us: its money leaves flight and makes good that much of
 /// what the coins are short. Beyond that somebody paid it with coins of others, and whom that is owed to nobody knows.
-fn book_paid(draft: &mut Draft<'_>, id: WithdrawalId) {
+fn book_paid(draft: &mut Draft<'_>, chain: ChainId, id: WithdrawalId, by: &Payment) {
     let withdrawal = &draft.state.withdrawals[&id];
     let (amount, asset) = (withdrawal.amount, withdrawal.asset);
-    let shortfall = Owner::House(HouseAccount::Shortfall);
-    let made_good = draft.available(&shortfall, asset).min(amount);
+    let (taken, paid) = (taken(draft.state, chain, by), paid_in_our_place(draft.state, by.txid));
+    let before = taken.saturating_sub(paid.saturating_sub(amount));
+    let made_good = before.saturating_sub(taken.saturating_sub(paid));
     let rest = amount.saturating_sub(made_good);
-    let [debit, shortfall, suspense] =
-        [Owner::House(HouseAccount::InFlight), shortfall, Owner::House(HouseAccount::Suspense)]
-            .map(|owner| draft.account(owner, asset));
+    let [debit, shortfall, suspense] = [HouseAccount::InFlight, HouseAccount::Shortfall, HouseAccount::Suspense]
+        .map(|house| draft.account(Owner::House(house), asset));
     draft.post([
         Transfer { debit, credit: shortfall, amount: made_good, reason: TransferReason::CoinSpent },
         Transfer { debit, credit: suspense, amount: rest, reason: TransferReason::Unattributed },
     ]);
+}
+
+/// How much a foreign transaction has taken of us, as far as its block is booked.
+fn taken(state: &State, chain: ChainId, by: &Payment) -> Amount {
+    let spent = state.index.spent_at(chain, by.at.height).map(|outpoint| &state.coins[&outpoint]);
+    let is_its = |coin: &&Coin| coin.spent.as_ref().is_some_and(|spent| spent.txid == by.txid && spent.plan.is_none());
+    spent.filter(is_its).map(|coin| coin.amount).sum()
+}
+
+/// What a foreign transaction has paid of withdrawals whose plans have ended.
+fn paid_in_our_place(state: &State, txid: TxId) -> Amount {
+    let is_its = |withdrawal: &&Withdrawal| {
+        let paid = withdrawal.paid.as_ref().is_some_and(|paid| paid.txid == txid);
+        paid && withdrawal.status == WithdrawalStatus::Final
+    };
+    let payments = state.index.conflicted().flat_map(|plan| &state.plans[&plan].versions[0].payments);
+    payments.filter_map(|payment| state.withdrawals.get(&payment.withdrawal)).filter(is_its).map(|it| it.amount).sum()
+}
+
+/// The accounts that a foreign transaction's taking of one coin moves, or the return of that coin, which is not among those
+/// taken now: shortfall as far as the transaction has taken more than it paid in our place. What it paid was booked as
+/// ours, so that of the rest nothing is short; while such coins are back, what they paid for is in suspense.
+pub(super) fn sides_of_taken(draft: &mut Draft<'_>, coin: &Coin, by: &Payment) -> [(AccountId, Amount); 2] {
+    let chain = coin.outpoint.chain;
+    let asset = draft.state.chains[&chain].chain.coin;
+    let shortfall = draft.account(Owner::House(HouseAccount::Shortfall), asset);
+    let paid = paid_in_our_place(draft.state, by.txid);
+    // Nearly always: then nobody has to add up what else was taken.
+    if paid.is_zero() {
+        return [(shortfall, coin.amount), (shortfall, Amount::ZERO)];
+    }
+    let taken = taken(draft.state, chain, by);
+    let more = taken.checked_add(coin.amount).expect("coins of one chain stay within 128 bits");
+    let short = more.saturating_sub(paid).saturating_sub(taken.saturating_sub(paid));
+    let suspense = draft.account(Owner::House(HouseAccount::Suspense), asset);
+    let rest = coin.amount.saturating_sub(short);
+    [(shortfall, short), (suspense, rest)]
 }
 
 /// The withdrawals of an open plan that a transaction pays which is not the plan's: each takes an output of its own.

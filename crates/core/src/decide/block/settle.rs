@@ -76,6 +76,9 @@ fn conflict_plan(draft: &mut Draft<'_>, chain: ChainId) -> bool {
     if !is_final(state, &state.chains[&chain], height) {
         return false;
     }
+    if conflict::is_undecided(state, &state.plans[&plan]) {
+        return false;
+    }
     let spent = state.coins[&input].spent.clone().expect("an input is taken by a spend");
     conflict::end(draft, plan, Payment { txid: spent.txid, at: spent.at });
     true

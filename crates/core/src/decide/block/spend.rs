@@ -136,16 +136,17 @@ pub(in crate::decide) fn move_plan(
 /// Books a spend that no plan of ours meant: whoever has our keys took the coins. Signing stops at once.
 pub(super) fn book_foreign(draft: &mut Draft<'_>, block: &Block, spend: &Spend) {
     let asset = draft.state.chains[&block.chain].chain.coin;
-    let debit = draft.account(Owner::House(HouseAccount::Shortfall), asset);
+    let by = Payment { txid: spend.txid, at: block.at };
     let mut transfers = Vec::with_capacity(spend.inputs.len());
     let mut hit = BTreeSet::new();
     for &outpoint in &spend.inputs {
         let plan = draft.state.index.plan_of_input(&outpoint).filter(|plan| hit.insert(*plan));
         let paid = plan.map_or_else(Vec::new, |plan| conflict::paid_all_the_same(draft.state, plan, spend));
-        let coin = &draft.state.coins[&outpoint];
-        let (amount, wallet) = (coin.amount, coin.path.wallet);
-        let credit = draft.account(Owner::Custody(wallet), asset);
-        transfers.push(Transfer { debit, credit, amount, reason: TransferReason::Unattributed });
+        let coin = draft.state.coins[&outpoint].clone();
+        let credit = draft.account(Owner::Custody(coin.path.wallet), asset);
+        for (debit, amount) in conflict::sides_of_taken(draft, &coin, &by) {
+            transfers.push(Transfer { debit, credit, amount, reason: TransferReason::Unattributed });
+        }
         let spent = Spent { txid: spend.txid, at: block.at, plan: None, paid };
         draft.emit(Event::CoinSpent(CoinSpent { outpoint, spent }));
     }
@@ -161,7 +162,7 @@ pub(super) fn undo(draft: &mut Draft<'_>, outpoint: OutPoint) {
     let Some(spent) = draft.state.coins[&outpoint].spent.clone() else { return };
     match spent.plan {
         Some(plan) => undo_plan(draft, plan),
-        None => undo_foreign(draft, outpoint),
+        None => undo_foreign(draft, outpoint, &Payment { txid: spent.txid, at: spent.at }),
     }
 }
 
@@ -204,12 +205,12 @@ fn network_fee(state: &State, plan: &Plan) -> Amount {
     left.expect("a plan's inputs cover its outputs")
 }
 
-fn undo_foreign(draft: &mut Draft<'_>, outpoint: OutPoint) {
+fn undo_foreign(draft: &mut Draft<'_>, outpoint: OutPoint, by: &Payment) {
+    let coin = draft.state.coins[&outpoint].clone();
     let asset = draft.state.chains[&outpoint.chain].chain.coin;
-    let coin = &draft.state.coins[&outpoint];
-    let (amount, wallet) = (coin.amount, coin.path.wallet);
     draft.emit(Event::CoinUnspent(CoinChanged { outpoint }));
-    let debit = draft.account(Owner::Custody(wallet), asset);
-    let credit = draft.account(Owner::House(HouseAccount::Shortfall), asset);
-    draft.post([Transfer { debit, credit, amount, reason: TransferReason::Reversal }]);
+    let debit = draft.account(Owner::Custody(coin.path.wallet), asset);
+    let sides = conflict::sides_of_taken(draft, &coin, by);
+    let reason = TransferReason::Reversal;
+    draft.post(sides.map(|(credit, amount)| Transfer { debit, credit, amount, reason }));
 }
