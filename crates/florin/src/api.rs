@@ -10,6 +10,7 @@ mod customers;
 pub mod event_json;
 mod events;
 mod operations;
+mod plans;
 pub mod problem;
 mod server;
 pub mod token;
@@ -20,6 +21,7 @@ mod withdrawals;
 pub use server::Server;
 
 use crate::platform::Platform;
+use crate::platform::status::Status;
 use ask::{KEY_HEADER, SEQ_HEADER};
 use axum::Router;
 use axum::body::Body;
@@ -30,13 +32,14 @@ use axum::response::{IntoResponse, Response};
 use florin_core::command::{Command, Origin, Outcome};
 use florin_core::id::{CustomerId, Seq};
 use florin_core::state::State;
+use florin_engine::alarm::Alarms;
 use florin_engine::lanes::Ask;
 use florin_engine::writer::Answer;
 use problem::Problem;
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use token::Token;
 use tokio::sync::{Semaphore, oneshot};
@@ -65,6 +68,7 @@ pub struct Api {
     token: Token,
     room: Semaphore,
     stopping: AtomicBool,
+    plan_alarms: Mutex<Alarms>,
     document: std::sync::OnceLock<String>,
 }
 
@@ -105,6 +109,7 @@ impl Api {
             token,
             room: Semaphore::new(REQUESTS_MAX),
             stopping: AtomicBool::new(false),
+            plan_alarms: Mutex::default(),
             document: std::sync::OnceLock::new(),
         }
     }
@@ -146,6 +151,13 @@ impl Api {
     /// Asks the engine to execute a command.
     pub(crate) async fn execute(&self, origin: Origin, command: Command) -> Result<Outcome, Problem> {
         self.ask(Ask::Request(florin_core::command::Request { origin, command })).await
+    }
+
+    /// How the platform stands, with what the interface sees in the state.
+    pub(crate) fn status(&self) -> Status {
+        let mut status = self.platform.status();
+        status.alarms.extend(plans::alarms(self, &self.plan_alarms));
+        status
     }
 
     /// Keeps a customer's name, outside the journal.
@@ -227,6 +239,7 @@ fn described() -> (Router<Arc<Api>>, OpenApi) {
         .merge(customers::routes())
         .merge(broker::routes())
         .merge(withdrawals::routes())
+        .merge(plans::routes())
         .merge(wallets::routes())
         .merge(chains::routes())
         .merge(events::routes())

@@ -6,6 +6,7 @@
 mod against_chain;
 mod checkpoint;
 mod ledger;
+mod plan;
 mod platform;
 mod serve;
 mod show;
@@ -76,6 +77,9 @@ enum Command {
     /// Withdrawals: list, show, cancel.
     #[command(subcommand)]
     Withdrawal(platform::WithdrawalCommand),
+    /// Plans, the transactions that pay withdrawals: list, show, end one that can never confirm.
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
     /// Prices: set, list.
     #[command(subcommand)]
     Price(platform::PriceCommand),
@@ -153,6 +157,7 @@ fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(),
         Command::Accept(args) => platform::accept(&args, common, out),
         Command::Withdraw(args) => platform::withdraw(&args, common, out),
         Command::Withdrawal(command) => platform::withdrawal(command, common, out),
+        Command::Plan(command) => plan::run(command, common, out),
         Command::Price(command) => platform::price(command, common, out),
         Command::BankReceipt(args) => platform::bank_receipt(&args, common, out),
         Command::Block(command) => platform::block(command, common, out),

@@ -10,7 +10,8 @@ use axum::http::{HeaderMap, Method, header};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use florin_core::amount::Amount;
 use florin_core::command::Origin;
-use florin_core::id::{CommandId, Digest, Seq};
+use florin_core::custody::OutPoint;
+use florin_core::id::{ChainId, CommandId, Digest, Seq, TxId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
@@ -182,4 +183,13 @@ pub(crate) fn choice<T: Copy>(what: &str, word: &str, all: &[T], name: fn(T) -> 
 pub(crate) fn hex<const N: usize>(what: &str, text: &str) -> Result<[u8; N], Problem> {
     let bytes = florin_core::hex::decode(text).and_then(|bytes| <[u8; N]>::try_from(bytes).ok());
     bytes.ok_or_else(|| Problem::new("hex_invalid").detail(format!("'{what}' has {} hexadecimal digits", N * 2)))
+}
+
+/// An output by its name, `txid:vout`.
+pub(crate) fn outpoint(chain: ChainId, text: &str) -> Option<OutPoint> {
+    let (txid, vout) = text.split_once(':')?;
+    let mut txid: [u8; 32] = hex("txid", txid).ok()?;
+    txid.reverse();
+    let is_number = vout.bytes().all(|byte| byte.is_ascii_digit());
+    Some(OutPoint { chain, txid: TxId(txid), vout: vout.parse().ok().filter(|_| is_number)? })
 }

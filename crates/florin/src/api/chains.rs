@@ -165,7 +165,8 @@ fn payment_transactions<'a>(
     })
 }
 
-fn paid_by(state: &State, version: &PlanVersion) -> Amount {
+/// What a version pays to withdrawals that are not archived.
+pub(crate) fn paid_by(state: &State, version: &PlanVersion) -> Amount {
     let withdrawals = version.payments.iter().filter_map(|payment| state.withdrawals().get(&payment.withdrawal));
     withdrawals.map(|withdrawal| withdrawal.amount).sum()
 }

@@ -42,6 +42,7 @@ pub const OWN: &[Own] = &[
     own_code("body_invalid", 400, "the body is not the JSON object that is expected here", "see /api/v1/openapi.json"),
     own_code("choice_invalid", 400, "a word is not one of those allowed", "see /api/v1/openapi.json"),
     own_code("hex_invalid", 400, "hexadecimal of a certain length was expected", ""),
+    own_code("outpoint_invalid", 400, "an output is named by its transaction's id and its number: txid:vout", ""),
     own_code("name_invalid", 400, "a name has 1 to 200 characters, none of them a control character", ""),
     own_code("event_unreadable", 500, "an event can't be shown", "run 'florin ledger verify'"),
     own_code("deposit_unknown", 404, "there is no such deposit", ""),
@@ -194,6 +195,12 @@ pub fn way_out(code: &str) -> Option<&'static str> {
         "network_mismatch" => "use an address of the network that this platform follows",
         "address_invalid" => "copy the address again as a whole",
         "insufficient_funds" => "see what is available, held and pending: GET /api/v1/customers/{id}/balances",
+        "plan_input_present" => {
+            "nothing is lost: the plan confirms, or ends by itself where its input is taken for good"
+        }
+        "plan_input_not_its_own" => "see its inputs: 'florin plan show'",
+        "block_unknown" => "name a block of the chain as it is now: 'florin block list'",
+        "block_not_final" => "wait until the block has the confirmations after which a withdrawal is final",
         "bank_reference_used" => "this receipt is booked already; look before booking another",
         _ => return None,
     })

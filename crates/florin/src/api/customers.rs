@@ -2,7 +2,7 @@
 
 #![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
-use crate::api::ask::{AmountText, Nothing, Order, Params, Place};
+use crate::api::ask::{AmountText, Nothing, Order, Params, Place, outpoint};
 use crate::api::problem::Problem;
 use crate::api::view::{self, AddressView, BalanceView, CustomerView, DepositView, DoneView, Page, asset_of};
 use crate::api::{Api, Reply, created, seen};
@@ -11,7 +11,7 @@ use florin_core::asset::Asset;
 use florin_core::command::{Command, Outcome};
 use florin_core::custody::{Address, Beneficiary, Branch, Deposit, OutPoint, WalletTier};
 use florin_core::event::Customer;
-use florin_core::id::{AssetId, ChainId, CustomerId, TxId, WalletId};
+use florin_core::id::{AssetId, ChainId, CustomerId, WalletId};
 use florin_core::state::State;
 use florin_engine::lanes::Ask;
 use serde::Deserialize;
@@ -239,12 +239,8 @@ async fn list_balances(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) 
 
 /// The output named by a page's `next`.
 fn cursor(text: &str) -> Option<OutPoint> {
-    let mut parts = text.split(':');
-    let (chain, txid, vout) = (parts.next()?, parts.next()?, parts.next()?);
-    let mut txid: [u8; 32] = crate::api::ask::hex("txid", txid).ok()?;
-    txid.reverse();
-    let chain = ChainId(chain.parse().ok()?);
-    parts.next().is_none().then_some(OutPoint { chain, txid: TxId(txid), vout: vout.parse().ok()? })
+    let (chain, output) = text.split_once(':')?;
+    outpoint(ChainId(chain.parse().ok()?), output)
 }
 
 fn deposits(state: &State, params: &ListParams, keep: impl Fn(&Deposit) -> bool) -> Result<Page<DepositView>, Problem> {

@@ -27,7 +27,7 @@ pub(crate) struct PageArgs {
 }
 
 impl PageArgs {
-    fn query(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn query(&self) -> Vec<(&'static str, String)> {
         let after = self.after.clone().map(|after| ("after", after));
         let limit = self.limit.map(|limit| ("limit", limit.to_string()));
         after.into_iter().chain(limit).collect()
@@ -273,7 +273,7 @@ pub(crate) fn client(common: &Common) -> Result<Client, Failure> {
 }
 
 /// One part of a path: a slash or a question mark in it must not lead elsewhere.
-fn part(text: &str) -> String {
+pub(super) fn part(text: &str) -> String {
     let mut path = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_:".contains(&byte) {

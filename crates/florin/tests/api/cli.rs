@@ -8,13 +8,13 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// What a command line came to.
-struct Ran {
-    code: u8,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: u8,
+    pub out: String,
+    pub err: String,
 }
 
-fn florin(words: &[&str]) -> Ran {
+pub fn florin(words: &[&str]) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let arguments = std::iter::once("florin").chain(words.iter().copied()).map(OsString::from);
     let code = run(arguments, &mut out, &mut err);

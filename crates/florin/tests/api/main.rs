@@ -1,8 +1,10 @@
-//! The HTTP interface and the command line, held against a whole platform in process: SQLite files in a folder of its own, one node that never answers. Blocks are told to the engine directly: what the nodes say is others' business.
+//! The HTTP interface and the command line, held against a whole platform in process: SQLite files in a folder of its own, one node that never answers. Blocks are told to the engine directly: what the nodes say is others' business, but for plans, which need a signer and a chain that forks.
 
+mod chain;
 mod cli;
 mod documents;
 mod edges;
+mod plans;
 mod refusals;
 mod routes;
 mod support;

@@ -41,6 +41,7 @@ fn every_route_does_what_it_says() {
     deposits(&mut walk, &customer);
     broker(&mut walk, &customer);
     withdrawals(&mut walk, &customer, &second);
+    plans(&mut walk);
     operations(&mut walk);
     let document = world.shown("/api/v1/openapi.json");
     let mut described = BTreeSet::new();
@@ -169,6 +170,18 @@ fn withdrawals(walk: &mut Walk<'_>, customer: &str, second: &str) {
     assert_eq!(internal["status"], "final", "{internal}");
     let received = walk.get(&format!("/api/v1/customers/{second}/balances"));
     assert_eq!(received["items"][0]["available"], "0.10000000");
+}
+
+/// There are none without a signer; what they do where there is one is told elsewhere.
+fn plans(walk: &mut Walk<'_>) {
+    assert_eq!(walk.get("/api/v1/plans")["items"], json!([]));
+    let nothing = "00".repeat(32);
+    let word = json!({ "input": format!("{nothing}:0"), "txid": nothing, "block_height": 1, "block_hash": nothing });
+    for (method, path) in [("get", "/api/v1/plans/1"), ("post", "/api/v1/plans/1/conflict")] {
+        walk.walked.insert((method.into(), template(path)));
+        let answer = if method == "get" { walk.world.get(path) } else { walk.world.post(path, &word) };
+        assert_eq!((answer.status, answer.code()), (404, "plan_unknown"));
+    }
 }
 
 fn operations(walk: &mut Walk<'_>) {

@@ -115,7 +115,11 @@ impl World {
     }
 
     pub fn on(folder: &Path) -> World {
-        let platform = Arc::new(Platform::start(parts(folder)).expect("the platform starts"));
+        World::of(parts(folder))
+    }
+
+    pub fn of(parts: Parts) -> World {
+        let platform = Arc::new(Platform::start(parts).expect("the platform starts"));
         let listen = "127.0.0.1:0".parse().expect("an address");
         let server = Server::start(Arc::clone(&platform), listen, Token::new(TOKEN)).expect("a port is free");
         let url = format!("http://{}", server.address());
