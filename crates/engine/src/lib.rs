@@ -7,6 +7,7 @@
 //! | question | module |
 //! |---|---|
 //! | who decides, and when may anyone be told | [`writer`], [`lanes`] |
+//! | when does a follower take over | [`leadership`] |
 //! | where does a process start | [`load`] |
 //! | what does everyone else see | [`read_model`], [`snapshotter`] |
 //! | what do the chains say | [`follower`] |
@@ -17,6 +18,7 @@ pub mod alarm;
 pub mod audit;
 pub mod follower;
 pub mod lanes;
+pub mod leadership;
 pub mod load;
 pub mod ports;
 pub mod read_model;

@@ -312,3 +312,53 @@ pub trait Snapshots: Send {
     /// Keeps a snapshot. Until all of it is durable, [`Snapshots::newest`] gives the one before.
     fn put(&mut self, header: &SnapshotHeader, chunks: &[Bytes]) -> Result<(), SnapshotFault>;
 }
+
+/// A leader's sign of life. It lies outside the journal, so that followers notice soon when its leader is gone, and it never
+/// decides who leads: only the journal does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// The leader, as its configuration names it.
+    pub node: String,
+    /// Where callers reach it, where its configuration says so.
+    pub url: Option<String>,
+    /// Its epoch. A claim bears the epoch that its node is about to begin.
+    pub epoch: Epoch,
+    /// Counts the epoch's signs of life from 1, so that each differs from the one before; 0 is a claim: its node is about to
+    /// take the lead, and leads only once the journal says so.
+    pub number: u64,
+    /// Whether it is the last one: its node has given up the lead in good order and appends nothing more.
+    pub is_last: bool,
+}
+
+/// What became of a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BeatAnswer {
+    /// It stands.
+    Confirmed,
+    /// Another one stands in its place.
+    Superseded(Beat),
+}
+
+/// Why the store of signs of life gave no answer. What it was asked to do may have been done.
+#[derive(Debug, thiserror::Error)]
+#[error("the store of signs of life does not answer ({code})")]
+pub struct HeartbeatFault {
+    /// The store's stable code.
+    pub code: &'static str,
+    /// What went wrong.
+    #[source]
+    pub cause: Cause,
+}
+
+/// Where the leader leaves signs of life and followers look for them. It may hang: only one thread ever waits for it.
+pub trait Heartbeat: Send {
+    /// Leaves one, unless a newer epoch's stands.
+    ///
+    /// # Errors
+    /// [`HeartbeatFault`], here and below: then nothing is confirmed.
+    fn beat(&mut self, beat: &Beat) -> Result<BeatAnswer, HeartbeatFault>;
+    /// Leaves one in place of exactly the one that was seen, `None` for the place before the first, whatever their epochs.
+    fn replace(&mut self, seen: Option<&Beat>, beat: &Beat) -> Result<BeatAnswer, HeartbeatFault>;
+    /// The one that stands; `None` before the first.
+    fn last(&mut self) -> Result<Option<Beat>, HeartbeatFault>;
+}

@@ -7,13 +7,17 @@
 //!              watchers and workers ◄── look ──────────────┘
 //! ```
 
+mod heart;
 mod threads;
+
+pub use heart::{Certainty, HeartbeatPart};
 
 use crate::alarm::Alarm;
 use crate::follower::{Follower, FollowerStatus};
 use crate::lanes::{Ask, Lane, Lanes};
+use crate::leadership::Moment;
 use crate::load::{FoldError, LoadError, load_counted};
-use crate::ports::{Clock, Snapshots};
+use crate::ports::{Beat, Clock, Snapshots};
 use crate::read_model::{FeedRow, ReadModel, feed_from_journal};
 use crate::snapshotter::SnapshotterConfig;
 use crate::workers::{View, Worker};
@@ -21,6 +25,7 @@ use crate::writer::{Answer, Quarantined, Role, Rules, SubmitRefusal, Writer, Wri
 use florin_core::id::Seq;
 use florin_core::journal::{AppendError, Journal};
 use florin_core::state::State;
+use heart::{Beating, End, Heart};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
@@ -67,7 +72,8 @@ pub struct EngineConfig {
     /// Whether this process leads as soon as it has started, without waiting for the journal to be quiet.
     pub is_first_to_lead: bool,
     /// How long the journal must not have grown before this process takes the lead over, in milliseconds; `None`: never.
-    /// A leader ticks every second, so a journal that is quiet for several has none.
+    /// A leader ticks every second, so a journal that is quiet for several has none. Where signs of life can be seen, they
+    /// decide, and sooner: [`HeartbeatPart`].
     pub lead_after_quiet_ms: Option<u64>,
     /// How often a follower reads the journal, in milliseconds.
     pub follow_ms: u64,
@@ -104,6 +110,8 @@ pub struct Parts {
     pub followers: Vec<(Follower, u64)>,
     /// Workers.
     pub workers: Vec<Seated>,
+    /// The leader's signs of life. Without them this process always takes what it knows for current.
+    pub heartbeat: Option<HeartbeatPart>,
     /// Whether a failed append means that the storage can't be trusted any more.
     pub is_storage_failure: Box<dyn Fn(&AppendError) -> bool + Send>,
     /// Hears why the process must end. It should not return; where it does, the engine stands still.
@@ -162,6 +170,10 @@ pub struct EngineStatus {
     pub alarms: BTreeMap<String, Vec<Alarm>>,
     /// Each chain watcher.
     pub followers: Vec<FollowerStatus>,
+    /// How sure it is that it knows the newest rows.
+    pub certainty: Certainty,
+    /// The sign of life of another node that leads, where one is known to live.
+    pub leader: Option<Beat>,
 }
 
 /// What waits for the writer's thread.
@@ -186,6 +198,10 @@ struct WriterStatus {
 
 struct Shared {
     clock: Arc<dyn Clock>,
+    /// The beginning of this process's steady clock.
+    started: Instant,
+    heart: Mutex<Heart>,
+    heart_bell: Condvar,
     inbox: Mutex<Inbox>,
     news: Condvar,
     model: RwLock<ReadModel>,
@@ -213,8 +229,14 @@ impl Shared {
         let writer = lock(&self.writer);
         let (is_leading, led_from) = (writer.role == Role::Leading, writer.led_from);
         drop(writer);
+        let is_leading = is_leading && !lock(&self.heart).is_superseded();
         // Whoever acts for the leader must see its epoch.
         is_leading && *lock(&self.at) >= led_from && !self.is_dead.load(Ordering::Acquire)
+    }
+
+    /// Now, on both clocks of this machine.
+    fn moment(&self) -> Moment {
+        Moment { steady: self.started.elapsed(), wall_ms: self.clock.now_ms() }
     }
 
     fn die(&self, fatal: &Fatal) {
@@ -248,6 +270,7 @@ pub struct EngineHandle {
 struct Running {
     workers: Vec<JoinHandle<()>>,
     engine: Vec<JoinHandle<()>>,
+    heart: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for EngineHandle {
@@ -266,8 +289,10 @@ impl Engine {
     /// # Errors
     /// Where no state can be loaded.
     pub fn start(parts: Parts, config: EngineConfig) -> Result<EngineHandle, LoadError> {
-        let Parts { clock, journal, mut history, mut snapshots, rules, followers, workers, is_storage_failure, fatal } =
-            parts;
+        let Parts { clock, journal, mut history, mut snapshots, rules, followers, workers, .. } = parts;
+        let Parts { heartbeat, is_storage_failure, fatal, .. } = parts;
+        let started = Instant::now();
+        let began = Moment { steady: Duration::ZERO, wall_ms: clock.now_ms() };
         let (loaded, snapshot_at) = load_counted(history.as_mut(), snapshots.as_mut())?;
         let durable = loaded.place.seq;
         let role = Role::Following;
@@ -275,6 +300,9 @@ impl Engine {
         let writer_status = WriterStatus { role, led_from: durable, durable, waiting, attempts: 0, quarantined };
         let shared = Arc::new(Shared {
             clock,
+            started,
+            heart: Mutex::new(Heart::new(heartbeat.as_ref(), config.lead_after_quiet_ms, began)),
+            heart_bell: Condvar::new(),
             inbox: Mutex::default(),
             news: Condvar::new(),
             model: RwLock::new(ReadModel::new(loaded)),
@@ -293,6 +321,7 @@ impl Engine {
         let (to_journal, rows) = mpsc::channel();
         let (to_reader, durable_rows) = mpsc::channel();
         let writer = Writer::new(config.writer.clone(), rules);
+        let beating = heartbeat.map(|part| Beating::new(part, config.writer.node.clone()));
         let stop_ms = config.stop_ms;
         let snapshotter = config.snapshots.clone();
         let appender = threads::Appender { journal, is_storage_failure, retry_ms: config.retry_ms };
@@ -303,6 +332,7 @@ impl Engine {
             "writer",
             Box::new(move |shared| threads::WriterThread::new(writer, config, to_journal, to_reader).run(shared)),
         ));
+        running.heart = beating.map(|beating| spawn("heart", Box::new(move |shared| beating.run(shared))));
         let write_snapshots =
             move |shared: &Arc<Shared>| threads::snapshots(shared, snapshotter, snapshot_at, snapshots.as_mut());
         running.workers.push(spawn("snapshotter", Box::new(write_snapshots)));
@@ -384,9 +414,31 @@ impl EngineHandle {
         self.shared.is_leading()
     }
 
+    /// Whether this process follows another one, or waits for the lead: then it takes no commands.
+    pub fn is_following(&self) -> bool {
+        lock(&self.shared.writer).role == Role::Following
+    }
+
+    /// How sure this process is that it knows the newest rows: only then may it say what customers have.
+    pub fn certainty(&self) -> Certainty {
+        let now = self.shared.moment();
+        lock(&self.shared.heart).certainty(now)
+    }
+
+    /// The sign of life of another node that leads, where one is known to live.
+    pub fn leader(&self) -> Option<Beat> {
+        lock(&self.shared.heart).leader()
+    }
+
     /// How the engine stands.
     pub fn status(&self) -> EngineStatus {
         let writer = lock(&self.shared.writer).clone();
+        let now = self.shared.moment();
+        let mut alarms = lock(&self.shared.alarms).clone();
+        let heart = lock(&self.shared.heart);
+        alarms.insert("heart".to_owned(), heart.alarms(now));
+        let (certainty, leader) = (heart.certainty(now), heart.leader());
+        drop(heart);
         EngineStatus {
             role: writer.role,
             durable: writer.durable,
@@ -394,8 +446,10 @@ impl EngineHandle {
             waiting: writer.waiting,
             attempts: writer.attempts,
             quarantined: writer.quarantined,
-            alarms: lock(&self.shared.alarms).clone(),
+            alarms,
             followers: lock(&self.shared.followers).clone(),
+            certainty,
+            leader,
         }
     }
 
@@ -409,15 +463,21 @@ impl EngineHandle {
         lock(&self.shared.inbox).is_stopping = true;
         self.shared.news.notify_all();
         let deadline = Instant::now() + Duration::from_millis(self.stop_ms);
-        for thread in running.engine {
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::park_timeout(Duration::from_millis(2));
-            }
-            if !thread.is_finished() {
-                return false;
-            }
-            drop(thread.join());
-        }
-        !self.shared.is_dead.load(Ordering::Acquire)
+        let is_done = running.engine.into_iter().all(|thread| join_until(thread, deadline));
+        let is_done = is_done && !self.shared.is_dead.load(Ordering::Acquire);
+        // Only a writer whose rows are all settled lets others take over at once.
+        lock(&self.shared.heart).end(if is_done { End::Release } else { End::Leave });
+        self.shared.heart_bell.notify_all();
+        // A store that hangs keeps nobody from ending.
+        let _ = running.heart.is_none_or(|thread| join_until(thread, deadline));
+        is_done
     }
+}
+
+/// Waits for a thread until `deadline`; says whether it has ended.
+fn join_until(thread: JoinHandle<()>, deadline: Instant) -> bool {
+    while !thread.is_finished() && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    thread.is_finished() && thread.join().is_ok()
 }

@@ -301,6 +301,10 @@ impl Writer {
     pub fn role(&self) -> Role {
         self.role
     }
+    /// The epoch that it leads in, or led in last.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
     /// The last row known to be durable.
     pub fn durable(&self) -> Place {
         self.durable
@@ -465,6 +469,15 @@ impl Writer {
         self.state = Some(state);
         self.role = Role::Leading;
         Ok(())
+    }
+
+    /// Stops leading where a newer epoch was seen in the journal, without asking the journal once more. While a row's fate
+    /// is not known, nothing happens: it may stand before that epoch. Says whether this writer follows now.
+    pub fn step_down(&mut self) -> bool {
+        if self.role != Role::Following && self.flight.is_none() {
+            self.fence();
+        }
+        self.role == Role::Following
     }
 
     /// Stops leading: whatever is not durable is dropped, and those who wait for it are told so.

@@ -90,6 +90,7 @@ impl World {
             rules: Box::new(Toy),
             followers: Vec::new(),
             workers: Vec::new(),
+            heartbeat: None,
             is_storage_failure: Box::new(move |_| is_fatal),
             fatal: Arc::new(move |fatal: &Fatal| heard.lock().unwrap().push(fatal.code())),
         };

@@ -523,3 +523,28 @@ fn an_append_of_unknown_fate_settles_in_every_order() {
         assert_eq!(writer.attempts(), 0);
     }
 }
+
+#[test]
+fn a_writer_steps_down_only_when_the_fate_of_its_row_is_known() {
+    let rows = Rows::default();
+    let mut first = leading(&rows);
+    first.submit(Ticket(1), open(1, customer(1))).unwrap();
+    first.decide_waiting(1_000);
+    let sealed = first.next_row().unwrap();
+    first.submit(Ticket(2), open(2, customer(2))).unwrap();
+    first.decide_waiting(1_000);
+    assert!(!first.step_down(), "a row is under way");
+    first.appended(rows.append_with(&sealed.row, Fault::UnknownWritten));
+    assert!(!first.step_down(), "the row stands in the journal, and nobody knows");
+    let mut second = writer("b");
+    second.take_lead(loaded(&rows), 1_000);
+    pump(&mut second, &rows);
+    let again = first.next_row().unwrap();
+    first.appended(rows.append_with(&again.row, Fault::None));
+    first.submit(Ticket(3), open(3, customer(3))).unwrap();
+    assert!(first.step_down());
+    let not_committed = |ticket| Reply { ticket: Ticket(ticket), after: Seq(2), answer: Answer::NotCommitted };
+    assert_eq!(first.take_replies(), [done(1, 2), not_committed(2), not_committed(3)]);
+    assert_eq!(first.submit(Ticket(4), open(4, customer(4))), Err(SubmitRefusal::NotLeading));
+    assert_eq!(rows.all().len(), 3);
+}

@@ -195,6 +195,7 @@ impl Platform {
             rules,
             followers,
             workers,
+            heartbeat: None,
             is_storage_failure,
             fatal: parts.fatal,
         };

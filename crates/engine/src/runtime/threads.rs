@@ -5,6 +5,7 @@ use super::{Callback, EngineConfig, Fatal, RETRY_MAX_MS, Seated, Shared, Told, W
 use crate::alarm::Alarm;
 use crate::follower::Follower;
 use crate::lanes::{Ask, Lane};
+use crate::leadership::{JournalSight, Moment};
 use crate::load::{LoadError, READ_ROWS_MAX, panic_text};
 use crate::ports::Snapshots;
 use crate::read_model::Gate;
@@ -91,6 +92,8 @@ pub(super) struct WriterThread {
     has_led: bool,
     /// When the journal was last read to its end.
     followed: Option<Instant>,
+    /// When it last tried to lead.
+    took: Option<Moment>,
 }
 
 impl WriterThread {
@@ -110,6 +113,7 @@ impl WriterThread {
             quiet: None,
             has_led: false,
             followed: None,
+            took: None,
         }
     }
 
@@ -126,7 +130,9 @@ impl WriterThread {
                 Role::Poisoned => self.recover(shared),
                 Role::Following | Role::Taking | Role::Leading => {}
             }
-            let decided = self.writer.decide_waiting(now_ms);
+            // What is decided behind another's epoch never becomes durable.
+            let is_superseded = lock(&shared.heart).is_superseded() && !self.writer.step_down();
+            let decided = if is_superseded { 0 } else { self.writer.decide_waiting(now_ms) };
             if let Some(sealed) = self.writer.next_row()
                 && self.to_journal.send(sealed).is_err()
             {
@@ -180,13 +186,18 @@ impl WriterThread {
             return;
         }
         self.followed = Some(now);
+        let began = shared.moment();
         // The store is read without holding up those who look at the state.
         let from = shared.model.read().unwrap_or_else(PoisonError::into_inner).at();
         let rows = lock(&shared.history).read(from, READ_ROWS_MAX);
+        let is_end = rows.as_ref().is_ok_and(|rows| rows.len() < READ_ROWS_MAX);
         let mut model = shared.model.write().unwrap_or_else(PoisonError::into_inner);
         let followed = rows.map_err(LoadError::from).and_then(|rows| Ok(model.fold_rows(&rows)?));
-        let at = model.at();
+        let (at, epoch) = (model.at(), model.state().counters().epoch);
         drop(model);
+        if is_end && followed.is_ok() {
+            lock(&shared.heart).has_followed(began);
+        }
         match followed {
             Ok(0) => {}
             Ok(_) => {
@@ -203,10 +214,13 @@ impl WriterThread {
             Some(_) | None => now,
         };
         self.quiet = Some((at, since));
-        let quiet_for = self.config.lead_after_quiet_ms.map(Duration::from_millis);
-        if is_first || quiet_for.is_some_and(|quiet_for| now.duration_since(since) >= quiet_for) {
+        let journal = JournalSight { epoch, quiet: now.duration_since(since) };
+        let may_lead = is_first || lock(&shared.heart).may_lead(journal, began);
+        shared.heart_bell.notify_all();
+        if may_lead {
             self.has_led = true;
             self.quiet = None;
+            self.took = Some(shared.moment());
             let loaded = shared.model.read().unwrap_or_else(PoisonError::into_inner).loaded();
             self.writer.take_lead(loaded, now_ms);
         }
@@ -229,6 +243,11 @@ impl WriterThread {
         let mut status = lock(&shared.writer);
         if self.writer.role() == Role::Leading && !matches!(status.role, Role::Leading | Role::Poisoned) {
             status.led_from = self.writer.durable().seq;
+            lock(&shared.heart).leads(self.writer.epoch(), self.took);
+            shared.heart_bell.notify_all();
+        }
+        if self.writer.role() == Role::Following && status.role != Role::Following {
+            lock(&shared.heart).follows();
         }
         status.role = self.writer.role();
         status.durable = self.writer.durable().seq;

@@ -72,6 +72,7 @@ fn start(rows: &Rows, nodes: &[FakeNode]) -> EngineHandle {
         rules: Box::new(CoreRules),
         followers: vec![(Follower::new(follower_config(2), seats(), [3; 16]).unwrap(), 1)],
         workers: workers.into_iter().map(|worker| Seated { worker, cadence_ms: 1 }).collect(),
+        heartbeat: None,
         is_storage_failure: Box::new(|_| false),
         fatal: Arc::new(|fatal| panic!("{fatal}")),
     };

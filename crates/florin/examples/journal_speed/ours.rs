@@ -207,6 +207,7 @@ impl Platform {
             rules: Box::new(CoreRules),
             followers: Vec::new(),
             workers: Vec::new(),
+            heartbeat: None,
             is_storage_failure: Box::new(|_| true),
             fatal: Arc::new(|fatal| panic!("the engine must end: {fatal}")),
         };
