@@ -8,6 +8,7 @@
 pub mod conformance;
 pub mod fail_stop;
 pub mod fault;
+pub mod folder_lock;
 pub mod heartbeat;
 pub mod maria;
 pub mod memory;

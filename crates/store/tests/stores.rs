@@ -7,7 +7,7 @@ use florin_core::id::{CustomerId, Digest, Epoch, LedgerTime, Seq};
 use florin_core::journal::{AppendError, Batch, Journal, Row, SnapshotHeader, state_hash};
 use florin_core::wire::Bytes;
 use florin_store::conformance::{Random, fill, row_after};
-use florin_store::heartbeat::{Beat, BeatAnswer, Heartbeat, SqlHeartbeat};
+use florin_store::heartbeat::{Beat, BeatAnswer, SqlHeartbeat};
 use florin_store::maria::journal::MariaJournal;
 use florin_store::people::{EraseAnswer, InsertAnswer, People, Person};
 use florin_store::retention::{Permit, PrefixError, PrefixRefusal, PrefixRequest, permit};
@@ -170,15 +170,34 @@ fn a_released_prefix_is_deleted_and_the_journal_goes_on() {
 }
 
 fn check_heartbeat(mut old: SqlHeartbeat, mut new: SqlHeartbeat) {
-    let beat = |node: &str, epoch, at| Beat { node: node.to_owned(), epoch: Epoch(epoch), at: LedgerTime(at) };
+    let beat = |node: &str, epoch, number| Beat {
+        node: node.to_owned(),
+        url: format!("http://{node}"),
+        epoch: Epoch(epoch),
+        number,
+        is_last: number == 99,
+    };
     assert_eq!(old.last().expect("answers"), None);
-    for at in [10, 11, 11] {
-        assert_eq!(old.beat(&beat("north", 3, at)).expect("answers"), BeatAnswer::Confirmed);
+    for number in [1, 2, 2] {
+        assert_eq!(old.beat(&beat("north", 3, number)).expect("answers"), BeatAnswer::Confirmed);
     }
-    assert_eq!(new.last().expect("answers"), Some(beat("north", 3, 11)));
-    assert_eq!(new.beat(&beat("s\u{fc}d", 4, 9)).expect("answers"), BeatAnswer::Confirmed);
-    assert_eq!(old.beat(&beat("north", 3, 12)).expect("answers"), BeatAnswer::Superseded(beat("s\u{fc}d", 4, 9)));
-    assert_eq!(new.last().expect("answers"), Some(beat("s\u{fc}d", 4, 9)));
+    assert_eq!(new.last().expect("answers"), Some(beat("north", 3, 2)));
+    assert_eq!(new.beat(&beat("s\u{fc}d", 4, 1)).expect("answers"), BeatAnswer::Confirmed);
+    assert_eq!(old.beat(&beat("north", 3, 3)).expect("answers"), BeatAnswer::Superseded(beat("s\u{fc}d", 4, 1)));
+    assert_eq!(new.last().expect("answers"), Some(beat("s\u{fc}d", 4, 1)));
+    // Only what was seen is replaced, by any epoch, and saying it twice is no fault.
+    let seen = beat("s\u{fc}d", 4, 1);
+    assert_eq!(new.beat(&beat("s\u{fc}d", 4, 2)).expect("answers"), BeatAnswer::Confirmed);
+    let claim = beat("north", 2, 0);
+    assert_eq!(old.replace(Some(&seen), &claim).expect("answers"), BeatAnswer::Superseded(beat("s\u{fc}d", 4, 2)));
+    assert_eq!(old.replace(None, &claim).expect("answers"), BeatAnswer::Superseded(beat("s\u{fc}d", 4, 2)));
+    let seen = beat("s\u{fc}d", 4, 2);
+    for _ in 0..2 {
+        assert_eq!(old.replace(Some(&seen), &claim).expect("answers"), BeatAnswer::Confirmed);
+    }
+    assert_eq!(new.last().expect("answers"), Some(claim));
+    assert_eq!(new.beat(&beat("north", 5, 99)).expect("answers"), BeatAnswer::Confirmed);
+    assert!(old.last().expect("answers").is_some_and(|beat| beat.is_last));
     old.beat(&beat(&"n".repeat(256), 5, 1)).expect_err("a name that does not fit");
     old.beat(&beat("north", u64::MAX, 1)).expect_err("a number that does not fit");
 }

@@ -116,6 +116,14 @@ fn open(opts: &Opts, database: &str) -> Result<Conn, mysql::Error> {
 }
 
 impl MariaConnection {
+    /// Waits for an answer no longer than this from now on. What was given up may be done by the server all the same.
+    pub(crate) fn hurry(&mut self, answer: Duration) {
+        let opts = OptsBuilder::from_opts(self.opts.clone());
+        let opts = opts.tcp_connect_timeout(Some(answer)).read_timeout(Some(answer)).write_timeout(Some(answer));
+        self.opts = opts.into();
+        self.conn = None;
+    }
+
     fn with<T>(&mut self, work: impl FnOnce(&mut Conn) -> Result<T, mysql::Error>) -> Result<T, StoreFault> {
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
