@@ -6,7 +6,7 @@
 
 use crate::bitcoin::hash::{double_sha256, double_sha256_around, double_sha256_pair};
 use crate::bitcoin::header::HEADER_SIZE;
-use crate::bitcoin::watch::{WatchedOutpoints, WatchedScripts, outpoint_from_bytes, upper_half};
+use crate::bitcoin::watch::{WatchedOutpoints, WatchedScripts, outpoint_from_bytes};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, OutPoint, TxMerkleNode, Txid};
 
@@ -331,16 +331,32 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// An output or input that was passed, to be looked up when all are known. It is small, because there are thousands.
+/// Where an output or input stands.
 #[derive(Clone, Copy)]
 struct Seen {
-    /// The half of the fingerprint that the filter asks for.
-    upper_half: u32,
-    /// Where the output or input starts.
+    /// Where it starts.
     start: u32,
     tx_index: u32,
     /// Its position in the transaction.
     index: u32,
+}
+
+/// Outputs or inputs that were passed, to be looked up when all are known.
+struct Row {
+    fingerprints: Vec<u64>,
+    seen: Vec<Seen>,
+}
+
+impl Row {
+    fn with_capacity(room: usize) -> Row {
+        Row { fingerprints: Vec::with_capacity(room), seen: Vec::with_capacity(room) }
+    }
+
+    #[inline]
+    fn push(&mut self, fingerprint: u64, seen: Seen) {
+        self.fingerprints.push(fingerprint);
+        self.seen.push(seen);
+    }
 }
 
 /// What was passed on the walk. Lookups wait for its end: done together, the processor overlaps their waits for memory,
@@ -348,15 +364,15 @@ struct Seen {
 struct Passed<'a> {
     scripts: &'a WatchedScripts,
     outpoints: &'a WatchedOutpoints,
-    outputs: Vec<Seen>,
-    inputs: Vec<Seen>,
+    outputs: Row,
+    inputs: Row,
 }
 
 impl<'a> Passed<'a> {
     fn new(scripts: &'a WatchedScripts, outpoints: &'a WatchedOutpoints, size: usize) -> Passed<'a> {
         // A guess that is rarely exceeded: an input or output for every 128 bytes.
         let room = size / 128 + 8;
-        Passed { scripts, outpoints, outputs: Vec::with_capacity(room), inputs: Vec::with_capacity(room) }
+        Passed { scripts, outpoints, outputs: Row::with_capacity(room), inputs: Row::with_capacity(room) }
     }
 
     /// Walks one transaction and returns its id and whether it is a coinbase.
@@ -396,8 +412,7 @@ impl<'a> Passed<'a> {
             let start = walk.place as u32;
             let outpoint: &[u8; 36] = walk.take_array()?;
             null_outpoint |= outpoint[35] == 0xff && outpoint == &COINBASE_OUTPOINT;
-            let upper_half = upper_half(self.outpoints.fingerprint(outpoint));
-            self.inputs.push(Seen { upper_half, start, tx_index, index });
+            self.inputs.push(self.outpoints.fingerprint(outpoint), Seen { start, tx_index, index });
             walk.take_sized()?;
             walk.take_array::<4>()?;
         }
@@ -415,53 +430,48 @@ impl<'a> Passed<'a> {
             if amount_sat > MONEY_MAX_SAT {
                 return Err(ScanError::AmountOutOfRange { place: start });
             }
-            let upper_half = upper_half(self.scripts.fingerprint(script));
-            self.outputs.push(Seen { upper_half, start: start as u32, tx_index, index });
+            self.outputs.push(self.scripts.fingerprint(script), Seen { start: start as u32, tx_index, index });
         }
         Ok(())
     }
 
     /// Looks up everything that was passed.
     fn finds(&self, bytes: &[u8], txids: &[[u8; 32]], coinbase: bool) -> (Vec<Receipt>, Vec<Spend>) {
-        let mut receipts = Vec::new();
-        // Outputs received in this block may be spent in it.
-        let mut fresh = self.outpoints.empty_like();
-        let table = self.scripts.table();
-        for seen in candidates(&self.outputs, |seen| table.may_have(seen.upper_half)) {
-            let mut walk = Walk { bytes, place: seen.start as usize };
-            let (amount_sat, script) = walk.output().expect("the walk passed this output");
-            let Some(script_handle) = self.scripts.get(script) else { continue };
-            let txid = Txid::from_byte_array(txids[seen.tx_index as usize]);
-            let outpoint = OutPoint { txid, vout: seen.index };
+        let txid = |seen: &Seen| Txid::from_byte_array(txids[seen.tx_index as usize]);
+        let output = |place: u32| {
+            let mut walk = Walk { bytes, place: self.outputs.seen[place as usize].start as usize };
+            walk.output().expect("the walk passed this output")
+        };
+        let receipt = |(place, script_handle): (u32, u64)| {
+            let seen = self.outputs.seen[place as usize];
+            let outpoint = OutPoint { txid: txid(&seen), vout: seen.index };
             let coinbase = coinbase && seen.tx_index == 0;
-            fresh.insert(outpoint);
-            receipts.push(Receipt { outpoint, amount_sat, script_handle, coinbase, tx_index: seen.tx_index });
-        }
-        let mut spends = Vec::new();
-        let (old, new) = (self.outpoints.table(), fresh.table());
-        for seen in candidates(&self.inputs, |seen| old.may_have(seen.upper_half) | new.may_have(seen.upper_half)) {
-            let outpoint = bytes[seen.start as usize..].first_chunk().expect("the walk passed this input");
-            if self.outpoints.contains_bytes(outpoint) || fresh.contains_bytes(outpoint) {
-                let (input_index, tx_index) = (seen.index, seen.tx_index);
-                let txid = Txid::from_byte_array(txids[tx_index as usize]);
-                spends.push(Spend { outpoint: outpoint_from_bytes(outpoint), txid, input_index, tx_index });
+            Receipt { outpoint, amount_sat: output(place).0, script_handle, coinbase, tx_index: seen.tx_index }
+        };
+        let paid = self.scripts.find_all(&self.outputs.fingerprints, |place| output(place).1);
+        let receipts: Vec<Receipt> = paid.into_iter().map(receipt).collect();
+        let outpoint = |place: u32| {
+            let start = self.inputs.seen[place as usize].start as usize;
+            bytes[start..].first_chunk().expect("the walk passed this input")
+        };
+        let mut spent = self.outpoints.find_all(&self.inputs.fingerprints, outpoint);
+        if !receipts.is_empty() {
+            // Outputs received in this block may be spent in it.
+            let mut fresh = self.outpoints.empty_like();
+            for receipt in &receipts {
+                fresh.insert(receipt.outpoint);
             }
+            spent.extend(fresh.find_all(&self.inputs.fingerprints, outpoint));
+            spent.sort_unstable();
+            spent.dedup();
         }
-        (receipts, spends)
+        let spend = |place: u32| {
+            let seen = self.inputs.seen[place as usize];
+            let spent = outpoint_from_bytes(outpoint(place));
+            Spend { outpoint: spent, txid: txid(&seen), input_index: seen.index, tx_index: seen.tx_index }
+        };
+        (receipts, spent.into_iter().map(spend).collect())
     }
-}
-
-/// Those that pass the filter, in their order. The loop has no branch on what the filter says, because a wrong guess
-/// would make the processor wait for each lookup in turn.
-fn candidates(seen: &[Seen], passes: impl Fn(&Seen) -> bool) -> impl Iterator<Item = &Seen> {
-    let mut places = vec![0u32; seen.len()];
-    let mut count = 0;
-    for (place, one) in seen.iter().enumerate() {
-        places[count] = place as u32;
-        count += usize::from(passes(one));
-    }
-    places.truncate(count);
-    places.into_iter().map(|place| &seen[place as usize])
 }
 
 fn skip_witnesses(walk: &mut Walk<'_>, input_count: usize) -> Result<(), ScanError> {

@@ -67,7 +67,7 @@ fn fold(left: u64, right: u64) -> u64 {
 
 /// The half of a fingerprint that the filter uses.
 #[inline]
-pub(crate) fn upper_half(fingerprint: u64) -> u32 {
+fn upper_half(fingerprint: u64) -> u32 {
     (fingerprint >> 32) as u32
 }
 
@@ -85,26 +85,35 @@ const SLOTS_MIN: usize = 64;
 /// fifty passes.
 const SLOTS_PER_WORD: usize = 8;
 
+/// A fingerprint, zero where the slot is empty, and the number that it stands for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    fingerprint: u64,
+    number: u32,
+}
+
 /// Fingerprints and the number each stands for, at most half full, with linear probing.
 #[derive(Clone, Debug)]
-pub(crate) struct Table {
-    fingerprints: Vec<u64>,
-    numbers: Vec<u32>,
+struct Table {
+    slots: Vec<Slot>,
     filter: Vec<u64>,
     count: usize,
     /// Removals since the filter was made; it still has their bits.
     removed: usize,
 }
 
+/// A fingerprint of many that a table has.
+#[derive(Clone, Copy)]
+struct Candidate {
+    /// Which of the many.
+    place: u32,
+    /// What it stands for in the table, at least in the first slot that has it.
+    number: u32,
+}
+
 impl Table {
     fn new(slots: usize) -> Table {
-        Table {
-            fingerprints: vec![0; slots],
-            numbers: vec![0; slots],
-            filter: vec![0; slots / SLOTS_PER_WORD],
-            count: 0,
-            removed: 0,
-        }
+        Table { slots: vec![Slot::default(); slots], filter: vec![0; slots / SLOTS_PER_WORD], count: 0, removed: 0 }
     }
 
     /// The word of the filter and the bits in it that a fingerprint sets. They come from its upper half, since the slot
@@ -115,33 +124,57 @@ impl Table {
         (word, 1 << (upper_half >> 20 & 63) | 1 << (upper_half >> 26))
     }
 
-    /// False for most things that are not in the table, true for all that are, by [`upper_half`] of their fingerprint.
-    #[inline]
-    pub(crate) fn may_have(&self, upper_half: u32) -> bool {
-        let (word, bits) = self.filter_bits(upper_half);
-        self.filter[word] & bits == bits
+    /// Those of the fingerprints that are in the table, in their order.
+    ///
+    /// Table and filter are larger than the cache, so that most of the time is waiting for memory. The processor waits
+    /// for as much at once as its window of instructions reaches: so each loop does one access and next to nothing else,
+    /// and has no branch on what it finds.
+    fn sift(&self, fingerprints: &[u64]) -> Vec<Candidate> {
+        let word_mask = self.filter.len() - 1;
+        let word = |fingerprint: &u64| self.filter[upper_half(*fingerprint) as usize & word_mask];
+        let words: Vec<u64> = fingerprints.iter().map(word).collect();
+        let mut places = vec![0u32; fingerprints.len()];
+        let mut count = 0;
+        for (place, (word, fingerprint)) in words.iter().zip(fingerprints).enumerate() {
+            let (_, bits) = self.filter_bits(upper_half(*fingerprint));
+            places[count] = place as u32;
+            count += usize::from(word & bits == bits);
+        }
+        places.truncate(count);
+        let home = |place: &u32| self.slots[fingerprints[*place as usize] as usize & self.mask()].fingerprint;
+        let taken: Vec<bool> = places.iter().map(|place| home(place) != 0).collect();
+        let taken = places.iter().zip(taken).filter_map(|(place, is_taken)| is_taken.then_some(*place));
+        // Their slots, and mostly those after them, are in the cache by now.
+        let candidate = |place: u32| {
+            let slot = self.find(fingerprints[place as usize], |_| true)?;
+            Some(Candidate { place, number: self.slots[slot].number })
+        };
+        taken.filter_map(candidate).collect()
     }
 
     fn mask(&self) -> usize {
-        self.fingerprints.len() - 1
+        self.slots.len() - 1
     }
 
     /// The slot of the entry with this fingerprint that `matches` confirms.
     #[inline]
     fn find(&self, fingerprint: u64, matches: impl Fn(u32) -> bool) -> Option<usize> {
         let mut slot = fingerprint as usize & self.mask();
-        while self.fingerprints[slot] != 0 {
-            if self.fingerprints[slot] == fingerprint && matches(self.numbers[slot]) {
+        loop {
+            let Slot { fingerprint: here, number } = self.slots[slot];
+            if here == 0 {
+                return None;
+            }
+            if here == fingerprint && matches(number) {
                 return Some(slot);
             }
             slot = (slot + 1) & self.mask();
         }
-        None
     }
 
     fn insert(&mut self, fingerprint: u64, number: u32) {
-        if 2 * (self.count + 1) > self.fingerprints.len() {
-            self.rebuild(2 * self.fingerprints.len());
+        if 2 * (self.count + 1) > self.slots.len() {
+            self.rebuild(2 * self.slots.len());
         }
         self.place(fingerprint, number);
     }
@@ -149,20 +182,17 @@ impl Table {
     /// Makes the table anew with so many slots, and the filter with the bits of what is in it only.
     fn rebuild(&mut self, slots: usize) {
         let old = std::mem::replace(self, Table::new(slots));
-        for (fingerprint, number) in old.fingerprints.into_iter().zip(old.numbers) {
-            if fingerprint != 0 {
-                self.place(fingerprint, number);
-            }
+        for Slot { fingerprint, number } in old.slots.into_iter().filter(|slot| slot.fingerprint != 0) {
+            self.place(fingerprint, number);
         }
     }
 
     fn place(&mut self, fingerprint: u64, number: u32) {
         let mut slot = fingerprint as usize & self.mask();
-        while self.fingerprints[slot] != 0 {
+        while self.slots[slot].fingerprint != 0 {
             slot = (slot + 1) & self.mask();
         }
-        self.fingerprints[slot] = fingerprint;
-        self.numbers[slot] = number;
+        self.slots[slot] = Slot { fingerprint, number };
         let (word, bits) = self.filter_bits(upper_half(fingerprint));
         self.filter[word] |= bits;
         self.count += 1;
@@ -172,20 +202,19 @@ impl Table {
     fn remove(&mut self, slot: usize) {
         let mask = self.mask();
         let (mut gap, mut next) = (slot, (slot + 1) & mask);
-        while self.fingerprints[next] != 0 {
-            let home = self.fingerprints[next] as usize & mask;
+        while self.slots[next].fingerprint != 0 {
+            let home = self.slots[next].fingerprint as usize & mask;
             if next.wrapping_sub(home) & mask >= next.wrapping_sub(gap) & mask {
-                self.fingerprints[gap] = self.fingerprints[next];
-                self.numbers[gap] = self.numbers[next];
+                self.slots[gap] = self.slots[next];
                 gap = next;
             }
             next = (next + 1) & mask;
         }
-        self.fingerprints[gap] = 0;
+        self.slots[gap].fingerprint = 0;
         self.count -= 1;
         self.removed += 1;
-        if 2 * self.removed > self.fingerprints.len() {
-            self.rebuild(self.fingerprints.len());
+        if 2 * self.removed > self.slots.len() {
+            self.rebuild(self.slots.len());
         }
     }
 }
@@ -196,36 +225,35 @@ impl Table {
 pub struct WatchedScripts {
     key: WatchKey,
     table: Table,
-    bytes: Vec<u8>,
-    entries: Vec<ScriptEntry>,
+    /// One entry after the other: handle, size and script. One access to memory finds all of it.
+    entries: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct ScriptEntry {
-    start: usize,
-    size: usize,
-    handle: u64,
-}
+/// Entries start at multiples of so many bytes, and are numbered by them.
+const ENTRY_UNIT: usize = 8;
 
 impl WatchedScripts {
     /// An empty set.
     pub fn new(key: WatchKey) -> WatchedScripts {
-        WatchedScripts { key, table: Table::new(SLOTS_MIN), bytes: Vec::new(), entries: Vec::new() }
+        WatchedScripts { key, table: Table::new(SLOTS_MIN), entries: Vec::new() }
     }
 
     /// Watches a script. A script that is watched already keeps its handle, which is returned.
     ///
     /// # Panics
-    /// When 2^32 scripts are watched, which would need more than 200 GiB.
+    /// When all scripts together need more than 32 GiB, or one alone 4 GiB.
     pub fn insert(&mut self, script: &Script, handle: u64) -> Option<u64> {
         let bytes = script.as_bytes();
         let fingerprint = self.key.fingerprint(bytes);
         if let Some(known) = self.find(fingerprint, bytes) {
             return Some(known);
         }
-        let number = u32::try_from(self.entries.len()).expect("fewer than 2^32 scripts fit into memory");
-        self.entries.push(ScriptEntry { start: self.bytes.len(), size: bytes.len(), handle });
-        self.bytes.extend_from_slice(bytes);
+        let number = u32::try_from(self.entries.len() / ENTRY_UNIT).expect("the scripts need less than 32 GiB");
+        let size = u32::try_from(bytes.len()).expect("a script is smaller than 4 GiB");
+        self.entries.extend_from_slice(&handle.to_le_bytes());
+        self.entries.extend_from_slice(&size.to_le_bytes());
+        self.entries.extend_from_slice(bytes);
+        self.entries.resize(self.entries.len().next_multiple_of(ENTRY_UNIT), 0);
         self.table.insert(fingerprint, number);
         None
     }
@@ -241,28 +269,41 @@ impl WatchedScripts {
         self.key.fingerprint(script)
     }
 
-    /// The table, whose filter a scan asks first.
-    pub(crate) fn table(&self) -> &Table {
-        &self.table
+    /// The handle and script of an entry.
+    #[inline]
+    fn entry(&self, number: u32) -> (u64, &[u8]) {
+        let entry = &self.entries[number as usize * ENTRY_UNIT..];
+        let (handle, rest) = entry.split_first_chunk().expect("an entry has a handle");
+        let (size, rest) = rest.split_first_chunk().expect("an entry has a size");
+        (u64::from_le_bytes(*handle), &rest[..u32::from_le_bytes(*size) as usize])
     }
 
     fn find(&self, fingerprint: u64, script: &[u8]) -> Option<u64> {
-        let matches = |number: u32| {
-            let entry = &self.entries[number as usize];
-            self.bytes[entry.start..entry.start + entry.size] == *script
+        let slot = self.table.find(fingerprint, |number| self.entry(number).1 == script)?;
+        Some(self.entry(self.table.slots[slot].number).0)
+    }
+
+    /// The places of those that are watched, in their order, each with its handle, given the fingerprints of all and
+    /// their bytes by place.
+    pub(crate) fn find_all<'a>(&self, fingerprints: &[u64], script_at: impl Fn(u32) -> &'a [u8]) -> Vec<(u32, u64)> {
+        let candidates = self.table.sift(fingerprints);
+        // All handles first, for the sake of the cache: the scripts stand beside them.
+        let handles: Vec<u64> = candidates.iter().map(|candidate| self.entry(candidate.number).0).collect();
+        let confirmed = |(Candidate { place, number }, handle): (Candidate, u64)| {
+            let script = script_at(place);
+            if self.entry(number).1 == script { Some((place, handle)) } else { Some((place, self.get(script)?)) }
         };
-        let slot = self.table.find(fingerprint, matches)?;
-        Some(self.entries[self.table.numbers[slot] as usize].handle)
+        candidates.into_iter().zip(handles).filter_map(confirmed).collect()
     }
 
     /// Number of watched scripts.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.table.count
     }
 
     /// Whether no script is watched.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.table.count == 0
     }
 }
 
@@ -307,7 +348,7 @@ impl WatchedOutpoints {
     pub fn remove(&mut self, outpoint: &OutPoint) -> bool {
         let bytes = outpoint_bytes(outpoint);
         let Some(slot) = self.find(self.fingerprint(&bytes), &bytes) else { return false };
-        self.free.push(self.table.numbers[slot]);
+        self.free.push(self.table.slots[slot].number);
         self.table.remove(slot);
         true
     }
@@ -326,14 +367,22 @@ impl WatchedOutpoints {
         fold(state ^ u64::from(u32::from_le_bytes(*index)), second).max(1)
     }
 
-    /// The table, whose filter a scan asks first.
-    pub(crate) fn table(&self) -> &Table {
-        &self.table
+    /// [`WatchedOutpoints::contains`] for the bytes as they stand in a transaction.
+    fn contains_bytes(&self, bytes: &[u8; 36]) -> bool {
+        self.find(self.fingerprint(bytes), bytes).is_some()
     }
 
-    /// [`WatchedOutpoints::contains`] for the bytes as they stand in a transaction.
-    pub(crate) fn contains_bytes(&self, bytes: &[u8; 36]) -> bool {
-        self.find(self.fingerprint(bytes), bytes).is_some()
+    /// The places of those that are watched, in their order, given the fingerprints of all and their bytes by place.
+    pub(crate) fn find_all<'a>(&self, fingerprints: &[u64], bytes_at: impl Fn(u32) -> &'a [u8; 36]) -> Vec<u32> {
+        let candidates = self.table.sift(fingerprints);
+        // All entries first, for the sake of the cache.
+        let entries: Vec<OutPoint> =
+            candidates.iter().map(|candidate| self.entries[candidate.number as usize]).collect();
+        let confirmed = |(candidate, entry): (Candidate, OutPoint)| {
+            let bytes = bytes_at(candidate.place);
+            (outpoint_bytes(&entry) == *bytes || self.contains_bytes(bytes)).then_some(candidate.place)
+        };
+        candidates.into_iter().zip(entries).filter_map(confirmed).collect()
     }
 
     fn find(&self, fingerprint: u64, bytes: &[u8; 36]) -> Option<usize> {
@@ -455,8 +504,8 @@ mod tests {
                 scripts.insert(Script::from_bytes(&script), number);
             }
             let table = &scripts.table;
-            let distance = |(slot, print): (usize, &u64)| slot.wrapping_sub(*print as usize) & table.mask();
-            let taken = table.fingerprints.iter().enumerate().filter(|(_, print)| **print != 0);
+            let distance = |(place, slot): (usize, &Slot)| place.wrapping_sub(slot.fingerprint as usize) & table.mask();
+            let taken = table.slots.iter().enumerate().filter(|(_, slot)| slot.fingerprint != 0);
             let total: usize = taken.map(distance).sum();
             // A random function gives about 0.4 at this load; a poor one gives hundreds.
             assert!(total < 50_000, "{total} steps for 50,000 scripts");
