@@ -47,6 +47,9 @@ refusals! {
         GenerationInvalid => "wallet_generation_invalid", "a wallet's generation is counted from 1";
         /// A descriptor is empty or too long, or both are the same.
         DescriptorInvalid => "wallet_descriptor_invalid", "a wallet has two different descriptors of at most 4,096 bytes";
+        /// Another wallet, or this one's other branch, derives the same scripts ([`script_part`]). Whatever it handed out would be
+        /// refused as handed out already, address by address and for ever.
+        DescriptorTaken => "wallet_descriptor_taken", "another wallet has this descriptor already";
         /// It is new, and says that it was in use.
         WalletUsed => "wallet_used", "a new wallet has handed out no address and is not retired";
         /// The wallet was retired.
@@ -86,11 +89,39 @@ pub(super) fn register_wallet(draft: &mut Draft<'_>, wallet: &Wallet) -> Result<
     if !is_sane(external) || !is_sane(internal) || external == internal {
         return Err(AddressRefusal::DescriptorInvalid);
     }
+    if is_taken(draft.state, external, internal) {
+        return Err(AddressRefusal::DescriptorTaken);
+    }
     if wallet.retired || wallet.next_external != 0 || wallet.next_internal != 0 {
         return Err(AddressRefusal::WalletUsed);
     }
     draft.emit(Event::WalletRegistered(wallet.clone()));
     Ok(Outcome::Done(true))
+}
+
+/// Whether both branches, or one of them and a branch of any registered wallet, retired or on another chain, are the same.
+fn is_taken(state: &State, external: &str, internal: &str) -> bool {
+    let new = [script_part(external), script_part(internal)];
+    let clashes = |wallet: &Wallet| {
+        [&wallet.descriptor_external, &wallet.descriptor_internal].iter().any(|known| new.contains(&script_part(known)))
+    };
+    new[0] == new[1] || state.wallets.values().any(clashes)
+}
+
+/// What of a descriptor decides its scripts: all but the keys' origins in brackets and the checksum behind `#`, which only say
+/// where keys came from and whether the text is whole (BIP-380).
+fn script_part(descriptor: &str) -> String {
+    let mut part = String::with_capacity(descriptor.len());
+    let mut is_origin = false;
+    for letter in descriptor.chars().take_while(|letter| *letter != '#') {
+        match letter {
+            '[' => is_origin = true,
+            ']' => is_origin = false,
+            _ if !is_origin => part.push(letter),
+            _ => {}
+        }
+    }
+    part
 }
 
 /// Retires a wallet: nobody is told to pay it any more. It is watched for ever, and may still pay.

@@ -220,6 +220,8 @@ fn wallet_is_refused_for_the_first_thing_wrong_with_it() {
     bad.descriptor_external = "x".repeat(DESCRIPTOR_MAX + 1);
     check(&bad, AddressRefusal::DescriptorInvalid);
     bad.descriptor_external = "x".repeat(DESCRIPTOR_MAX);
+    check(&bad, AddressRefusal::DescriptorTaken);
+    bad.descriptor_internal = wallet(LITE).descriptor_internal;
     check(&bad, AddressRefusal::WalletUsed);
     bad.retired = false;
     bad.next_internal = 1;
@@ -230,6 +232,31 @@ fn wallet_is_refused_for_the_first_thing_wrong_with_it() {
     assert_eq!(refuse(&mut world, &retire(WalletId(99))), Refusal::Address(AddressRefusal::WalletUnknown));
     world.done(retire(LITE));
     assert_eq!(refuse(&mut world, &retire(LITE)), Refusal::Address(AddressRefusal::WalletRetired));
+}
+
+#[test]
+fn scripts_that_a_wallet_derives_already_are_no_other_wallets() {
+    let mut world = World::new();
+    let descriptors = |external: &str, internal: &str| {
+        let (descriptor_external, descriptor_internal) = (external.to_owned(), internal.to_owned());
+        Command::RegisterWallet(Wallet { descriptor_external, descriptor_internal, ..wallet(LITE) })
+    };
+    let taken = Refusal::Address(AddressRefusal::DescriptorTaken);
+    let known = wallet(HOT);
+    let (external, internal) = (known.descriptor_external.as_str(), known.descriptor_internal.as_str());
+    let (other, new) = ("wpkh(new/0/*)", "wpkh(new/1/*)");
+    // Either branch, in either place; origins and checksums make no other scripts, on any chain, of a retired wallet as well.
+    for (external, internal) in [(external, internal), (internal, external), (other, internal), (external, new)] {
+        assert_eq!(refuse(&mut world, &descriptors(external, internal)), taken, "{external} {internal}");
+    }
+    for same in [format!("{external}#checksum"), external.replace('(', "([00000000/84h/0h/0h]")] {
+        assert_eq!(refuse(&mut world, &descriptors(&same, new)), taken, "{same}");
+        assert_eq!(refuse(&mut world, &descriptors(other, &same)), taken, "{same}");
+    }
+    assert_eq!(refuse(&mut world, &descriptors(other, &format!("{other}#checksum"))), taken, "both of one wallet");
+    world.done(Command::RetireWallet(HOT));
+    assert_eq!(refuse(&mut world, &descriptors(external, new)), taken);
+    world.done(descriptors("wpkh([00000000]new/0/*)#checksum", new));
 }
 
 #[test]

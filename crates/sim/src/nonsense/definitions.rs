@@ -90,6 +90,8 @@ impl World {
     pub(super) fn wrong_wallets(&mut self) -> Vec<Command> {
         let mut good = wallet(self, WALLET_RETIRED, Height(0));
         good.id = WalletId(77);
+        let taken = good.descriptor_internal.clone();
+        (good.descriptor_external, good.descriptor_internal) = ("new/0/*".into(), "new/1/*".into());
         let with = |change: &dyn Fn(&mut Wallet)| {
             let mut wallet = good.clone();
             change(&mut wallet);
@@ -109,6 +111,7 @@ impl World {
             with(&|wallet| wallet.chain = ChainId(77)),
             with(&|wallet| wallet.generation = 0),
             with(&|wallet| wallet.descriptor_internal = wallet.descriptor_external.clone()),
+            with(&|wallet| wallet.descriptor_external = taken.clone()),
             with(&|wallet| wallet.next_external = 1),
             Command::RetireWallet(WalletId(77)),
             Command::RetireWallet(WALLET_RETIRED),
