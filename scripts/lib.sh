@@ -1,11 +1,14 @@
 # Shared by the scripts beside it: where built and downloaded parts are kept, and how a missing tool is reported.
 # Sourced, not run.
 
-# Everything that is built once and used by many checkouts lives here, outside the tree.
-FLORIN_CACHE="${FLORIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/florin}"
-
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
+
+# Everything that is built once and used by many checkouts lives here, outside the tree.
+[ -n "${FLORIN_CACHE:-}${XDG_CACHE_HOME:-}${HOME:-}" ] || die "HOME is not set: name a folder for what is built and downloaded with FLORIN_CACHE=…"
+FLORIN_CACHE="${FLORIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/florin}"
+mkdir -p "$FLORIN_CACHE" 2>/dev/null && [ -w "$FLORIN_CACHE" ] \
+    || die "$FLORIN_CACHE can't be written to: name another folder with FLORIN_CACHE=…"
 
 # need TOOL PACKAGE: one clear line when TOOL is missing.
 need() {

@@ -121,11 +121,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, e
     match execute(cli.command, &cli.common, out) {
         Ok(()) => 0,
         Err(failure) => {
+            let failure = with_way_out(failure);
             let text = if cli.common.json { failure.to_json().to_string() } else { failure.to_string() };
             // Where even this can't be written, the exit code says it.
             drop(writeln!(err, "{text}"));
             EXIT_FAILED
         }
+    }
+}
+
+/// A failure that names no way out of its own gets that of its code.
+fn with_way_out(failure: Failure) -> Failure {
+    match crate::api::code::way_out(failure.code()) {
+        Some(way_out) if failure.to_json()["hint"].is_null() => failure.hint(way_out),
+        _ => failure,
     }
 }
 
@@ -136,8 +145,9 @@ fn say_usage(fault: &clap::Error, json: bool, out: &mut dyn Write, err: &mut dyn
     }
     let written = if json {
         let message = text.to_string();
-        let sentence = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let failure = Failure::new("usage", sentence).hint("see --help");
+        // The fault itself is above the first empty line: what follows is how the command is used.
+        let fault: Vec<&str> = message.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let failure = Failure::new("usage", fault.join(" ").trim_start_matches("error: ")).hint("see --help");
         writeln!(err, "{}", failure.to_json())
     } else {
         write!(err, "{text}")
@@ -168,7 +178,7 @@ fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(),
         Command::ConfirmTime => platform::confirm_time(common, out),
         Command::Wallet(command) => wallet::run(command, common, out),
         Command::Ledger(command) => ledger::run(command, common, out),
-        Command::Demo(args) => crate::demo::run(&args),
+        Command::Demo(args) => crate::demo::run(&args, common.json),
         Command::Signer(args) => crate::signer::run(&args),
         Command::Approve(args) => crate::approve::run(&args),
     }

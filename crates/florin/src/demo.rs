@@ -59,12 +59,12 @@ pub struct DemoArgs {
     pub mariadb: Option<PathBuf>,
 }
 
-/// Runs the demo.
+/// Runs the demo; with `json` it is told to machines, an object a line.
 ///
 /// # Errors
 /// `story_broken` where the story does not hold, and whatever keeps it from being told.
-pub fn run(args: &DemoArgs) -> Result<(), Failure> {
-    let stage = Stage::new();
+pub fn run(args: &DemoArgs, json: bool) -> Result<(), Failure> {
+    let stage = if json { Stage::json() } else { Stage::new() };
     stage.line("Florin demo: a whole platform, and a blockchain to run it on. Nothing leaves this machine.");
     let folder = Folder::make(args.dir.clone())?;
     let failed = |fault| Failure::new("signer_start_failed", "this program can't be found").because(fault);
@@ -77,7 +77,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         "\nWhere to look while it runs:\n   http://{address}/api/v1/openapi.json\n   florin --config {} status",
         config.display()
     ));
-    demo.tell()?;
+    demo.tell(stage.clone())?;
     stage.line("\nThe story is told, and everything held.");
     if args.once {
         return Ok(());
@@ -157,12 +157,12 @@ impl Demo {
         Ok(Demo { world, wallet, server, client, platform, _signer: signer, _nodes: servers })
     }
 
-    /// Tells the story.
+    /// Tells the story on a stage.
     ///
     /// # Errors
     /// `story_broken`.
-    pub fn tell(&self) -> Result<(), Failure> {
-        story::tell(&self.client, &self.world, &self.wallet)
+    pub fn tell(&self, stage: Stage) -> Result<(), Failure> {
+        story::tell(stage, &self.client, &self.world, &self.wallet)
     }
 }
 

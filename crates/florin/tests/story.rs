@@ -1,5 +1,6 @@
 //! The demo's story as a test: on the network in process and on a real bitcoind, with the books in SQLite and in MariaDB. The story checks every sentence that it says.
 
+use florin::demo::stage::Stage;
 use florin::demo::world::World;
 use florin::demo::{Demo, Site};
 use florin_devnet::bitcoind::Bitcoind;
@@ -29,7 +30,7 @@ fn on_devnet(books: &Books) {
     let folder = tempfile::tempdir().expect("a folder");
     let world = World::start().expect("a world");
     let demo = Demo::start(&site(folder.path(), books), world).expect("a demo");
-    demo.tell().expect("the story holds");
+    demo.tell(Stage::new()).expect("the story holds");
 }
 
 fn on_bitcoind(books: &Books) {
@@ -42,7 +43,7 @@ fn on_bitcoind(books: &Books) {
     let url = format!("http://127.0.0.1:{}", node.port());
     let world = World::start().expect("a world");
     let demo = Demo::start_on_bitcoind(&site(folder.path(), books), world, &url, &auth).expect("a demo");
-    demo.tell().expect("the story holds");
+    demo.tell(Stage::new()).expect("the story holds");
 }
 
 #[test]

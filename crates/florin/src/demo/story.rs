@@ -26,20 +26,34 @@ pub struct FreshWallet {
     pub internal: String,
 }
 
-/// Tells the story.
+/// Tells the story on a stage.
 ///
 /// # Errors
 /// `story_broken` with the sentence that does not hold, or what went wrong on the way.
-pub fn tell(ask: &Client, world: &World, wallet: &FreshWallet) -> Result<(), Failure> {
-    let mut story = Story { ask, world, stage: Stage::new() };
+pub fn tell(stage: Stage, ask: &Client, world: &World, wallet: &FreshWallet) -> Result<(), Failure> {
+    let mut story = Story { ask, world, stage };
     story.wallet(wallet)?;
     let (first, second) = story.customers()?;
     story.inventory()?;
     story.deposit(&first)?;
-    story.exchange(&first)?;
-    story.withdrawal(&first)?;
+    story.exchange(&first.id)?;
+    story.withdrawal(&first.id)?;
     story.fork(&second)?;
     story.books()
+}
+
+/// A customer, and where her coins come in.
+struct Person {
+    id: String,
+    address: String,
+    script: Vec<u8>,
+}
+
+/// An accepted quote.
+struct Trade {
+    base_sat: u64,
+    quote_cents: u64,
+    spread_cents: u64,
 }
 
 struct Story<'a> {
@@ -56,10 +70,21 @@ fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str, Failure> {
     value[name].as_str().ok_or_else(|| broken(format!("an answer has no '{name}': {value}")))
 }
 
+/// An amount's text in units of its asset.
+fn units(text: &str, decimals: u8) -> Result<u64, Failure> {
+    let units =
+        florin_core::amount::Amount::parse(text, decimals).map_err(|fault| broken(format!("'{text}': {fault}")))?;
+    u64::try_from(units.units()).map_err(|_| broken(format!("'{text}' is more than there can be")))
+}
+
 /// Bitcoin's text in satoshi.
 fn satoshi(text: &str) -> Result<u64, Failure> {
-    let units = florin_core::amount::Amount::parse(text, 8).map_err(|fault| broken(format!("'{text}': {fault}")))?;
-    u64::try_from(units.units()).map_err(|_| broken(format!("'{text}' is more than there can be")))
+    units(text, 8)
+}
+
+/// Euro's text in cents.
+fn cents(text: &str) -> Result<u64, Failure> {
+    units(text, 2)
 }
 
 fn bitcoin(satoshi: u64) -> String {
@@ -135,16 +160,21 @@ impl Story<'_> {
         )
     }
 
-    fn customers(&mut self) -> Result<(String, String), Failure> {
-        self.stage.chapter("Two customers");
-        let mut ids = Vec::new();
-        for name in ["First customer", "Second customer"] {
-            let customer = self.ask.post("/api/v1/customers", &json!({ "name": name }))?;
-            ids.push(text(&customer, "id")?.to_owned());
-            self.stage.say(&format!("{name}: {}", ids[ids.len() - 1]));
-        }
-        let [first, second] = <[String; 2]>::try_from(ids).map_err(|_| broken("there are two customers"))?;
+    fn customers(&mut self) -> Result<(Person, Person), Failure> {
+        self.stage.chapter("Two customers get addresses");
+        let first = self.customer("First customer")?;
+        let second = self.customer("Second customer")?;
+        self.expect(first.script != second.script, "each has an address that nobody else has")?;
         Ok((first, second))
+    }
+
+    fn customer(&self, name: &str) -> Result<Person, Failure> {
+        let customer = self.ask.post("/api/v1/customers", &json!({ "name": name }))?;
+        let id = text(&customer, "id")?.to_owned();
+        let (address, script) = self.address(&format!("/api/v1/customers/{id}/addresses"))?;
+        self.stage.say(&format!("{name}: {id}"));
+        self.stage.say(&format!("  {address}"));
+        Ok(Person { id, address, script })
     }
 
     fn address(&self, path: &str) -> Result<(String, Vec<u8>), Failure> {
@@ -171,6 +201,11 @@ impl Story<'_> {
         Ok(found.and_then(|balance| balance[part].as_str()).unwrap_or("0").to_owned())
     }
 
+    /// What of an asset a customer may spend, in its units.
+    fn available(&self, customer: &str, asset: &str, decimals: u8) -> Result<u64, Failure> {
+        units(&self.balance(customer, asset, "available")?, decimals)
+    }
+
     fn inventory(&mut self) -> Result<(), Failure> {
         self.stage.chapter("The house deposits what it will sell");
         let (address, script) = self.address("/api/v1/wallets/1/addresses")?;
@@ -182,21 +217,15 @@ impl Story<'_> {
             json!({ "reference": "INVENTORY-1", "asset": "EUR", "amount": "100000.00", "beneficiary": "inventory" });
         self.ask.post("/api/v1/bank-receipts", &receipt)?;
         self.mine(3)?;
-        self.until("the inventory is credited", || {
-            let books = self.ask.get("/api/v1/books", &[])?;
-            let lines = books["items"].as_array().into_iter().flatten();
-            let lines = lines.filter(|books| books["asset"].as_str() == Some("BTC"));
-            let mut lines = lines.flat_map(|books| books["lines"].as_array().into_iter().flatten());
-            Ok(lines.any(|line| line["account"] == "inventory" && line["amount"] == "2.00000000").then_some(()))
-        })?;
+        self.until("the inventory is credited", || Ok((self.line("BTC", "inventory")? == "2.00000000").then_some(())))?;
         self.stage.holds("the inventory holds 2 BTC that were really received");
         Ok(())
     }
 
-    fn deposit(&mut self, customer: &str) -> Result<(), Failure> {
+    fn deposit(&mut self, person: &Person) -> Result<(), Failure> {
         self.stage.chapter("A deposit, from mempool to credit");
-        let (address, script) = self.address(&format!("/api/v1/customers/{customer}/addresses"))?;
-        let txid = self.world.pay(&script, 50_000_000)?;
+        let Person { id: customer, address, script } = person;
+        let txid = self.world.pay(script, 50_000_000)?;
         self.stage.say(&format!("Somebody pays 0.5 BTC to {address} in transaction {txid}"));
         let seen = self.wait_deposit(customer, "seen")?;
         self.expect(
@@ -222,32 +251,59 @@ impl Story<'_> {
         let price = json!({ "base": "BTC", "quote": "EUR", "price": "60000.00", "spread_bp": 50, "age_max_s": 3600, "quote_s": 30 });
         self.ask.post("/api/v1/prices", &price)?;
         self.stage.say("1,000.00 EUR arrive for her; the operator sets 60,000.00 EUR a bitcoin with a spread of 0.5 %");
-        for (side, amount) in
-            [("buy", json!({ "quote_amount": "600.00" })), ("sell", json!({ "base_amount": "0.10000000" }))]
-        {
-            let mut body = json!({ "customer": customer, "side": side, "base": "BTC", "quote": "EUR" });
-            body.as_object_mut()
-                .into_iter()
-                .for_each(|body| body.extend(amount.as_object().cloned().unwrap_or_default()));
-            let quote = self.ask.post("/api/v1/quotes", &body)?;
-            self.ask.post(&format!("/api/v1/quotes/{}/accept", text(&quote, "id")?), &json!({}))?;
-            self.stage.say(&format!(
-                "she {side}s {} BTC for {} EUR; the house earns {} EUR",
-                text(&quote, "base_amount")?,
-                text(&quote, "quote_amount")?,
-                text(&quote, "spread")?
-            ));
-        }
+        let had = (self.available(customer, "BTC", 8)?, self.available(customer, "EUR", 2)?);
+        let bought = self.trade(customer, "buy", ("quote_amount", "600.00"))?;
+        let sold = self.trade(customer, "sell", ("base_amount", "0.10000000"))?;
+        // At 60,000.00 EUR a bitcoin. What does not fill a satoshi or a cent is less than a cent, and the house's.
+        let worth_cents = |trade: &Trade| trade.base_sat * 6_000_000 / 100_000_000;
+        let bought_for = worth_cents(&bought) + bought.spread_cents;
+        self.expect(
+            bought.quote_cents == 60_000 && (bought_for..=bought_for + 1).contains(&bought.quote_cents),
+            "she paid what the bitcoin are worth and the spread, to the cent",
+        )?;
+        self.expect(
+            sold.base_sat == 10_000_000 && worth_cents(&sold) == sold.quote_cents + sold.spread_cents,
+            "she got what the bitcoin are worth less the spread, to the cent",
+        )?;
+        let has = (self.available(customer, "BTC", 8)?, self.available(customer, "EUR", 2)?);
+        let expected = (had.0 + bought.base_sat - sold.base_sat, had.1 - bought.quote_cents + sold.quote_cents);
         let (bitcoin, euro) =
             (self.balance(customer, "BTC", "available")?, self.balance(customer, "EUR", "available")?);
-        let holds = satoshi(&bitcoin)? > 0 && !euro.starts_with('-');
-        self.expect(holds, &format!("she has {bitcoin} BTC and {euro} EUR"))
+        self.expect(has == expected, &format!("she has {bitcoin} BTC and {euro} EUR, which is what was quoted"))?;
+        let earned = self.line("EUR", "spread")?;
+        let spreads = bought.spread_cents + sold.spread_cents;
+        self.expect(
+            cents(&earned)? == spreads,
+            &format!("the house's spread account has the two spreads, {earned} EUR"),
+        )
+    }
+
+    /// Asks for a quote and accepts it.
+    fn trade(&self, customer: &str, side: &str, amount: (&str, &str)) -> Result<Trade, Failure> {
+        let mut body = json!({ "customer": customer, "side": side, "base": "BTC", "quote": "EUR" });
+        body[amount.0] = amount.1.into();
+        let quote = self.ask.post("/api/v1/quotes", &body)?;
+        self.ask.post(&format!("/api/v1/quotes/{}/accept", text(&quote, "id")?), &json!({}))?;
+        let part = |name| text(&quote, name);
+        let (base, euro, spread) = (part("base_amount")?, part("quote_amount")?, part("spread")?);
+        self.stage.say(&format!("she {side}s {base} BTC for {euro} EUR; the house earns {spread} EUR"));
+        Ok(Trade { base_sat: satoshi(base)?, quote_cents: cents(euro)?, spread_cents: cents(spread)? })
+    }
+
+    /// What a line of an asset's books holds.
+    fn line(&self, asset: &str, account: &str) -> Result<String, Failure> {
+        let books = self.ask.get("/api/v1/books", &[])?;
+        let lines = books["items"].as_array().into_iter().flatten().filter(|books| books["asset"] == asset);
+        let mut lines = lines.flat_map(|books| books["lines"].as_array().into_iter().flatten());
+        let line = lines.find(|line| line["account"] == account);
+        Ok(line.and_then(|line| line["amount"].as_str()).unwrap_or("0").to_owned())
     }
 
     fn withdrawal(&mut self, customer: &str) -> Result<(), Failure> {
         self.stage.chapter("A withdrawal, through the signer");
         let address = self.world.outside_address();
         let before = self.world.outside_received_sat();
+        let had = self.available(customer, "BTC", 8)?;
         let body = json!({ "customer": customer, "asset": "BTC", "amount": "0.2", "address": address });
         let requested = self.ask.post("/api/v1/withdrawals", &body)?;
         let id = text(&requested, "id")?.to_owned();
@@ -276,15 +332,22 @@ impl Story<'_> {
         self.mine(1)?;
         watch("confirmed")?;
         self.mine(5)?;
-        watch("final")?;
+        let done = watch("final")?;
         let received = self.world.outside_received_sat() - before;
-        self.expect(received == 20_000_000, &format!("{} BTC arrived outside, once", bitcoin(received)))
+        self.expect(received == 20_000_000, &format!("{} BTC arrived outside, once", bitcoin(received)))?;
+        let spent = 20_000_000 + satoshi(text(&done, "fee")?)?;
+        let has = self.available(customer, "BTC", 8)?;
+        let nothing_held = satoshi(&self.balance(customer, "BTC", "held")?)? == 0;
+        self.expect(
+            had == has + spent && nothing_held,
+            &format!("she has {} BTC: less by the amount and its fee, and nothing is held any more", bitcoin(has)),
+        )
     }
 
-    fn fork(&mut self, customer: &str) -> Result<(), Failure> {
+    fn fork(&mut self, person: &Person) -> Result<(), Failure> {
         self.stage.chapter("A fork takes a deposit back, and returns it");
-        let (address, script) = self.address(&format!("/api/v1/customers/{customer}/addresses"))?;
-        self.world.pay(&script, 30_000_000)?;
+        let Person { id: customer, address, script } = person;
+        self.world.pay(script, 30_000_000)?;
         self.stage.say(&format!("Somebody pays 0.3 BTC to {address}"));
         self.mine(2)?;
         let pending = self.wait_deposit(customer, "pending")?;
@@ -319,10 +382,11 @@ impl Story<'_> {
             let mut rows: Vec<Vec<String>> = rows.collect();
             rows.push(vec!["together".into(), text(asset, "debits")?.into(), text(asset, "credits")?.into()]);
             self.stage.table(&[name, "debit", "credit"], &rows);
-            self.expect(
-                asset["balanced"] == true,
-                &format!("{name}: debits equal credits, and custody equals the coins"),
-            )?;
+            let claim = match name {
+                "BTC" => "debits equal credits, and custody equals the coins",
+                _ => "debits equal credits",
+            };
+            self.expect(asset["balanced"] == true, &format!("{name}: {claim}"))?;
             if name == "BTC" {
                 for wallet in asset["wallets"].as_array().into_iter().flatten() {
                     held_in_books += satoshi(text(wallet, "books")?)?;

@@ -64,6 +64,11 @@ fn what_is_said_wrongly_ends_with_2_and_what_fails_with_1() {
     let usage = florin(&["nonsense", "--json"]);
     let said: Value = serde_json::from_str(&usage.err).expect("JSON");
     assert_eq!((usage.code, &said["code"]), (EXIT_USAGE, &Value::from("usage")));
+    let incomplete = florin(&["withdraw", "--json"]);
+    let said: Value = serde_json::from_str(&incomplete.err).expect("JSON");
+    let names = ["<CUSTOMER>", "<AMOUNT>", "<ADDRESS>"];
+    let message = said["message"].as_str().expect("a message");
+    assert!(names.iter().all(|name| message.contains(name)), "{message}");
     let missing = florin(&["status", "--config", "/nonexistent/florin.toml", "--json"]);
     let said: Value = serde_json::from_str(&missing.err).expect("JSON");
     assert_eq!((missing.code, &said["code"]), (EXIT_FAILED, &Value::from("config_missing")));
