@@ -9,6 +9,7 @@ pub mod code;
 mod customers;
 pub mod event_json;
 mod events;
+mod intake;
 mod operations;
 mod plans;
 pub mod problem;
@@ -264,12 +265,17 @@ async fn not_this_method() -> Problem {
     Problem::new("method_not_allowed")
 }
 
-/// What every request passes: token, room, the command's name, the row to be seen. A defect in a handler becomes a 500.
-async fn guard(Shared(api): Shared<Arc<Api>>, mut request: Request, next: Next) -> Response {
-    if !OPEN_PATHS.contains(&request.uri().path()) && !api.token.is_in(request.headers()) {
-        return Problem::new("unauthorized").into_response();
+/// What every request passes: token, room, its body, the command's name, the row to be seen. A defect in a handler becomes a 500.
+async fn guard(Shared(api): Shared<Arc<Api>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if !OPEN_PATHS.contains(&parts.uri.path()) && !api.token.is_in(&parts.headers) {
+        return intake::refuse(body, Problem::new("unauthorized")).await;
     }
-    let Ok(_room) = api.room.try_acquire() else { return Problem::new("overloaded").into_response() };
+    let Ok(_room) = api.room.try_acquire() else { return intake::refuse(body, Problem::new("overloaded")).await };
+    let mut request = match intake::take(body).await {
+        Ok(body) => Request::from_parts(parts, body),
+        Err(response) => return response,
+    };
     let is_command = ask::is_command(request.method());
     let id = match ask::command_id(request.headers()) {
         Ok(id) => id.unwrap_or_else(ask::new_command_id),

@@ -68,15 +68,26 @@ impl Client {
     /// # Errors
     /// `platform_unreachable`, `platform_answer_malformed`, and every code of docs/errors.md.
     pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
-        let mut request = self.agent.get(self.at(path)).header("Authorization", self.token.0.as_str());
         let seen = self.seen.load(Ordering::Relaxed);
-        if seen > 0 {
-            request = request.header(SEQ_HEADER, seen.to_string());
+        let ask = || {
+            let mut request = self.agent.get(self.at(path)).header("Authorization", self.token.0.as_str());
+            if seen > 0 {
+                request = request.header(SEQ_HEADER, seen.to_string());
+            }
+            for (name, value) in query {
+                request = request.query(*name, value);
+            }
+            request.call()
+        };
+        let mut answer = ask();
+        for _ in 1..ATTEMPTS_MAX {
+            match answer {
+                // Reading changes nothing, so that it may be asked again.
+                Err(fault) if is_lost(&fault) => answer = ask(),
+                _ => break,
+            }
         }
-        for (name, value) in query {
-            request = request.query(*name, value);
-        }
-        self.open(request.call().map_err(|fault| self.unreachable(fault))?)
+        self.open(answer.map_err(|fault| self.unreachable(fault))?)
     }
 
     /// Asks for a change, with a new key. Sent again where no answer comes.
@@ -133,6 +144,13 @@ impl Client {
     }
 }
 
+/// Whether a connection that stood has ended: a platform that was started again has closed those that were kept for later.
+fn is_lost(fault: &ureq::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let ureq::Error::Io(fault) = fault else { return false };
+    matches!(fault.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
 /// The failure that a problem document tells of.
 fn failure(problem: &Value) -> Option<Failure> {
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
@@ -150,4 +168,56 @@ fn failure(problem: &Value) -> Option<Failure> {
         Some(hint) => failure.hint(shown(hint)),
         None => failure,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    /// Reads a request's head; `false` where the connection ends instead.
+    fn is_head(reader: &mut BufReader<TcpStream>) -> bool {
+        let lines = reader.lines().map_while(Result::ok);
+        lines.take_while(|line| !line.is_empty()).count() > 0
+    }
+
+    /// Answers a request on each connection, and closes it without a word at the next: as a platform that is started again.
+    fn forgetful(answers: usize) -> (String, std::thread::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let serve = move || {
+            let mut heads = 0;
+            for _ in 0..answers {
+                let (stream, _) = listener.accept().expect("a caller");
+                let mut reader = BufReader::new(stream);
+                heads += usize::from(is_head(&mut reader));
+                let text = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+                reader.get_mut().write_all(text.as_bytes()).expect("it is heard");
+                heads += usize::from(is_head(&mut reader));
+            }
+            heads
+        };
+        (url, std::thread::spawn(serve))
+    }
+
+    #[test]
+    fn what_is_read_is_asked_again_where_a_kept_connection_has_ended() {
+        let (url, serving) = forgetful(2);
+        let client = Client::new(&url, "token");
+        for _ in 0..2 {
+            assert_eq!(client.get("/api/v1/status", &[]).expect("an answer"), serde_json::json!({}));
+        }
+        drop(client);
+        assert_eq!(serving.join().expect("it ends"), 3, "the second request came twice: once in vain");
+    }
+
+    #[test]
+    fn what_does_not_answer_at_all_is_named_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        drop(listener);
+        let failure = Client::new(&url, "token").get("/api/v1/status", &[]).expect_err("nobody is there");
+        assert_eq!(failure.code(), "platform_unreachable");
+    }
 }

@@ -38,6 +38,12 @@ pub const OWN: &[Own] = &[
     own_code("seq_invalid", 400, "Florin-Seq is a row's number", ""),
     own_code("not_caught_up", 503, "the row named by Florin-Seq is not here yet", "try again in a moment"),
     own_code("too_large", 413, "the request's body exceeds 64 KiB", ""),
+    own_code(
+        "body_late",
+        408,
+        "the request's body did not arrive within 30 seconds",
+        "send it again with the same Idempotency-Key",
+    ),
     own_code("content_type_unsupported", 415, "a body is JSON", "send 'Content-Type: application/json'"),
     own_code("body_invalid", 400, "the body is not the JSON object that is expected here", "see /api/v1/openapi.json"),
     own_code("choice_invalid", 400, "a word is not one of those allowed", "see /api/v1/openapi.json"),

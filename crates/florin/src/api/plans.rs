@@ -23,9 +23,6 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The alarm's code for an open plan whose input is gone.
-const INPUT_MISSING: &str = "plan_input_missing";
-
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(list_plans)).routes(routes!(show_plan)).routes(routes!(prove_conflict))
 }
@@ -209,7 +206,7 @@ pub(crate) fn alarms(api: &Api, standing: &Mutex<Alarms>) -> Vec<Alarm> {
             let Some(lost) = Lost::of(state, plan).filter(|lost| !lost.is_under_way()) else { continue };
             let missing = state.deposits().get(&lost.input).and_then(|deposit| deposit.missing_since);
             let since = missing.unwrap_or(state.counters().time);
-            standing.say(since.0, INPUT_MISSING, format!("plan {}", plan.id), lost.sentence(plan.id));
+            standing.say(since.0, "plan_input_missing", format!("plan {}", plan.id), lost.sentence(plan.id));
         }
     });
     standing.settle();

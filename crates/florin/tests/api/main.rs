@@ -2,6 +2,7 @@
 
 mod chain;
 mod cli;
+mod connections;
 mod documents;
 mod edges;
 mod plans;
