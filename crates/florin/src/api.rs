@@ -9,6 +9,7 @@ pub mod code;
 mod customers;
 pub mod event_json;
 mod events;
+pub mod faults;
 mod intake;
 mod operations;
 mod plans;

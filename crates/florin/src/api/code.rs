@@ -1,5 +1,6 @@
 //! Stable codes and what they mean to a caller: the HTTP status of each, and the way out. One function for all of them, so that a code has one status wherever it comes from.
 
+use crate::api::faults;
 use florin_chain::bitcoin::address::AddressError;
 use florin_core::amount::AmountError;
 use florin_core::decide;
@@ -37,6 +38,12 @@ pub const OWN: &[Own] = &[
     own_code("idempotency_key_invalid", 400, "Idempotency-Key is a UUID of version 7, in lower case with hyphens", ""),
     own_code("seq_invalid", 400, "Florin-Seq is a row's number", ""),
     own_code("not_caught_up", 503, "the row named by Florin-Seq is not here yet", "try again in a moment"),
+    own_code(
+        "reads_unconfirmed",
+        503,
+        "this node does not know whether another one leads by now, and says nothing of money until it does",
+        "try again in a moment, or ask another node",
+    ),
     own_code("too_large", 413, "the request's body exceeds 64 KiB", ""),
     own_code(
         "body_late",
@@ -208,7 +215,7 @@ pub fn way_out(code: &str) -> Option<&'static str> {
         "block_unknown" => "name a block of the chain as it is now: 'florin block list'",
         "block_not_final" => "wait until the block has the confirmations after which a withdrawal is final",
         "bank_reference_used" => "this receipt is booked already; look before booking another",
-        _ => return None,
+        _ => return faults::way_out(code),
     })
 }
 

@@ -3,6 +3,7 @@
 use super::support::World;
 use expect_test::expect_file;
 use florin::api::code::{self, status_of, way_out};
+use florin::api::faults::{self, Fault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
@@ -78,9 +79,18 @@ fn errors() -> String {
         let join = |texts: BTreeSet<String>| texts.into_iter().collect::<Vec<_>>().join("; ").replace('|', "\\|");
         writeln!(text, "| `{code}` | {} | {} |", join(said.texts), join(said.hints)).expect("text");
     }
-    text.push_str("\n## Faults of stores, nodes, keys and the journal\n\n| code | said by |\n|---|---|\n");
-    for (code, places) in faults() {
-        writeln!(text, "| `{code}` | {} |", places.into_iter().collect::<Vec<_>>().join(", ")).expect("text");
+    let places = faults();
+    let mut group = "";
+    for fault in faults::all() {
+        if fault.group != group {
+            group = fault.group;
+            let head = "| code | meaning | way out | said by |\n|---|---|---|---|";
+            write!(text, "\n## {group}\n\nWhere nothing else is said: {}.\n\n{head}\n", fault.group_way_out)
+                .expect("text");
+        }
+        let said_by = places.get(fault.code).into_iter().flatten().cloned().collect::<Vec<_>>().join(", ");
+        let Fault { code, meaning, own_way_out, .. } = fault;
+        writeln!(text, "| `{code}` | {meaning} | {own_way_out} | {said_by} |").expect("text");
     }
     text
 }
@@ -153,19 +163,37 @@ fn failures() -> BTreeMap<String, Said> {
     found
 }
 
-/// The codes of faults that the other crates name in their `code` functions, with the modules that do.
+/// The codes of alarms that a source names: the second thing that is said, or the field of an alarm that is made.
+fn alarms(text: &str) -> Vec<&str> {
+    let text = text.split("\n#[cfg(test)]").next().expect("a first part");
+    let said = text.split(".say(").skip(1).filter_map(|part| part.split(',').nth(1));
+    let made = text.split("Alarm {").skip(1).filter_map(|part| part.trim_start().strip_prefix("code:"));
+    // Of nodes there is one alarm for each condition, and the code is chosen before it is said.
+    let chosen = text.split("fn say_alarms(").skip(1).flat_map(|part| part.split("(\"").skip(1));
+    let quoted = said.chain(made).filter_map(|part| part.trim_start().strip_prefix('"'));
+    quoted.chain(chosen).filter_map(|part| part.split('"').next()).filter(|text| is_code(text)).collect()
+}
+
+fn is_code(text: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    text.contains('_') && text.bytes().all(is_letter)
+}
+
+/// The codes of faults that the other crates name in their `code` functions, and those of alarms, with the modules that do.
 fn faults() -> BTreeMap<String, BTreeSet<String>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut listed: BTreeSet<&str> = code::all().into_iter().map(|listed| listed.code).collect();
     listed.extend(florin_signer::refusal::Refusal::ALL.iter().map(|refusal| refusal.code()));
-    for name in ["core", "chain", "store", "engine", "signer"] {
+    for name in ["core", "chain", "store", "engine", "signer", "florin"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src");
         for (module, text) in sources(&folder) {
+            for code in alarms(&text).into_iter().filter(|code| !listed.contains(code)) {
+                found.entry(code.to_owned()).or_default().insert(format!("`{name}/{module}`"));
+            }
             for body in text.split("fn code(").skip(1) {
                 let body = body.split("\n    }\n").next().expect("a first part");
                 for code in body.split('"').skip(1).step_by(2) {
-                    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-                    if code.contains('_') && code.bytes().all(is_letter) && !listed.contains(code) {
+                    if is_code(code) && !listed.contains(code) {
                         found.entry(code.to_owned()).or_default().insert(format!("`{name}/{module}`"));
                     }
                 }
@@ -173,6 +201,16 @@ fn faults() -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     found
+}
+
+#[test]
+fn stable_codes_of_faults_and_alarms_all_have_a_text() {
+    let (said, told) = (faults(), faults::all().map(|fault| fault.code.to_owned()).collect::<BTreeSet<_>>());
+    let silent: Vec<_> = said.iter().filter(|(code, _)| !told.contains(*code)).collect();
+    assert!(silent.is_empty(), "without meaning and way out in crates/florin/src/api/faults.txt: {silent:?}");
+    let stale: Vec<_> = told.iter().filter(|code| !said.contains_key(*code)).collect();
+    assert!(stale.is_empty(), "nobody says what crates/florin/src/api/faults.txt explains: {stale:?}");
+    assert!(["clock_jumped", "node_lags", "worker_panicked", "store_full"].iter().all(|code| said.contains_key(*code)));
 }
 
 #[test]
