@@ -232,6 +232,9 @@ impl Naive {
         if as_of > self.now {
             return Err("price_ahead");
         }
+        if self.prices.get(&(pair.1, pair.0)).is_some_and(|[_, _, as_of, age, ..]| self.now - as_of <= *age) {
+            return Err("pair_reversed");
+        }
         let old = self.prices.get(&pair).copied();
         if old.is_some_and(|old| as_of < old[2]) {
             return Err("price_older");
@@ -674,6 +677,9 @@ impl Run {
         let age = if self.rng.one_in(20) { 0 } else { 10_000 + self.rng.below(300_000) };
         let stands = if self.rng.one_in(20) { 600_001 } else { 1 + self.rng.below(60_000) };
         let bp = if self.rng.one_in(20) { 2_001 } else { self.rng.below(300) };
+        if self.rng.one_in(30) {
+            return Ask::Price { base: 2, quote: 3, up: 1_000, down: factor + 1, as_of, age: 10_000, bp, stands };
+        }
         Ask::Price { base: 3, quote: 2, up: factor + 1, down: 1_000, as_of, age, bp, stands }
     }
 
@@ -778,7 +784,7 @@ fn two_ledgers_answer_alike_and_end_alike() {
         done offer exchanged sequence_done sequence_gap idempotency_mismatch id_expired id_ahead transfers_empty \
         debit_account_unknown credit_account_unknown transfer_to_itself assets_differ amount_zero \
         insufficient_funds credit_exceeds_debits bank_reference_invalid bank_reference_used asset_unknown \
-        asset_not_fiat customer_unknown price_ahead price_older price_age_invalid quote_time_invalid \
+        asset_not_fiat customer_unknown price_ahead pair_reversed price_older price_age_invalid quote_time_invalid \
         spread_too_large price_out_of_band id_missing price_unknown quote_halted price_stale quote_too_small \
         inventory_insufficient quote_unknown quote_expired price_moved halt_exists halt_unknown time_unconfirmed \
         time_not_jumped";

@@ -6,7 +6,7 @@ use crate::asset::{AssetKind, HaltAction};
 use crate::broker::{Pair, Price, Quote, Side};
 use crate::command::Outcome;
 use crate::event::{Event, QuoteEnded};
-use crate::id::{AssetId, CustomerId, QuoteId};
+use crate::id::{AssetId, CustomerId, LedgerTime, QuoteId};
 use crate::ledger::{HouseAccount, Owner, Transfer, TransferReason};
 use crate::state::State;
 use std::cmp::Ordering;
@@ -49,6 +49,9 @@ refusals! {
         PriceTooLarge => "price_too_large", "a side of the price is too large";
         /// The price is of a time to come.
         PriceAhead => "price_ahead", "the price is of a time to come";
+        /// The same two assets have a price the other way round that is not too old: two that disagree would be an exchange that
+        /// pays whoever goes round it, and no band compares them.
+        PairReversed => "pair_reversed", "these two assets are priced the other way round";
         /// The price is older than the one in force.
         PriceOlder => "price_older", "a newer price is in force";
         /// Not between one millisecond and [`PRICE_AGE_MAX_MS`].
@@ -130,6 +133,10 @@ pub(super) fn set_price(draft: &mut Draft<'_>, price: &Price) -> Result<Outcome,
     if price.as_of > draft.now {
         return Err(PriceRefusal::PriceAhead);
     }
+    let reversed = draft.state.prices.get(&Pair { base: quote, quote: base });
+    if reversed.is_some_and(|reversed| !is_stale(reversed, draft.now)) {
+        return Err(PriceRefusal::PairReversed);
+    }
     let before = draft.state.prices.get(&price.pair);
     if before.is_some_and(|before| price.as_of < before.as_of) {
         return Err(PriceRefusal::PriceOlder);
@@ -159,6 +166,11 @@ fn is_within(price: &Price, other: &Price, lowest: (u128, u128), highest: (u128,
     compare(lowest) != Ordering::Less && compare(highest) != Ordering::Greater
 }
 
+/// Whether no quote is made from a price any more.
+fn is_stale(price: &Price, now: LedgerTime) -> bool {
+    now.since_ms(price.as_of) > price.age_max_ms
+}
+
 fn is_quoting_halted(state: &State, pair: Pair) -> bool {
     [pair.base, pair.quote].iter().any(|&asset| state.is_halted(asset, HaltAction::Quote))
 }
@@ -186,7 +198,7 @@ pub(super) fn request_quote(
     if is_quoting_halted(state, pair) {
         return Err(QuoteRefusal::QuoteHalted);
     }
-    if draft.now.since_ms(price.as_of) > price.age_max_ms {
+    if is_stale(price, draft.now) {
         return Err(QuoteRefusal::PriceStale);
     }
     let Parts { base, middle, spread } = parts(price, side, given)?;

@@ -79,6 +79,27 @@ fn price_is_refused_for_the_first_thing_wrong_with_it() {
 }
 
 #[test]
+fn two_assets_have_one_price_that_is_good() {
+    let mut world = World::new();
+    let there = Price { age_max_ms: 5_000, ..world.price() };
+    world.done(Command::SetPrice(there.clone()));
+    let back = Pair { base: there.pair.quote, quote: there.pair.base };
+    let reversed = |world: &World| Command::SetPrice(Price { pair: back, ..world.price() });
+    let ahead = Price { pair: back, as_of: world.now.plus_ms(1), ..world.price() };
+    assert_eq!(world.refused(Command::SetPrice(ahead)), PriceRefusal::PriceAhead.into());
+    world.pass_ms(5_000 - world.now.since_ms(there.as_of));
+    let command = reversed(&world);
+    assert_eq!(world.refused(command), PriceRefusal::PairReversed.into(), "at its last moment it is good");
+    world.pass_ms(1);
+    let command = reversed(&world);
+    world.done(command);
+    // Now this one stands, and the first can't be renewed beside it; that is the reason given, not the older price in force.
+    assert_eq!(world.refused(Command::SetPrice(world.price())), PriceRefusal::PairReversed.into());
+    let older = Price { as_of: florin_core::id::LedgerTime(there.as_of.0 - 1), ..there };
+    assert_eq!(world.refused(Command::SetPrice(older)), PriceRefusal::PairReversed.into());
+}
+
+#[test]
 fn price_moves_tenfold_at_most_unless_quoting_is_halted() {
     let mut world = World::new();
     let set = |world: &World, quote_units, base_units| {

@@ -128,6 +128,10 @@ impl World {
         ];
         if let Some(newest) = newest {
             commands.push(with(&|price| price.as_of = LedgerTime(newest.as_of.0.saturating_sub(1))));
+            // The clock runs at most a minute ahead of the journal, so that the price is good when the command is judged.
+            if now.since_ms(newest.as_of).saturating_add(60_000) < newest.age_max_ms {
+                commands.push(with(&|price| price.pair = Pair { base: EUR, quote: BTC }));
+            }
             if !self.is_halted(BTC, HaltAction::Quote) && !self.is_halted(EUR, HaltAction::Quote) {
                 commands.push(with(&|price| {
                     price.as_of = price.as_of.max(newest.as_of);
