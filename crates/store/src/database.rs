@@ -142,6 +142,16 @@ impl Database {
         }
     }
 
+    /// From now on every query sees the tables as they are at one moment, whatever others write. It lasts as long as the
+    /// connection.
+    pub(crate) fn begin_view(&mut self) -> Result<(), StoreFault> {
+        match self {
+            // The moment is that of the first query.
+            Database::Sqlite(connection) => Ok(connection.execute_batch("BEGIN DEFERRED")?),
+            Database::Maria(connection) => connection.begin_view(),
+        }
+    }
+
     fn commit(&mut self) -> Result<(), StoreFault> {
         match self {
             Database::Sqlite(connection) => Ok(connection.execute_batch("COMMIT")?),

@@ -51,6 +51,11 @@ impl Cells {
         Cells { table, cells: cells.into_iter() }
     }
 
+    /// All of them as they are.
+    pub(crate) fn into_cells(self) -> Vec<Cell> {
+        self.cells.collect()
+    }
+
     fn malformed(&self, column: &'static str) -> StoreFault {
         StoreFault::Malformed { table: self.table, column }
     }

@@ -106,6 +106,25 @@ impl Snapshots {
         Ok(Snapshots { database: Database::Sqlite(sqlite::open_writer(path, &SCHEMA, Durability::Full)?) })
     }
 
+    /// Opens an existing file for reading, and changes nothing in it.
+    ///
+    /// # Errors
+    /// Where the file does not exist, was not made by this build, or can't be read.
+    pub fn open_reader(path: &Path) -> Result<Snapshots, StoreFault> {
+        Ok(Snapshots { database: Database::Sqlite(sqlite::open_reader(path, &SCHEMA)?) })
+    }
+
+    /// The rows for which there is anything at all, newest first: also chunks whose header is gone, which
+    /// [`Snapshots::list`] never names.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn traces(&mut self) -> Result<Vec<Seq>, StoreFault> {
+        let sql = "SELECT seq FROM snapshot UNION SELECT seq FROM snapshot_chunk ORDER BY seq DESC";
+        let rows = self.database.query("snapshot", sql, Vec::new())?;
+        rows.into_iter().map(|mut row| Ok(Seq(row.number("seq")?))).collect()
+    }
+
     /// Keeps a snapshot, in place of an older one of the same row: all of it, header last, or nothing.
     ///
     /// # Errors

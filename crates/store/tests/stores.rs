@@ -69,6 +69,27 @@ fn snapshots_come_back_verified_newest_first_and_only_the_last_are_kept() {
 }
 
 #[test]
+fn a_reader_of_snapshots_makes_nothing_and_finds_chunks_without_a_header() {
+    let folder = folder();
+    let path = folder.path().join(snapshots::FILE);
+    assert!(Snapshots::open_reader(&path).is_err() && !path.exists(), "a reader makes no file");
+    let rows = rows(2);
+    let mut store = Snapshots::open(&path).expect("the file opens");
+    for row in &rows {
+        store.write(&snapshot(row, vec![Bytes(vec![1, 2, 3])])).expect("it is written");
+    }
+    rusqlite::Connection::open(&path)
+        .expect("it opens")
+        .execute("DELETE FROM snapshot WHERE seq = 1", [])
+        .expect("SQL");
+    let mut reader = Snapshots::open_reader(&path).expect("the file opens");
+    assert_eq!(reader.list().expect("answers"), [Seq(2)]);
+    assert_eq!(reader.traces().expect("answers"), [Seq(2), Seq(1)]);
+    assert!(reader.load(Seq(1)).expect("answers").is_none());
+    assert!(reader.write(&snapshot(&rows[0], Vec::new())).is_err(), "a reader writes nothing");
+}
+
+#[test]
 fn a_damaged_snapshot_is_not_handed_out() {
     let damages = [
         ("UPDATE snapshot_chunk SET payload = x'00' WHERE position = 1", "snapshot_wrong_hash"),

@@ -86,6 +86,20 @@ impl MariaServer {
         connection.migrate(schema)?;
         Ok(connection)
     }
+
+    /// As [`MariaServer::connect`], for reading alone: makes nothing, and refuses tables that this build's writer has not made.
+    pub(crate) fn connect_reader(&self, area: &'static str, schema: &Schema) -> Result<MariaConnection, StoreFault> {
+        let database = format!("{}_{area}", self.prefix);
+        let mut conn = Conn::new(self.opts.clone())?;
+        conn.query_drop(format!("USE `{database}`"))?;
+        let mut connection = MariaConnection { opts: self.opts.clone(), database, conn: Some(conn), within: false };
+        let found = connection.version(schema)?;
+        if found == schema.steps.len() as u64 {
+            return Ok(connection);
+        }
+        let wanted = "that of this build; start the writer first";
+        Err(StoreFault::Setting { setting: "the version of the tables", found: found.to_string(), wanted })
+    }
 }
 
 /// A connection that is made when it is needed, and again after it was lost.
@@ -181,6 +195,17 @@ impl MariaConnection {
         Ok(())
     }
 
+    /// Begins a transaction that reads all tables as they are now.
+    pub(crate) fn begin_view(&mut self) -> Result<(), StoreFault> {
+        self.abandon();
+        self.with(|conn| {
+            conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")?;
+            conn.query_drop("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        })?;
+        self.within = true;
+        Ok(())
+    }
+
     pub(crate) fn commit(&mut self) -> Result<(), StoreFault> {
         let done = self.with(|conn| conn.query_drop("COMMIT"));
         self.within = false;
@@ -231,13 +256,18 @@ impl MariaConnection {
         done
     }
 
+    /// How many steps the database has seen.
+    fn version(&mut self, schema: &Schema) -> Result<u64, StoreFault> {
+        let sql = "SELECT version FROM florin_schema WHERE component = ?";
+        let found = self.query("florin_schema", sql, vec![Cell::Text(schema.component.to_owned())])?;
+        found.into_iter().next().map_or(Ok(0), |mut row| row.number("version"))
+    }
+
     fn migrate_locked(&mut self, schema: &Schema) -> Result<(), StoreFault> {
         let table = "CREATE TABLE IF NOT EXISTS florin_schema (component VARCHAR(64) PRIMARY KEY, version BIGINT UNSIGNED NOT NULL) ENGINE=InnoDB";
         self.with(|conn| conn.query_drop(table))?;
         let component = || Cell::Text(schema.component.to_owned());
-        let found =
-            self.query("florin_schema", "SELECT version FROM florin_schema WHERE component = ?", vec![component()])?;
-        let found = found.into_iter().next().map_or(Ok(0), |mut row| row.number("version"))?;
+        let found = self.version(schema)?;
         let known = schema.steps.len() as u64;
         if found > known {
             let found = u32::try_from(found).unwrap_or(u32::MAX);

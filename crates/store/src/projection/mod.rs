@@ -1,6 +1,7 @@
 //! The search tables, folded from the journal: for lists and history, never for decisions. Each row is taken in exactly once,
 //! because its changes and the cursor are one transaction.
 
+pub mod compare;
 mod fold;
 pub mod query;
 mod schema;
@@ -37,6 +38,11 @@ impl Place {
     /// The row.
     pub fn seq(self) -> Seq {
         Seq(self.0 / POSITIONS_MAX)
+    }
+
+    /// The position in the row.
+    pub fn position(self) -> u64 {
+        self.0 % POSITIONS_MAX
     }
 
     /// As one number, for page cursors.
@@ -140,6 +146,22 @@ impl Projection {
     /// Where the server can't be reached.
     pub fn open_maria(server: &MariaServer) -> Result<Projection, StoreFault> {
         Ok(Projection { database: Database::Maria(Box::new(server.connect("projection", &schema::SCHEMA)?)) })
+    }
+
+    /// In databases that exist on a MariaDB server, for queries: nothing is made or brought up to date.
+    ///
+    /// # Errors
+    /// Where the server can't be reached, or does not have the tables as this build makes them.
+    pub fn open_maria_reader(server: &MariaServer) -> Result<Projection, StoreFault> {
+        Ok(Projection { database: Database::Maria(Box::new(server.connect_reader("projection", &schema::SCHEMA)?)) })
+    }
+
+    /// Tables that are gone with this handle: in memory, and in a nameless temporary file as far as they outgrow it.
+    ///
+    /// # Errors
+    /// Where there is no room for them.
+    pub fn temporary() -> Result<Projection, StoreFault> {
+        Ok(Projection { database: Database::Sqlite(sqlite::open_temporary(&schema::SCHEMA)?) })
     }
 
     /// The last row taken in, and its hash; [`Seq::START`] before the first.

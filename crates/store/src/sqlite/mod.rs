@@ -79,6 +79,20 @@ pub(crate) fn open_reader(path: &Path, schema: &Schema) -> Result<Connection, St
     Ok(connection)
 }
 
+/// Memory that temporary tables take before they go to the disk, in KiB.
+const TEMPORARY_KIB: i64 = 64 * 1024;
+
+/// Makes tables that are gone with the connection. SQLite keeps them in a file without a name when they outgrow its cache.
+pub(crate) fn open_temporary(schema: &Schema) -> Result<Connection, StoreFault> {
+    let mut connection = Connection::open("")?;
+    connection.pragma_update(None, "cache_size", -TEMPORARY_KIB)?;
+    // Whoever loses them begins anew, so nothing of them has to survive.
+    run_to_end(&connection, "PRAGMA journal_mode = MEMORY", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", 0)?;
+    migrate(&mut connection, schema)?;
+    Ok(connection)
+}
+
 /// Runs a statement that answers with one row, beyond that row: a fault after it (of a switch's or a checkpoint's own
 /// commit) is otherwise never heard of, and the connection goes on in a mode that it denies.
 pub(crate) fn run_to_end<T>(
