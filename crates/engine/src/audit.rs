@@ -22,6 +22,8 @@ pub struct JournalReport {
     pub events: u64,
     /// The first row that is wrong, and why.
     pub wrong: Option<FoldError>,
+    /// Why the row behind `head` could not be read, where the store failed there.
+    pub unreadable: Option<ReadError>,
     /// Whether the snapshot that was given is the state at its row; absent where none was given or its row was not reached.
     pub snapshot_matches: Option<bool>,
     /// The state after the last row that is right; absent where the wrong row broke it while it was folded.
@@ -36,30 +38,59 @@ pub struct JournalReport {
 pub fn verify_journal(
     journal: &mut dyn Journal,
     snapshot: Option<&SnapshotHeader>,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
 ) -> Result<JournalReport, ReadError> {
+    let mut matches = None;
+    let mut report = judge_journal(
+        journal,
+        |row, state| {
+            if let Some(header) = snapshot.filter(|header| header.seq == row.seq) {
+                matches = Some(header.row_hash == row.hash && header.state_hash == snapshot::hash(state));
+            }
+        },
+        progress,
+    );
+    report.snapshot_matches = matches;
+    report.unreadable.take().map_or(Ok(report), Err)
+}
+
+/// As [`verify_journal`], and never without a report: a row that can't be read ends it like one that is wrong. `seen` gets each
+/// row that is right, with the state after it.
+pub fn judge_journal(
+    journal: &mut dyn Journal,
+    mut seen: impl FnMut(&Row, &State),
+    mut progress: impl FnMut(u64),
+) -> JournalReport {
     let mut report = JournalReport {
         head: Place::START,
         rows: 0,
         entries: 0,
         events: 0,
         wrong: None,
+        unreadable: None,
         snapshot_matches: None,
         state: Some(State::default()),
     };
     loop {
-        let rows = journal.read(report.head.seq, READ_ROWS_MAX)?;
+        // One bad row spoils all that are read with it; row by row the bad one is found.
+        let read = journal.read(report.head.seq, READ_ROWS_MAX).or_else(|_| journal.read(report.head.seq, 1));
+        let rows = match read {
+            Ok(rows) => rows,
+            Err(fault) => {
+                report.unreadable = Some(fault);
+                return report;
+            }
+        };
         if rows.is_empty() {
-            return Ok(report);
+            return report;
         }
         for row in &rows {
             if let Err(wrong) = report.add(row) {
                 report.wrong = Some(wrong);
-                return Ok(report);
+                return report;
             }
-            if let (Some(header), Some(state)) = (snapshot.filter(|header| header.seq == row.seq), &report.state) {
-                let matches = header.row_hash == row.hash && header.state_hash == snapshot::hash(state);
-                report.snapshot_matches = Some(matches);
+            if let Some(state) = &report.state {
+                seen(row, state);
             }
         }
         progress(report.rows);
@@ -84,9 +115,10 @@ impl JournalReport {
         self.state.as_ref().map(snapshot::hash)
     }
 
-    /// The number of the first row that is wrong.
+    /// The number of the first row that is wrong, or can't be read.
     pub fn wrong_seq(&self) -> Option<Seq> {
-        self.wrong.as_ref().map(FoldError::seq)
+        let unreadable = self.unreadable.as_ref().map(|_| self.head.seq.next());
+        self.wrong.as_ref().map(FoldError::seq).or(unreadable)
     }
 }
 

@@ -10,12 +10,12 @@ use florin_core::custody::{
     Beneficiary, BlockRef, Branch, Chain, ChainFamily, Coin, KeyPath, OutPoint, Wallet, WalletTier,
 };
 use florin_core::event::Event;
-use florin_core::id::{AccountId, AssetId, BlockHash, ChainId, Height, HoldId, Seq, TxId, WalletId};
-use florin_core::journal::Row;
+use florin_core::id::{AccountId, AssetId, BlockHash, ChainId, Digest, Height, HoldId, Seq, TxId, WalletId};
+use florin_core::journal::{AppendError, Journal, ReadError, Row};
 use florin_core::ledger::{Account, Hold, HouseAccount, Owner, Transfer, TransferReason};
 use florin_core::snapshot;
 use florin_core::state::State;
-use florin_engine::audit::{BookFault, check_books, verify_journal};
+use florin_engine::audit::{BookFault, check_books, judge_journal, verify_journal};
 use florin_engine::load::{Loaded, load};
 use florin_engine::writer::Ticket;
 
@@ -59,6 +59,39 @@ fn a_sound_journal_is_counted_and_its_snapshot_compared() {
     header.state_hash.0[0] ^= 1;
     let report = verify_journal(&mut rows.clone(), Some(&header), |_| ()).unwrap();
     assert_eq!(report.snapshot_matches, Some(false));
+}
+
+/// A journal whose store fails at one row, and so at every read that would give it.
+struct Torn(Rows, Seq);
+
+impl Journal for Torn {
+    fn append(&mut self, _: &Row) -> Result<(), AppendError> {
+        Err(AppendError::Fenced)
+    }
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        let rows = self.0.read(after, count_max)?;
+        let is_torn = rows.iter().any(|row| row.seq == self.1);
+        if is_torn { Err(ReadError("the disk fails".into())) } else { Ok(rows) }
+    }
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        self.0.head()
+    }
+}
+
+#[test]
+fn a_row_that_can_not_be_read_is_named_and_those_before_it_are_judged() {
+    let rows = journal(100);
+    let mut seen = Vec::new();
+    let report = judge_journal(
+        &mut Torn(rows.clone(), Seq(71)),
+        |row, state| seen.push((row.seq, state.counters().seq)),
+        |_| (),
+    );
+    assert_eq!((report.wrong_seq(), report.head.seq, report.rows), (Some(Seq(71)), Seq(70), 70));
+    assert!(report.unreadable.is_some() && report.wrong.is_none());
+    assert_eq!(seen, (1..=70).map(|seq| (Seq(seq), Seq(seq))).collect::<Vec<_>>());
+    assert_eq!(check_books(report.state.as_ref().unwrap()), []);
+    assert!(verify_journal(&mut Torn(rows, Seq(71)), None, |_| ()).is_err());
 }
 
 #[test]
