@@ -260,6 +260,13 @@ struct Served {
     url: String,
 }
 
+impl Drop for Served {
+    /// Nothing of a test that failed goes on running.
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
+}
+
 fn serve(config: &Path) -> Served {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
         .args(["serve", "--json", "--config", path(config)])
