@@ -1,7 +1,7 @@
 //! Plans: reserved inputs, the point of no return, signatures and voids. Never decodes a transaction; what it says of itself is
 //! checked by whoever made it and by the signer.
 
-use super::block::spend::move_plan;
+use super::block::{conflict, spend::move_plan};
 use super::deposit::SCRIPT_MAX;
 use super::{Draft, refusals};
 use crate::amount::Amount;
@@ -55,6 +55,9 @@ refusals! {
         BlockNotFinal => "block_not_final", "the block is not final";
         /// Signed bytes are in the journal, or it is in a block.
         Signed => "plan_signed", "the plan is signed; it can't be voided";
+        /// A transaction that is not the plan's pays some of what it pays, in a block that is not final: to plan that anew would
+        /// pay it twice.
+        PaidByOthers => "plan_paid_by_others", "another transaction pays in the plan's place";
         /// Empty or larger than [`SIGNED_MAX`].
         SignedSizeInvalid => "plan_signed_size_invalid", "a signed transaction has 1 to 400,000 bytes";
         /// Empty or larger than [`RECEIPT_MAX`].
@@ -372,6 +375,9 @@ pub(super) fn record_void(draft: &mut Draft<'_>, id: PlanId, receipt: &Bytes) ->
     // Signing, and yet signed: its block was taken back, or the signature came after.
     if plan.versions.iter().any(|version| version.signed.is_some()) {
         return Err(PlanRefusal::Signed);
+    }
+    if conflict::is_paid_by_others(draft.state, plan) {
+        return Err(PlanRefusal::PaidByOthers);
     }
     if !(1..=RECEIPT_MAX).contains(&receipt.0.len()) {
         return Err(PlanRefusal::ReceiptSizeInvalid);

@@ -453,3 +453,29 @@ fn plan_ends_only_when_a_payment_in_its_place_is_final_too() {
         "#]],
     );
 }
+
+#[test]
+fn plan_that_a_thief_paid_is_not_voided_and_paid_again() {
+    check(
+        "address a0 ann
+         block t1>a0=10000
+         blocks 3
+         withdraw w1 ann 3000 x
+         plan p1 w1 from t1:0 change 6990 fee 10
+         block f1<t1:0>x=3000,thief=6900
+         void p1
+         blocks 3
+         void p1
+         show",
+        expect![[r#"
+            void p1: plan_paid_by_others
+            void p1: plan_ended
+            -- 108: ann=6950 fees=50 shortfall=-7000
+               t1:0 10000 Credited
+               w1 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+        "#]],
+    );
+}

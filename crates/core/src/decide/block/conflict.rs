@@ -56,6 +56,11 @@ fn foreign<'a>(state: &'a State, plan: &'a Plan) -> impl Iterator<Item = &'a Spe
     spends.filter(|spent| spent.plan.is_none())
 }
 
+/// Whether a foreign transaction pays something of what an open plan pays.
+pub(in crate::decide) fn is_paid_by_others(state: &State, plan: &Plan) -> bool {
+    foreign(state, plan).any(|spent| !spent.paid.is_empty())
+}
+
 /// Whether a foreign transaction has paid something in a plan's place and is not final: until it is, nobody can say whether
 /// that is to be refunded.
 pub(super) fn is_undecided(state: &State, plan: &Plan) -> bool {
