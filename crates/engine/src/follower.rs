@@ -52,7 +52,8 @@ pub struct FollowerConfig {
     pub split_blocks_max: u32,
     /// How long the quorum may stay silent before the asset stops, in milliseconds.
     pub stale_ms: u64,
-    /// How long the tip may stay the same before the asset stops, in milliseconds; never where absent.
+    /// How old the newest block may be before the asset stops, in milliseconds; never where absent. It is as old as its header
+    /// says, and at least as old as this process has known it: a miner's clock may be ahead.
     pub tip_age_max_ms: Option<u64>,
     /// What one command may book of a block, as [`florin_core::command::ConnectBlock::cost`] counts; the core's bound is
     /// [`florin_core::command::PART_COST_MAX`]. More of one block follows in further commands.
@@ -325,7 +326,7 @@ impl Follower {
         }
         let since = self.fresh_ms.or(self.started_ms).unwrap_or(now_ms);
         let is_silent = now_ms.saturating_sub(since) > self.config.stale_ms;
-        let tip_age_ms = self.tip_changed.map_or(0, |(_, at)| now_ms.saturating_sub(at));
+        let tip_age_ms = self.tip_age_ms(chain, now_ms);
         let is_old = self.config.tip_age_max_ms.is_some_and(|max| tip_age_ms > max);
         let is_stuck = self.moved.is_some_and(|(_, at)| now_ms.saturating_sub(at) > self.config.stale_ms);
         let why = match (is_silent, is_old, is_stuck) {
@@ -347,6 +348,16 @@ impl Follower {
             // Only an operator resumes from this.
             own_halts(state, coin, HaltReason::DeepReorganisation, true, false, asks);
         }
+    }
+
+    /// How old the newest block is that the nodes or the journal know. The headers of a process that has just started may not
+    /// reach as far as the journal; and what this process has seen itself begins anew with it, while a block's time does not:
+    /// nodes that show nothing new are not believed for longer because of a restart.
+    fn tip_age_ms(&self, chain: &ChainState, now_ms: u64) -> u64 {
+        let seen_ms = self.tip_changed.map_or(0, |(_, at)| now_ms.saturating_sub(at));
+        let journalled_s = chain.tip().map_or(0, |tip| tip.time_s);
+        let made_s = journalled_s.max(u64::from(self.headers.tip().header.time));
+        seen_ms.max(now_ms.saturating_sub(made_s.saturating_mul(1_000)))
     }
 
     fn report(&mut self, now_ms: u64) {

@@ -13,6 +13,7 @@
 //! | what do the chains say | [`follower`] |
 //! | what does the platform do by itself | [`workers`] |
 //! | is the journal right | [`audit`] |
+//! | is it the one that was known | [`witness`] |
 
 pub mod alarm;
 pub mod audit;
@@ -26,5 +27,6 @@ pub mod runtime;
 pub mod scripts;
 pub mod snapshotter;
 pub mod terms;
+pub mod witness;
 pub mod workers;
 pub mod writer;

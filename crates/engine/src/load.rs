@@ -1,6 +1,7 @@
 //! Where a process starts: the newest snapshot and the rows after it, folded. It never repairs: a row that does not fit stops it.
 
 use crate::ports::Snapshots;
+use crate::witness::{Contradiction, compare};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{Batch, Journal, ReadError, Row, RowError};
 use florin_core::snapshot;
@@ -9,6 +10,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Rows read at once. At most a megabyte each, most of them far smaller: a bound on memory that still hides the store's latency.
 pub const READ_ROWS_MAX: usize = 64;
+
+/// What the snapshot is called where it contradicts the journal.
+const SNAPSHOT: &str = "the snapshot";
 
 /// A row's number and hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +93,9 @@ pub enum LoadError {
     /// The journal holds a row that is wrong.
     #[error(transparent)]
     Fold(#[from] FoldError),
+    /// The journal lacks a row that is known from elsewhere, or has another one in its place.
+    #[error(transparent)]
+    Contradicted(Contradiction),
 }
 
 impl LoadError {
@@ -97,6 +104,7 @@ impl LoadError {
         match self {
             LoadError::Read(_) => "journal_unreadable_now",
             LoadError::Fold(error) => error.code(),
+            LoadError::Contradicted(found) => found.code(),
         }
     }
 }
@@ -115,7 +123,8 @@ pub(crate) fn fold(state: &mut State, row: &Row, batch: &Batch) -> Result<(), Fo
 
 /// Loads the newest snapshot that can be used and folds all rows after it.
 ///
-/// A snapshot only saves time, so one that is damaged, or not of this journal, is left aside with a warning.
+/// A snapshot only saves time, so one that is damaged is left aside with a warning. One that is whole and names a row that
+/// the journal does not have was made from a newer journal, or from another one: then this one is not to be used.
 ///
 /// # Errors
 /// [`LoadError`].
@@ -151,7 +160,7 @@ pub fn catch_up(journal: &mut dyn Journal, mut loaded: Loaded) -> Result<Loaded,
     }
 }
 
-fn newest_snapshot(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> Result<Option<Loaded>, ReadError> {
+fn newest_snapshot(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> Result<Option<Loaded>, LoadError> {
     let (header, chunks) = match snapshots.newest() {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
@@ -160,16 +169,13 @@ fn newest_snapshot(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> 
             return Ok(None);
         }
     };
-    let stands = journal.read(Seq(header.seq.0.saturating_sub(1)), 1)?;
-    if stands.first().is_none_or(|row| row.seq != header.seq || row.hash != header.row_hash) {
-        tracing::warn!(seq = header.seq.0, "the snapshot is not of this journal; it is left aside");
-        return Ok(None);
+    let place = Place { seq: header.seq, hash: header.row_hash };
+    if let Some(found) = compare(journal, SNAPSHOT, place)? {
+        return Err(LoadError::Contradicted(found));
     }
     let read = catch_unwind(AssertUnwindSafe(|| snapshot::read(&header, &chunks)));
     match read {
-        Ok(Ok(state)) if state.counters().seq == header.seq => {
-            Ok(Some(Loaded { state, place: Place { seq: header.seq, hash: header.row_hash } }))
-        }
+        Ok(Ok(state)) if state.counters().seq == header.seq => Ok(Some(Loaded { state, place })),
         Ok(Ok(_)) | Err(_) => {
             tracing::warn!(seq = header.seq.0, "the snapshot contradicts itself; it is left aside");
             Ok(None)

@@ -3,6 +3,7 @@
 //!
 //! What comes in through a port is never trusted: nodes lie and lag, signers refuse, stores lose connections.
 
+use crate::load::Place;
 use florin_core::broker::Price;
 use florin_core::custody::{Approval, Intent, OutPoint};
 use florin_core::id::{BlockHash, Digest, Epoch, Height, LedgerTime, PlanId, Seq, TxId, WalletId};
@@ -137,6 +138,8 @@ pub struct Fence {
     pub head: Digest,
     /// Its ledger time.
     pub time: LedgerTime,
+    /// The row that the signer was shown last, as the asker's journal has it; [`Place::START`] where it was shown none.
+    pub known: Place,
 }
 
 /// An intent with what operators said to it, and the output that fulfils it.
@@ -232,6 +235,8 @@ pub struct SignerStatus {
     pub epoch: Epoch,
     /// The highest row it was shown.
     pub seq: Seq,
+    /// That row's hash.
+    pub head: Digest,
     /// Whether its keys can be used now.
     pub is_unlocked: bool,
 }

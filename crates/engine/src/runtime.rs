@@ -20,6 +20,7 @@ use crate::load::{FoldError, LoadError, load_counted};
 use crate::ports::{Beat, Clock, Snapshots};
 use crate::read_model::{FeedRow, ReadModel, feed_from_journal};
 use crate::snapshotter::SnapshotterConfig;
+use crate::witness::{self, Contradiction, Witness};
 use crate::workers::{View, Worker};
 use crate::writer::{Answer, Quarantined, Role, Rules, SubmitRefusal, Writer, WriterConfig};
 use florin_core::id::Seq;
@@ -38,6 +39,9 @@ pub enum Fatal {
     /// A durable row can't be folded.
     #[error("a durable row can't be folded")]
     Fold(#[source] FoldError),
+    /// The journal lacks a row that was durable once, or has another one in its place.
+    #[error("this node does not lead this journal")]
+    Contradicted(#[source] Contradiction),
     /// The journal's storage failed in a way after which nobody knows what it holds.
     #[error("the journal's storage failed")]
     Storage(#[source] AppendError),
@@ -56,6 +60,7 @@ impl Fatal {
     pub fn code(&self) -> &'static str {
         match self {
             Fatal::Fold(error) => error.code(),
+            Fatal::Contradicted(found) => found.code(),
             Fatal::Storage(_) => "journal_storage_failed",
             Fatal::Panicked { .. } => "engine_panicked",
         }
@@ -104,6 +109,8 @@ pub struct Parts {
     pub history: Box<dyn Journal>,
     /// Snapshots.
     pub snapshots: Box<dyn Snapshots>,
+    /// What names rows of the journal from outside of it. They are heard at the start, and before each attempt to lead.
+    pub witnesses: Vec<Box<dyn Witness>>,
     /// The rules.
     pub rules: Box<dyn Rules>,
     /// Chain watchers, and how often each steps, in milliseconds.
@@ -287,13 +294,16 @@ impl Engine {
     /// Loads the state and starts all threads.
     ///
     /// # Errors
-    /// Where no state can be loaded.
+    /// Where no state can be loaded, or the journal is not the one that a witness knows. Then nothing was written.
     pub fn start(parts: Parts, config: EngineConfig) -> Result<EngineHandle, LoadError> {
         let Parts { clock, journal, mut history, mut snapshots, rules, followers, workers, .. } = parts;
-        let Parts { heartbeat, is_storage_failure, fatal, .. } = parts;
+        let Parts { heartbeat, is_storage_failure, fatal, mut witnesses, .. } = parts;
         let started = Instant::now();
         let began = Moment { steady: Duration::ZERO, wall_ms: clock.now_ms() };
         let (loaded, snapshot_at) = load_counted(history.as_mut(), snapshots.as_mut())?;
+        if let Some(found) = witness::contradiction(history.as_mut(), &mut witnesses)? {
+            return Err(LoadError::Contradicted(found));
+        }
         let durable = loaded.place.seq;
         let role = Role::Following;
         let (waiting, quarantined) = (Vec::new(), Vec::new());
@@ -330,7 +340,9 @@ impl Engine {
         running.engine.push(spawn("reader", Box::new(move |shared| threads::read(shared, &durable_rows))));
         running.engine.push(spawn(
             "writer",
-            Box::new(move |shared| threads::WriterThread::new(writer, config, to_journal, to_reader).run(shared)),
+            Box::new(move |shared| {
+                threads::WriterThread::new(writer, config, witnesses, to_journal, to_reader).run(shared)
+            }),
         ));
         running.heart = beating.map(|beating| spawn("heart", Box::new(move |shared| beating.run(shared))));
         let write_snapshots =

@@ -139,6 +139,7 @@ fn start(rows: &Rows, signs: &Signs, node: &str, manners: Manners) -> EngineHand
         journal: Box::new(rows.clone()),
         history: Box::new(rows.clone()),
         snapshots: Box::new(Kept::default()),
+        witnesses: Vec::new(),
         rules: Box::new(Toy),
         followers: Vec::new(),
         workers: Vec::new(),

@@ -5,14 +5,16 @@
 mod common;
 
 use common::*;
-use florin_core::id::{Digest, Seq};
-use florin_core::journal::{AppendError, Journal, ReadError, Row};
+use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
+use florin_core::journal::{AppendError, Batch, Journal, ReadError, Row};
 use florin_core::snapshot;
+use florin_core::wire::Message;
 use florin_engine::lanes::Ask;
-use florin_engine::load::load;
+use florin_engine::load::{LoadError, Place, load};
 use florin_engine::ports::Clock;
 use florin_engine::runtime::{Engine, EngineConfig, EngineHandle, Fatal, Parts, Told, WaitError};
 use florin_engine::snapshotter::SnapshotterConfig;
+use florin_engine::witness::{Witness, WitnessFault};
 use florin_engine::writer::{Answer, Role, SubmitRefusal};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -67,12 +69,14 @@ struct World {
     kept: Kept,
     clock: Arc<TestClock>,
     fatal: Arc<Mutex<Vec<&'static str>>>,
+    /// The rows that a witness names.
+    named: Arc<Mutex<Vec<Place>>>,
 }
 
 impl World {
     fn new() -> World {
         let clock = Arc::new(TestClock(AtomicU64::new(1_000)));
-        World { rows: Rows::default(), kept: Kept::default(), clock, fatal: Arc::default() }
+        World { rows: Rows::default(), kept: Kept::default(), clock, fatal: Arc::default(), named: Arc::default() }
     }
 
     fn start(&self, is_first_to_lead: bool) -> EngineHandle {
@@ -81,12 +85,17 @@ impl World {
 
     /// Leads at once where `quiet_ms` is 0, after that long where it is more.
     fn start_with(&self, quiet_ms: Option<u64>, trouble: Trouble, is_fatal: bool) -> EngineHandle {
+        self.try_start(quiet_ms, trouble, is_fatal).expect("the journal can be read")
+    }
+
+    fn try_start(&self, quiet_ms: Option<u64>, trouble: Trouble, is_fatal: bool) -> Result<EngineHandle, LoadError> {
         let heard = Arc::clone(&self.fatal);
         let parts = Parts {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             journal: Box::new(Troubled { rows: self.rows.clone(), trouble }),
             history: Box::new(self.rows.clone()),
             snapshots: Box::new(self.kept.clone()),
+            witnesses: vec![Box::new(Named(Arc::clone(&self.named)))],
             rules: Box::new(Toy),
             followers: Vec::new(),
             workers: Vec::new(),
@@ -103,7 +112,7 @@ impl World {
             retry_ms: 1,
             stop_ms: 30_000,
         };
-        Engine::start(parts, config).expect("the journal can be read")
+        Engine::start(parts, config)
     }
 }
 
@@ -261,7 +270,7 @@ fn a_row_that_contradicts_the_state_ends_the_engine() {
     assert!(first.stop());
     // A foreign hand appends a row whose epoch was never started.
     let last = world.rows.all().last().unwrap().clone();
-    let epoch = florin_core::id::Epoch(last.epoch.0 + 5);
+    let epoch = Epoch(last.epoch.0 + 5);
     let row = Row::seal(last.seq.next(), epoch, last.time, last.hash, Vec::new());
     world.rows.clone().append(&row).unwrap();
     eventually("the end", || !world.fatal.lock().unwrap().is_empty());
@@ -319,11 +328,105 @@ fn snapshots_come_from_durable_rows_and_start_the_next_process() {
     assert_eq!(snapshot::hash(&from_snapshot.state), snapshot::hash(&whole.state));
     assert_eq!(from_snapshot.place, whole.place);
 
-    // A damaged snapshot, or one of another journal, only costs time.
+    // A damaged snapshot only costs time; one of another journal says that this is not the one that was known.
     world.kept.0.lock().unwrap().as_mut().unwrap().0.state_hash = Digest([0; 32]);
     assert_eq!(load(&mut world.rows.clone(), &mut world.kept.clone()).unwrap().place, whole.place);
     world.kept.0.lock().unwrap().as_mut().unwrap().0.row_hash = Digest([1; 32]);
-    assert_eq!(load(&mut world.rows.clone(), &mut world.kept.clone()).unwrap().place, whole.place);
+    let refused = load(&mut world.rows.clone(), &mut world.kept.clone()).map(|_| ());
+    assert_eq!(refused.map_err(|error| error.code()), Err("journal_forked"));
+    world.rows.0.lock().unwrap().truncate(header.seq.0 as usize - 1);
+    let refused = load(&mut world.rows.clone(), &mut world.kept.clone()).map(|_| ());
+    assert_eq!(refused.map_err(|error| error.code()), Err("journal_behind"));
+}
+
+/// Somebody who names a row of the journal: one after the other, and the last one from then on.
+struct Named(Arc<Mutex<Vec<Place>>>);
+
+impl Witness for Named {
+    fn name(&self) -> &'static str {
+        "somebody"
+    }
+    fn newest(&mut self) -> Result<Option<Place>, WitnessFault> {
+        let mut named = self.0.lock().unwrap();
+        let first = named.first().copied();
+        if named.len() > 1 {
+            named.remove(0);
+        }
+        Ok(first)
+    }
+}
+
+/// The place of the last row.
+fn last(rows: &Rows) -> Option<Place> {
+    rows.all().last().map(|row| Place { seq: row.seq, hash: row.hash })
+}
+
+/// Appends an empty row that nobody else knows.
+fn write_on(rows: &Rows) {
+    let (seq, hash) = last(rows).map_or((Seq::START, Digest::ZERO), |last| (last.seq, last.hash));
+    let payload = Message::encode(&Batch { entries: Vec::new() });
+    let row = Row::seal(seq.next(), Epoch(1), LedgerTime(1_000), hash, payload);
+    rows.clone().append(&row).unwrap();
+}
+
+/// A journal that has seven rows, or so.
+fn written() -> World {
+    let world = World::new();
+    let engine = world.start(true);
+    lead(&engine);
+    for number in 1..=6 {
+        ask(&engine, number).unwrap();
+    }
+    assert!(engine.stop());
+    world.kept.0.lock().unwrap().take();
+    world
+}
+
+#[test]
+fn a_journal_that_lacks_a_row_that_somebody_names_is_not_even_followed() {
+    let world = written();
+    world.named.lock().unwrap().extend(last(&world.rows));
+    let start = || world.try_start(None, Arc::new(Mutex::new(|_: &Row| Trick::Pass)), false);
+    assert!(start().expect("the row is there").stop());
+    let whole = world.rows.all();
+    world.rows.0.lock().unwrap().truncate(whole.len() - 2);
+    assert_eq!(start().err().map(|error| error.code()), Some("journal_behind"));
+    write_on(&world.rows);
+    assert_eq!(start().err().map(|error| error.code()), Some("journal_behind"), "not far enough to be told apart");
+    write_on(&world.rows);
+    assert_eq!(start().err().map(|error| error.code()), Some("journal_forked"));
+    write_on(&world.rows);
+    assert_eq!(start().err().map(|error| error.code()), Some("journal_forked"));
+    assert_eq!(world.rows.all().len(), whole.len() + 1, "nothing was written");
+    *world.rows.0.lock().unwrap() = whole;
+    assert!(start().expect("the newer journal is back").stop());
+}
+
+#[test]
+fn a_follower_does_not_take_the_lead_of_a_journal_that_was_set_back_under_it() {
+    for forks in [false, true] {
+        let world = written();
+        let engine = world.start_with(Some(1_000), Arc::new(Mutex::new(|_: &Row| Trick::Pass)), false);
+        let at = engine.at();
+        assert_eq!(Some(at), last(&world.rows).map(|last| last.seq));
+        world.rows.0.lock().unwrap().truncate(at.0 as usize - 2);
+        (0..if forks { 3 } else { 0 }).for_each(|_| write_on(&world.rows));
+        let rows = world.rows.all().len();
+        eventually("the end", || !world.fatal.lock().unwrap().is_empty());
+        let expected = if forks { "journal_forked" } else { "journal_behind" };
+        assert_eq!((&**world.fatal.lock().unwrap(), world.rows.all().len()), (&[expected][..], rows));
+        engine.stop();
+    }
+}
+
+#[test]
+fn a_witness_that_learns_of_a_later_row_is_heard_before_the_lead_is_taken() {
+    let world = written();
+    *world.named.lock().unwrap() = vec![Place::START, Place { seq: Seq(1_000), hash: Digest([1; 32]) }];
+    let engine = world.start_with(Some(10), Arc::new(Mutex::new(|_: &Row| Trick::Pass)), false);
+    eventually("the end", || !world.fatal.lock().unwrap().is_empty());
+    assert_eq!(**world.fatal.lock().unwrap(), ["journal_behind"]);
+    engine.stop();
 }
 
 #[test]

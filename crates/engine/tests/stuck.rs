@@ -17,7 +17,7 @@ use florin_core::amount::Amount;
 use florin_core::asset::HaltReason;
 use florin_core::command::Command;
 use florin_core::custody::{PlanStatus, WithdrawalStatus};
-use florin_core::id::{BlockHash, Epoch, PlanId, Seq};
+use florin_core::id::{BlockHash, Digest, Epoch, PlanId, Seq};
 use florin_core::wire::Bytes;
 use florin_engine::lanes::Ask;
 use florin_engine::ports::{
@@ -96,7 +96,7 @@ impl Signer for Unwilling {
         Ok(SignerAnswer::Voided { receipt: Bytes(vec![0x76, 1]) })
     }
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {
-        Ok(SignerStatus { epoch: Epoch(1), seq: Seq(0), is_unlocked: true })
+        Ok(SignerStatus { epoch: Epoch(1), seq: Seq(0), head: Digest::ZERO, is_unlocked: true })
     }
 }
 
@@ -120,7 +120,9 @@ fn an_expired_plan_whose_input_a_reorganisation_took_is_given_up() {
     };
     let mut planner = Planner::new(config, seats(), Box::new(|| [1; 32]));
     let signer = Unwilling::default();
-    let mut signing = Signing::new(SigningConfig { chain: CHAIN, retry_ms: 10_000 }, Box::new(signer.clone()), seats());
+    let config = SigningConfig { chain: CHAIN, retry_ms: 10_000 };
+    let rows = Box::new(platform.rows.clone());
+    let mut signing = Signing::new(config, Box::new(signer.clone()), rows, seats());
     let script = Bytes([vec![0, 20], vec![7; 20]].concat());
     let amount = Amount::new(40_000);
     platform

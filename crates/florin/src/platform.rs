@@ -7,6 +7,7 @@ mod projector;
 mod setup;
 pub mod status;
 pub mod stores;
+mod witnesses;
 
 pub use chain::{ChainPart, NodePart};
 pub use people::PeopleStore;
@@ -15,10 +16,12 @@ pub use stores::Stores;
 
 use crate::config::{Config, StoreConfig, Trust};
 use crate::failure::Failure;
+use crate::signing::shown::ShownFile;
 use crate::signing::{HeadFile, RemoteSigner};
 use florin_core::custody::Block;
 use florin_core::id::{Digest, Seq, WithdrawalId};
 use florin_engine::lanes::Ask;
+use florin_engine::load::LoadError;
 use florin_engine::ports::{Clock, Signer};
 use florin_engine::read_model::FeedRow;
 use florin_engine::runtime::{self, Engine, EngineConfig, EngineHandle, Fatal, Told};
@@ -32,6 +35,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stores::Head;
+use witnesses::SignerMemory;
 
 /// This build, in `EpochStarted`, snapshots and metrics.
 pub const BUILD: &str = concat!("florin ", env!("CARGO_PKG_VERSION"));
@@ -106,7 +110,7 @@ impl Parts {
     pub fn of(config: &Config) -> Result<Parts, Failure> {
         refuse_unready(config)?;
         let chain = ChainPart::of(config)?;
-        let stores = Stores::open(config)?;
+        let mut stores = Stores::open(config)?;
         let socket = config.path(&config.signer.socket);
         let client = florin_signer::client::Client::new(socket, SIGNER_TIMEOUT);
         let head_file = config.data().join("signer.head");
@@ -116,7 +120,12 @@ impl Parts {
                 .hint("it says how far the signer's memory was known; restore it, or remove it once the signer is known to be whole")
         };
         let keeper = Box::new(HeadFile(head_file.clone()));
-        let remote: Box<dyn Signer> = Box::new(RemoteSigner::keeping(client, keeper).map_err(unreadable)?);
+        let shown = ShownFile::by_platform(&config.data());
+        stores.witnesses.push(Box::new(SignerMemory::new(config.path(&config.signer.socket), config.platform_id())));
+        stores.witnesses.push(Box::new(shown.clone()));
+        stores.witnesses.push(Box::new(ShownFile::by_checkpoint(&config.data())));
+        let remote = RemoteSigner::keeping(client, keeper).map_err(unreadable)?.recording(shown);
+        let remote: Box<dyn Signer> = Box::new(remote);
         Ok(Parts {
             node: config.platform.node.clone(),
             platform: config.platform_id(),
@@ -168,16 +177,16 @@ impl Platform {
     /// Starts everything, waits until this node leads, and defines assets and chain where the journal is empty.
     ///
     /// # Errors
-    /// `journal_…` where no state can be loaded, `not_leading` where this node can't take the lead in time and no other
+    /// `journal_…` where no state can be loaded or the journal is not the one that was known, `not_leading` where this node can't take the lead in time and no other
     /// is expected to have it, `setup_refused`.
     pub fn start(parts: Parts) -> Result<Platform, Failure> {
         let Parts { node, platform, config, trust, clock, stores, chain, signer, rules, .. } = parts;
-        let Stores { journal, history, lookup, feed, snapshots, projection, search, people, is_storage_failure } =
-            stores;
+        let Stores { journal, history, lookup, feed, snapshots, projection, search, people, .. } = stores;
+        let Stores { is_storage_failure, shown, witnesses, .. } = stores;
         let start_block: Option<Block> = chain.as_ref().map(|chain| chain.start.clone());
         let network = chain.as_ref().map(|chain| chain.network);
         let chain_name = chain.as_ref().map(ChainPart::name);
-        let (followers, workers) = chain::seats(chain, signer.map(|connect| connect()))?;
+        let (followers, workers) = chain::seats(chain, signer.map(|connect| connect()), shown)?;
         let engine_config = EngineConfig {
             writer: WriterConfig { node: node.clone(), build: BUILD.to_owned(), config, platform_if_new: platform },
             snapshots: SnapshotterConfig { rows_max: SNAPSHOT_ROWS, time_max_ms: SNAPSHOT_MS, build: BUILD.to_owned() },
@@ -192,6 +201,7 @@ impl Platform {
             journal,
             history,
             snapshots,
+            witnesses,
             rules,
             followers,
             workers,
@@ -199,8 +209,10 @@ impl Platform {
             is_storage_failure,
             fatal: parts.fatal,
         };
-        let engine = Engine::start(runtime_parts, engine_config)
-            .map_err(|fault| Failure::new(fault.code(), "the journal can't be loaded").because(fault))?;
+        let engine = Engine::start(runtime_parts, engine_config).map_err(|fault| match fault {
+            LoadError::Contradicted(found) => witnesses::refusal(&found),
+            fault => Failure::new(fault.code(), "the journal can't be loaded").because(fault),
+        })?;
         refuse_other_journal(&engine, platform)?;
         let projector = Projector::start(feed, projection)?;
         let platform = Platform {

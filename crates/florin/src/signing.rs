@@ -1,16 +1,20 @@
 //! The engine's port to the signer, served by the signer's own protocol. It translates, and holds the signer to its key and to the memory that it showed before: one that has forgotten, or is not the one that was known, must not be believed.
 
+pub mod shown;
+
 use florin_core::id::{LedgerTime, PlanId};
 use florin_core::wire::{Bytes, Message};
+use florin_engine::load::Place;
 use florin_engine::ports::{self, SignerAnswer, SignerFault, SignerRefusal, SignerStatus};
 use florin_signer::client::{Client, ClientError};
 use florin_signer::protocol::{
-    Fence, Hello, Input, MemoryHead, Outcome, PROTOCOL, PaymentRequest, Refused, Reply, Request, SignPlan,
+    Fence, Hello, Input, KnownRow, MemoryHead, Outcome, PROTOCOL, PaymentRequest, Refused, Reply, Request, SignPlan,
     StatusWanted, VoidPlan, VoidReceipt,
 };
 use florin_signer::refusal;
+use shown::ShownFile;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Whatever carries a request to a signer: a socket, or, in simulations, a call.
 pub trait Transport: Send {
@@ -72,15 +76,21 @@ impl HeadKeeper for HeadFile {
     }
 
     fn save(&mut self, known: &KnownSigner) -> std::io::Result<()> {
-        let draft = self.0.with_extension("new");
-        let mut file = std::fs::File::create(&draft)?;
-        file.write_all(&known.encode())?;
-        file.sync_all()?;
-        std::fs::rename(&draft, &self.0)?;
-        // The new name is durable with its folder.
-        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty());
-        std::fs::File::open(folder.unwrap_or(std::path::Path::new(".")))?.sync_all()
+        replace(&self.0, &known.encode())
     }
+}
+
+/// Replaces a small file as a whole, durably.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let mut file = std::fs::File::create(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    // The new name is durable with its folder.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// A signer behind a transport.
@@ -90,6 +100,7 @@ pub struct RemoteSigner<T> {
     /// Whether it has said who it is since this process began.
     met: bool,
     keeper: Option<Box<dyn HeadKeeper>>,
+    shown: Option<ShownFile>,
 }
 
 impl<T> std::fmt::Debug for RemoteSigner<T> {
@@ -101,7 +112,7 @@ impl<T> std::fmt::Debug for RemoteSigner<T> {
 impl<T: Transport> RemoteSigner<T> {
     /// A signer of whom `known` is known. What the first contact teaches lasts as long as this value.
     pub fn new(transport: T, known: Option<KnownSigner>) -> RemoteSigner<T> {
-        RemoteSigner { transport, known, met: false, keeper: None }
+        RemoteSigner { transport, known, met: false, keeper: None, shown: None }
     }
 
     /// A signer of whom is known what `keeper` says, and whose every step is kept there before it is used.
@@ -110,7 +121,13 @@ impl<T: Transport> RemoteSigner<T> {
     /// Where the record can't be read.
     pub fn keeping(transport: T, mut keeper: Box<dyn HeadKeeper>) -> std::io::Result<RemoteSigner<T>> {
         let known = keeper.load()?;
-        Ok(RemoteSigner { transport, known, met: false, keeper: Some(keeper) })
+        Ok(RemoteSigner { transport, known, met: false, keeper: Some(keeper), shown: None })
+    }
+
+    /// The same, keeping a record of the last row that the signer is shown.
+    #[must_use]
+    pub fn recording(self, shown: ShownFile) -> RemoteSigner<T> {
+        RemoteSigner { shown: Some(shown), ..self }
     }
 
     /// Asks one that is the signer it was, and remembers all that it knew.
@@ -167,6 +184,10 @@ impl<T: Transport> RemoteSigner<T> {
         if self.known.is_some_and(|known| known.platform != at.platform) {
             return Err(doubt("signer_platform_mismatch", "it serves another platform than this one"));
         }
+        if let Some(shown) = &self.shown {
+            let place = Place { seq: at.seq, hash: at.head };
+            shown.raise(place).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
+        }
         let (outcome, known) = self.ask(request)?;
         answer(outcome, plan, &known)
     }
@@ -191,6 +212,10 @@ fn odd() -> SignerFault {
 
 fn fence(fence: &ports::Fence) -> Fence {
     Fence { platform: fence.platform, epoch: fence.epoch, seq: fence.seq, head: fence.head, time: fence.time }
+}
+
+fn known_row(fence: &ports::Fence) -> Option<KnownRow> {
+    Some(fence.known).filter(|row| *row != Place::START).map(|row| KnownRow { seq: row.seq, hash: row.hash })
 }
 
 fn answer(outcome: Outcome, plan: PlanId, known: &KnownSigner) -> Result<SignerAnswer, SignerFault> {
@@ -253,12 +278,13 @@ impl<T: Transport> ports::Signer for RemoteSigner<T> {
             anchor: Input { txid: request.anchor.txid, vout: request.anchor.vout },
             payments: request.intents.iter().map(payment).collect(),
             psbt: Bytes(request.psbt.clone()),
+            known: known_row(&request.fence),
         });
         self.ask_about(&asked, &request.fence, request.plan)
     }
 
     fn void_plan(&mut self, at: &ports::Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
-        self.ask_about(&Request::VoidPlan(VoidPlan { fence: fence(at), plan }), at, plan)
+        self.ask_about(&Request::VoidPlan(VoidPlan { fence: fence(at), plan, known: known_row(at) }), at, plan)
     }
 
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {
@@ -272,7 +298,7 @@ impl<T: Transport> ports::Signer for RemoteSigner<T> {
                     time: LedgerTime(0),
                 });
                 // A signer that answers has its keys: it does not start without them.
-                Ok(SignerStatus { epoch: highest.epoch, seq: highest.seq, is_unlocked: true })
+                Ok(SignerStatus { epoch: highest.epoch, seq: highest.seq, head: highest.head, is_unlocked: true })
             }
             _ => Err(odd()),
         }

@@ -3,7 +3,7 @@
 
 use crate::memory::{Charge, PaidWithdrawal};
 use crate::policy::{OPERATORS_MAX, Policy, WalletPolicy};
-use crate::protocol::{Fence, Input, PaymentRequest, Refused, SignPlan};
+use crate::protocol::{Fence, Input, KnownRow, PaymentRequest, Refused, SignPlan};
 use crate::refusal::Refusal;
 use crate::spend::outpoint_of;
 use bitcoin::Script;
@@ -32,10 +32,12 @@ pub const DAY_MS: u64 = 24 * HOUR_MS;
 /// Largest number in a request: the memory holds 63 bits.
 const NUMBER_MAX: u64 = i64::MAX as u64;
 
-/// Refuses a fence with numbers that the memory can't hold, of another platform, below the highest seen, or ahead of
-/// the clock. What comes back is the fence to remember: its time never runs backwards.
+/// Refuses a fence with numbers that the memory can't hold, of another platform, below the highest seen, of a journal that
+/// does not have the highest seen as its own row, or ahead of the clock. What comes back is the fence to remember: its time
+/// never runs backwards.
 pub fn check_fence(
     fence: &Fence,
+    known: Option<&KnownRow>,
     platform: &[u8; 16],
     highest: Option<&Fence>,
     clock: LedgerTime,
@@ -53,8 +55,18 @@ pub fn check_fence(
     if fence.seq < highest.seq || fence.epoch < highest.epoch {
         return Err(Refused::whole(Refusal::FenceBehind));
     }
-    if fence.seq == highest.seq && (fence.head, fence.epoch) != (highest.head, highest.epoch) {
-        return Err(Refused::whole(Refusal::FenceConflict));
+    if fence.seq == highest.seq {
+        if (fence.head, fence.epoch) != (highest.head, highest.epoch) {
+            return Err(Refused::whole(Refusal::FenceConflict));
+        }
+    } else {
+        // A later row alone says nothing: an old copy that is written on has one before long. Whoever does not know the
+        // last row seen is behind it, whatever comes after.
+        let known = known.filter(|known| known.seq >= highest.seq);
+        let known = known.ok_or(Refused::whole(Refusal::FenceBehind))?;
+        if (known.seq, known.hash) != (highest.seq, highest.head) {
+            return Err(Refused::whole(Refusal::FenceConflict));
+        }
     }
     check_clock(fence, clock)?;
     Ok(Fence { time: fence.time.max(highest.time), ..*fence })

@@ -8,7 +8,7 @@ use florin_core::id::{Digest, Epoch, LedgerTime, PlanId, Seq, TxId, WalletId};
 use florin_core::wire::{Bytes, Message};
 
 /// The version of this protocol.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 florin_core::message! {
     /// The engine's place in its journal. The signer keeps the highest and refuses lower ones.
@@ -24,6 +24,19 @@ florin_core::message! {
         4: head: Digest,
         /// Its ledger time.
         5: time: LedgerTime,
+    }
+}
+
+florin_core::message! {
+    /// The last row that the signer was shown, as the asker's journal has it: looked up there, and never repeated from what
+    /// the signer said. By it the signer knows an old copy that was written on beyond the row. It proves nothing against
+    /// an engine that lies; limits and approvals hold that one.
+    #[derive(Copy)]
+    pub struct KnownRow {
+        /// Its number.
+        1: seq: Seq,
+        /// Its hash.
+        2: hash: Digest,
     }
 }
 
@@ -78,6 +91,8 @@ florin_core::message! {
         6: payments: Vec<PaymentRequest>,
         /// The transaction, as a PSBT (BIP-174) with full previous transactions, and key origins of inputs and change.
         7: psbt: Bytes,
+        /// What links the fence to the last one; absent where the signer was shown no row.
+        8: known: Option<KnownRow>,
     }
 }
 
@@ -88,6 +103,8 @@ florin_core::message! {
         1: fence: Fence,
         /// The plan.
         2: plan: PlanId,
+        /// What links the fence to the last one.
+        3: known: Option<KnownRow>,
     }
 }
 
@@ -101,6 +118,8 @@ florin_core::message! {
     pub struct CheckpointHead {
         /// The head.
         1: fence: Fence,
+        /// What links it to the last one.
+        2: known: Option<KnownRow>,
     }
 }
 

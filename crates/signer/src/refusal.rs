@@ -29,9 +29,10 @@ refusals! {
     ProtocolUnknown = 2, "protocol_unknown", "the signer speaks another version of the protocol";
     /// The request is for another platform.
     PlatformMismatch = 3, "platform_mismatch", "the signer serves another platform";
-    /// The engine is behind what the signer has seen: restored from an old backup, or no longer the leader.
+    /// The engine is behind what the signer has seen: restored from an old backup, no longer the leader, or unaware of the
+    /// last row that the signer was shown.
     FenceBehind = 4, "fence_behind", "the signer has seen a later state of the journal";
-    /// The same row number with another hash: two journals claim to be one.
+    /// The last row seen has another hash there: two journals claim to be one.
     FenceConflict = 5, "fence_conflict", "the signer has seen another journal with this number";
     /// The ledger time is ahead of the signer's own clock: one of the two is wrong.
     ClockAhead = 6, "clock_ahead", "the ledger time is ahead of the signer's clock";

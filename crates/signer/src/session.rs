@@ -10,8 +10,8 @@ use crate::keystore::{KeyStore, KeyStoreError, Purpose, descriptors};
 use crate::memory::{Charge, Decision, Memory, MemoryError, PlanMemory, Signature, Void};
 use crate::policy::{Policy, WalletPolicy};
 use crate::protocol::{
-    Checkpoint, CheckpointHead, Descriptors, Fence, Hello, Input, Outcome, PROTOCOL, Refused, Reply, Request, SignPlan,
-    Signed, Status, VoidPlan, VoidReceipt, WalletDescriptors, WalletStatus, Welcome,
+    Checkpoint, CheckpointHead, Descriptors, Fence, Hello, Input, KnownRow, Outcome, PROTOCOL, Refused, Reply, Request,
+    SignPlan, Signed, Status, VoidPlan, VoidReceipt, WalletDescriptors, WalletStatus, Welcome,
 };
 use crate::refusal::Refusal;
 use crate::spend::{Proposal, WalletKeys};
@@ -195,14 +195,14 @@ impl Signer {
     }
 
     fn checkpoint(&mut self, request: &CheckpointHead, clock: LedgerTime) -> Result<Outcome, Stop> {
-        let fence = self.check_fence(&request.fence, clock)?;
+        let fence = self.check_fence(&request.fence, request.known.as_ref(), clock)?;
         self.note(fence)?;
         Ok(Outcome::Checkpoint(Checkpoint::sign(request.fence, &self.head_key)))
     }
 
     fn void_plan(&mut self, request: &VoidPlan, clock: LedgerTime) -> Result<Outcome, Stop> {
         judge::check_plan_number(request.plan.0)?;
-        let fence = self.check_fence(&request.fence, clock)?;
+        let fence = self.check_fence(&request.fence, request.known.as_ref(), clock)?;
         match self.memory.plan(request.plan)? {
             Some(PlanMemory::Voided(receipt)) => {
                 self.note(fence)?;
@@ -223,7 +223,7 @@ impl Signer {
 
     fn sign_plan(&mut self, request: &SignPlan, clock: LedgerTime) -> Result<Outcome, Stop> {
         judge::check_plan_number(request.plan.0)?;
-        let fence = self.check_fence(&request.fence, clock)?;
+        let fence = self.check_fence(&request.fence, request.known.as_ref(), clock)?;
         match self.judge(request, fence, clock) {
             Ok(Verdict::New(signature)) => {
                 let signed = signature.signed.clone();
@@ -350,8 +350,8 @@ impl Signer {
         Ok(self.memory.charge_time_max(wallet)?.map_or(clock, |last| last.max(clock)))
     }
 
-    fn check_fence(&self, fence: &Fence, clock: LedgerTime) -> Result<Fence, Stop> {
-        Ok(judge::check_fence(fence, &self.policy.platform, self.memory.highest().as_ref(), clock)?)
+    fn check_fence(&self, fence: &Fence, known: Option<&KnownRow>, clock: LedgerTime) -> Result<Fence, Stop> {
+        Ok(judge::check_fence(fence, known, &self.policy.platform, self.memory.highest().as_ref(), clock)?)
     }
 
     /// Remembers a place in the journal if it is later than the last one.

@@ -11,7 +11,7 @@ use florin_chain::bitcoin::keys::{Branch, ScriptKind};
 use florin_core::amount::Amount;
 use florin_core::custody::Intent;
 use florin_core::id::{Digest, Epoch, LedgerTime, PlanId, Seq, WithdrawalId};
-use florin_signer::protocol::{Fence, Hello, Outcome, Request, VoidPlan};
+use florin_signer::protocol::{Fence, Hello, Outcome, PROTOCOL, Request, VoidPlan};
 use florin_signer::refusal::Refusal;
 use std::collections::{BTreeMap, BTreeSet};
 use support::*;
@@ -349,12 +349,17 @@ fn run(seed: u64, kind: ScriptKind, refusals: &mut BTreeSet<Refusal>) -> usize {
     let (mut signer, mut clock, mut signed) = (signer(kind), NOW, 0);
     for _ in 0..STEPS {
         clock = clock.plus_ms(attacker.random.below(HOUR / 10));
-        if let Outcome::Welcome(welcome) = ask(&mut signer, &Request::Hello(Hello { protocol: 1 }), clock).outcome {
+        if let Outcome::Welcome(welcome) =
+            ask(&mut signer, &Request::Hello(Hello { protocol: PROTOCOL }), clock).outcome
+        {
             attacker.highest = welcome.highest;
         }
         if attacker.random.chance(3) {
-            let void =
-                VoidPlan { fence: attacker.fence(clock), plan: PlanId(attacker.random.below(attacker.plan + 5)) };
+            let void = VoidPlan {
+                fence: attacker.fence(clock),
+                plan: PlanId(attacker.random.below(attacker.plan + 5)),
+                known: None,
+            };
             ask(&mut signer, &Request::VoidPlan(void), clock);
         }
         let draft = attacker.draft(clock);

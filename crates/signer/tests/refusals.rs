@@ -9,7 +9,7 @@ use florin_core::amount::Amount;
 use florin_core::id::{AssetId, BlockHash, Digest, LedgerTime, PlanId, Seq, TxId, WalletId};
 use florin_core::wire::Bytes;
 use florin_signer::judge::PLAN_VERSIONS_MAX;
-use florin_signer::protocol::{Hello, Input, Outcome, Request, VoidPlan};
+use florin_signer::protocol::{CheckpointHead, Hello, Input, KnownRow, Outcome, PROTOCOL, Request, VoidPlan};
 use florin_signer::refusal::{Culprit, Refusal};
 use florin_signer::session::Signer;
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ fn past(wallet: &Wallet) -> Signer {
         full.locktime = version;
         signed(&full, CLOCK);
     }
-    let void = Request::VoidPlan(VoidPlan { fence: fence(2, CLOCK), plan: PlanId(VOIDED) });
+    let void = Request::VoidPlan(VoidPlan { fence: fence(2, CLOCK), plan: PlanId(VOIDED), known: None });
     assert!(matches!(ask(&mut signer, &void, CLOCK).outcome, Outcome::Voided(_)));
     signer
 }
@@ -200,7 +200,7 @@ fn of_two_broken_rules_the_first_is_told() {
 fn the_remaining_refusal_belongs_to_the_greeting() {
     let wallet = Wallet::new(ScriptKind::Wpkh);
     let mut signer = past(&wallet);
-    let hello = ask(&mut signer, &Request::Hello(Hello { protocol: 2 }), CLOCK).outcome;
+    let hello = ask(&mut signer, &Request::Hello(Hello { protocol: PROTOCOL + 1 }), CLOCK).outcome;
     assert!(matches!(hello, Outcome::Refused(refused) if refused.reason == Refusal::ProtocolUnknown));
     let mut covered: BTreeSet<Refusal> = BENDS.iter().map(|(refusal, _)| *refusal).collect();
     covered.insert(Refusal::ProtocolUnknown);
@@ -213,11 +213,46 @@ fn a_fence_counts_for_voids_and_checkpoints_too() {
     let mut signer = past(&wallet);
     let behind = fence(1, CLOCK);
     let requests = [
-        Request::VoidPlan(VoidPlan { fence: behind, plan: PlanId(77) }),
-        Request::CheckpointHead(florin_signer::protocol::CheckpointHead { fence: behind }),
+        Request::VoidPlan(VoidPlan { fence: behind, plan: PlanId(77), known: None }),
+        Request::CheckpointHead(CheckpointHead { fence: behind, known: None }),
     ];
     for request in requests {
         let told = ask(&mut signer, &request, CLOCK).outcome;
         assert!(matches!(told, Outcome::Refused(refused) if refused.reason == Refusal::FenceBehind));
     }
+}
+
+#[test]
+fn an_old_copy_that_was_written_on_is_refused_for_plans_voids_and_checkpoints() {
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    let mut signer = past(&wallet);
+    let later = fence(9, CLOCK);
+    let told = |signer: &mut Signer, known: Option<KnownRow>| {
+        let mut plan = good(&wallet);
+        plan.fence = later;
+        let mut plan = plan.request(&wallet);
+        plan.known = known;
+        let requests = [
+            Request::SignPlan(plan),
+            Request::VoidPlan(VoidPlan { fence: later, plan: PlanId(77), known }),
+            Request::CheckpointHead(CheckpointHead { fence: later, known }),
+        ];
+        requests.map(|request| match raw(signer, &request, CLOCK).outcome {
+            Outcome::Refused(refused) => Some(refused.reason),
+            _ => None,
+        })
+    };
+    let highest = fence(2, CLOCK);
+    let row = |seq, hash| Some(KnownRow { seq: Seq(seq), hash });
+    let other = row(2, Digest([0; 32]));
+    assert_eq!(told(&mut signer, other), [Some(Refusal::FenceConflict); 3], "the journal has another row there");
+    assert_eq!(told(&mut signer, None), [Some(Refusal::FenceBehind); 3], "the last row seen is not known");
+    let early = row(1, fence(1, CLOCK).head);
+    assert_eq!(told(&mut signer, early), [Some(Refusal::FenceBehind); 3], "only one before it is");
+    let unseen = row(3, fence(3, CLOCK).head);
+    assert_eq!(told(&mut signer, unseen), [Some(Refusal::FenceConflict); 3], "nobody has shown this one");
+    let status = ask(&mut signer, &Request::Status(florin_signer::protocol::StatusWanted {}), CLOCK).outcome;
+    let Outcome::Status(status) = status else { panic!("a status was wanted") };
+    assert_eq!(status.highest, Some(highest), "what is refused leaves no trace");
+    assert_eq!(told(&mut signer, row(2, highest.head)), [None; 3]);
 }

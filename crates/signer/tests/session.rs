@@ -14,7 +14,7 @@ use florin_core::id::{Digest, LedgerTime, PlanId};
 use florin_core::wire::{Message as _, Value as _};
 use florin_signer::memory::Memory;
 use florin_signer::protocol::{
-    CheckpointHead, DescriptorsWanted, Hello, MemoryDoubt, Outcome, Request, Signed, StatusWanted, VoidPlan,
+    CheckpointHead, DescriptorsWanted, Hello, MemoryDoubt, Outcome, PROTOCOL, Request, Signed, StatusWanted, VoidPlan,
     VoidReceipt,
 };
 use florin_signer::refusal::Refusal;
@@ -33,14 +33,16 @@ fn small(wallet: &Wallet, plan: u32) -> Draft {
 }
 
 fn key(signer: &mut Signer) -> [u8; 32] {
-    match ask(signer, &Request::Hello(Hello { protocol: 1 }), NOW).outcome {
+    match ask(signer, &Request::Hello(Hello { protocol: PROTOCOL }), NOW).outcome {
         Outcome::Welcome(welcome) => welcome.key,
         other => panic!("{other:?}"),
     }
 }
 
 fn void(signer: &mut Signer, plan: u64, seq: u64) -> Result<VoidReceipt, Signed> {
-    match ask(signer, &Request::VoidPlan(VoidPlan { fence: fence(seq, NOW), plan: PlanId(plan) }), NOW).outcome {
+    match ask(signer, &Request::VoidPlan(VoidPlan { fence: fence(seq, NOW), plan: PlanId(plan), known: None }), NOW)
+        .outcome
+    {
         Outcome::Voided(receipt) => Ok(receipt),
         Outcome::Signed(signed) => Err(signed),
         other => panic!("{other:?}"),
@@ -237,7 +239,7 @@ fn a_memory_restored_from_an_old_copy_shows_itself() {
     sign(&mut signer, &wallet, &small(&wallet, 1), NOW).expect("signed");
     drop(signer);
     std::fs::copy(&path, &copy).expect("copied");
-    let hello = Request::Hello(Hello { protocol: 1 });
+    let hello = Request::Hello(Hello { protocol: PROTOCOL });
     let mut signer = on_disk(&path);
     let before = ask(&mut signer, &hello, NOW).head;
     sign(&mut signer, &wallet, &small(&wallet, 2), NOW).expect("signed");
@@ -381,7 +383,7 @@ fn descriptors_status_and_checkpoints_are_answered() {
     assert_eq!(found.wallets[0].internal, wallet.internal.to_string());
     let head = fence(7, NOW);
     let Outcome::Checkpoint(checkpoint) =
-        ask(&mut signer, &Request::CheckpointHead(CheckpointHead { fence: head }), NOW).outcome
+        ask(&mut signer, &Request::CheckpointHead(CheckpointHead { fence: head, known: None }), NOW).outcome
     else {
         panic!("a checkpoint was wanted")
     };
@@ -468,5 +470,5 @@ fn the_protocol_and_the_records_are_what_they_were() {
     }
     let (_, definitions) = text.split_once("package florin.signer.v1;").expect("a package");
     let digest = bitcoin::hashes::sha256::Hash::hash(definitions.as_bytes()).to_string();
-    expect_test::expect!["322e04a9676d01687ac11e58b353a20435c3f7734ab700c59481e912cef5ba66"].assert_eq(&digest);
+    expect_test::expect!["ce933aa0c35e3b172268220a6c4eed22bd16c8122fa6f631fdb88fd9349bcac1"].assert_eq(&digest);
 }

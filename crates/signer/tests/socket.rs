@@ -12,7 +12,9 @@ use florin_signer::client::{Client, ClientError};
 use florin_signer::keystore::{KeyStore, Purpose};
 use florin_signer::memory::Memory;
 use florin_signer::policy::Policy;
-use florin_signer::protocol::{CheckpointHead, DescriptorsWanted, Hello, Outcome, Request, StatusWanted, VoidPlan};
+use florin_signer::protocol::{
+    CheckpointHead, DescriptorsWanted, Hello, Outcome, PROTOCOL, Request, StatusWanted, VoidPlan,
+};
 use florin_signer::refusal::Refusal;
 use florin_signer::sealed::Passphrase;
 use florin_signer::server::{FRAME_SIZE_MAX, bind, serve};
@@ -112,12 +114,12 @@ fn nonsense_is_refused_and_harms_nobody() {
     assert!(invalid(&served.raw(&framed(&[]))));
     let huge = ((FRAME_SIZE_MAX + 1) as u32).to_be_bytes();
     assert!(invalid(&served.raw(&huge)), "an announcement alone makes no room");
-    let hello = framed(&Request::Hello(Hello { protocol: 1 }).encode());
+    let hello = framed(&Request::Hello(Hello { protocol: PROTOCOL }).encode());
     for end in 0..hello.len() {
         assert_eq!(served.raw(&hello[..end]), [0u8; 0], "cut at {end}");
     }
     assert!(matches!(
-        served.client().ask(&Request::Hello(Hello { protocol: 1 })).expect("answered").outcome,
+        served.client().ask(&Request::Hello(Hello { protocol: PROTOCOL })).expect("answered").outcome,
         Outcome::Welcome(_)
     ));
     let large = vec![0u8; FRAME_SIZE_MAX + 1];
@@ -136,7 +138,7 @@ fn a_failed_memory_ends_the_server_without_an_answer() {
         rusqlite::Connection::open(&path).and_then(|connection| connection.execute_batch(change)).expect("changed");
         signer_with(ScriptKind::Wpkh, Memory::open(&path, PLATFORM).expect("a memory"))
     });
-    let void = Request::VoidPlan(VoidPlan { fence: fence(1, NOW), plan: PlanId(1) });
+    let void = Request::VoidPlan(VoidPlan { fence: fence(1, NOW), plan: PlanId(1), known: None });
     assert_eq!(served.client().ask(&void).err().map(|error| error.code()), Some("frame_closed"));
     let ended = served.thread.take().expect("a thread").join().expect("no panic");
     assert_eq!(ended, Err("memory_database"));
@@ -191,12 +193,12 @@ fn all_that_is_said(folder: &Path, store: &KeyStore, words: &Mnemonic, passphras
     let mut signer = Signer::new(store, policy(ScriptKind::Wpkh), memory).unwrap_or_else(|error| panic!("{error:?}"));
     let wallet = Wallet::of(store, ScriptKind::Wpkh);
     let mut requests = vec![
-        Request::Hello(Hello { protocol: 1 }),
+        Request::Hello(Hello { protocol: PROTOCOL }),
         Request::Hello(Hello { protocol: 7 }),
         Request::Descriptors(DescriptorsWanted {}),
         Request::Status(StatusWanted {}),
-        Request::VoidPlan(VoidPlan { fence: fence(1, NOW), plan: PlanId(9) }),
-        Request::CheckpointHead(CheckpointHead { fence: fence(1, NOW) }),
+        Request::VoidPlan(VoidPlan { fence: fence(1, NOW), plan: PlanId(9), known: None }),
+        Request::CheckpointHead(CheckpointHead { fence: fence(1, NOW), known: None }),
     ];
     for number in 0..40u32 {
         let mut draft =

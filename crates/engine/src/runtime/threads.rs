@@ -10,10 +10,11 @@ use crate::load::{LoadError, READ_ROWS_MAX, panic_text};
 use crate::ports::Snapshots;
 use crate::read_model::Gate;
 use crate::snapshotter::{Snapshotter, SnapshotterConfig};
+use crate::witness::{self, Contradiction, Witness};
 use crate::workers::Worker;
 use crate::writer::{Appended, Reply, Role, Sealed, SubmitRefusal, Ticket, Writer};
 use florin_core::id::Seq;
-use florin_core::journal::{AppendError, Journal};
+use florin_core::journal::{AppendError, Journal, ReadError};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -82,6 +83,7 @@ pub(super) fn submit_wait(shared: &Shared, ask: Ask, timeout: Duration) -> Resul
 pub(super) struct WriterThread {
     writer: Writer,
     config: EngineConfig,
+    witnesses: Vec<Box<dyn Witness>>,
     to_journal: Sender<Arc<Sealed>>,
     to_reader: Sender<Durable>,
     callbacks: BTreeMap<Ticket, Callback>,
@@ -100,12 +102,14 @@ impl WriterThread {
     pub(super) fn new(
         writer: Writer,
         config: EngineConfig,
+        witnesses: Vec<Box<dyn Witness>>,
         to_journal: Sender<Arc<Sealed>>,
         to_reader: Sender<Durable>,
     ) -> WriterThread {
         WriterThread {
             writer,
             config,
+            witnesses,
             to_journal,
             to_reader,
             callbacks: BTreeMap::new(),
@@ -206,7 +210,11 @@ impl WriterThread {
                 shared.ring(at);
                 return;
             }
-            Err(LoadError::Fold(error)) => return shared.die(&Fatal::Fold(error)),
+            // Rows that do not go on from ours: damage, or another journal in the place of the one that was followed.
+            Err(LoadError::Fold(error)) => match own_row(shared) {
+                Ok(Some(found)) => return shared.die(&Fatal::Contradicted(found)),
+                Ok(None) | Err(_) => return shared.die(&Fatal::Fold(error)),
+            },
             Err(error) => return tracing::warn!(%error, "the journal can't be followed now"),
         }
         let since = match self.quiet {
@@ -218,11 +226,25 @@ impl WriterThread {
         let may_lead = is_first || lock(&shared.heart).may_lead(journal, began);
         shared.heart_bell.notify_all();
         if may_lead {
+            match self.contradiction(shared) {
+                Ok(None) => {}
+                Ok(Some(found)) => return shared.die(&Fatal::Contradicted(found)),
+                Err(error) => return tracing::warn!(%error, "the journal can't be led now"),
+            }
             self.has_led = true;
             self.quiet = None;
             self.took = Some(shared.moment());
             let loaded = shared.model.read().unwrap_or_else(PoisonError::into_inner).loaded();
             self.writer.take_lead(loaded, now_ms);
+        }
+    }
+
+    /// Whether somebody knows another journal than this one, this process included: it may have been set back under a process
+    /// that runs.
+    fn contradiction(&mut self, shared: &Shared) -> Result<Option<Contradiction>, ReadError> {
+        match own_row(shared)? {
+            None => witness::contradiction(lock(&shared.history).as_mut(), &mut self.witnesses),
+            found => Ok(found),
         }
     }
 
@@ -258,6 +280,12 @@ impl WriterThread {
             status.quarantined = self.writer.quarantined().cloned().collect();
         }
     }
+}
+
+/// Holds the journal against the last row that this process has folded.
+fn own_row(shared: &Shared) -> Result<Option<Contradiction>, ReadError> {
+    let place = shared.model.read().unwrap_or_else(PoisonError::into_inner).place();
+    witness::compare(lock(&shared.history).as_mut(), "this process", place)
 }
 
 /// Takes what came for the writer, waiting for it at most `wait`.

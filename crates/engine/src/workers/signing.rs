@@ -7,12 +7,14 @@ use super::{View, Worker, see};
 use crate::alarm::{Alarm, Alarms};
 use crate::follower::nodes::{Seat, is_transaction};
 use crate::lanes::Ask;
+use crate::load::Place;
 use crate::ports::{
     Culprit, Fence, IntentToSign, SignRequest, Signer, SignerAnswer, SignerFault, SignerRefusal, Standing,
 };
 use crate::read_model::ReadModel;
 use crate::scripts::descriptor_of;
 use crate::terms::{core_outpoint, core_txid};
+use crate::witness::{Contradiction, compare};
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::{ScriptBuf, Transaction, TxOut, Witness};
 use florin_chain::bitcoin::keys::AccountPublic;
@@ -24,6 +26,7 @@ use florin_core::asset::{Halt, HaltAction, HaltReason};
 use florin_core::command::Command;
 use florin_core::custody::{Branch, OutPoint, Plan, PlanStatus, PlanVersion};
 use florin_core::id::{BlockHash, ChainId, PlanId, TxId, WalletId, WithdrawalId};
+use florin_core::journal::Journal;
 use florin_core::state::State;
 use florin_core::wire::Bytes;
 use std::collections::BTreeMap;
@@ -74,6 +77,7 @@ struct Job {
 pub struct Signing {
     config: SigningConfig,
     signer: Box<dyn Signer>,
+    journal: Box<dyn Journal>,
     seats: Vec<Seat>,
     refused: BTreeMap<(PlanId, u32), Refused>,
     doubts: Doubts,
@@ -87,11 +91,13 @@ impl std::fmt::Debug for Signing {
 }
 
 impl Signing {
-    /// A worker that has asked for nothing yet; `seats` are where it gets previous transactions.
-    pub fn new(config: SigningConfig, signer: Box<dyn Signer>, seats: Vec<Seat>) -> Signing {
+    /// A worker that has asked for nothing yet; `journal` is where it looks up the row that the signer was shown last, and
+    /// `seats` are where it gets previous transactions.
+    pub fn new(config: SigningConfig, signer: Box<dyn Signer>, journal: Box<dyn Journal>, seats: Vec<Seat>) -> Signing {
         Signing {
             config,
             signer,
+            journal,
             seats,
             refused: BTreeMap::new(),
             doubts: Doubts::default(),
@@ -107,7 +113,7 @@ impl Signing {
 
     /// Where the journal stands, what is to be signed or given up, and expired plans that can only be given up because
     /// they can't be said again: a reorganisation took an input, and it may never come back.
-    fn look(&mut self, model: &ReadModel, now_ms: u64) -> (Fence, Vec<Job>, Vec<PlanId>) {
+    fn look(&mut self, model: &ReadModel, known: Place, now_ms: u64) -> (Fence, Vec<Job>, Vec<PlanId>) {
         let state = model.state();
         let counters = state.counters();
         let place = model.place();
@@ -117,6 +123,7 @@ impl Signing {
             seq: place.seq,
             head: place.hash,
             time: counters.time,
+            known,
         };
         let (mut jobs, mut hopeless) = (Vec::new(), Vec::new());
         let Some(chain) = state.chains().get(&self.config.chain) else { return (fence, jobs, hopeless) };
@@ -299,27 +306,48 @@ impl Signing {
         None
     }
 
-    /// Whether the signer was shown a later journal than ours: then ours is an old copy, and signing stops until people know
-    /// why.
-    fn is_behind_signer(&mut self, fence: &Fence, now_ms: u64) -> Option<bool> {
-        match self.signer.status() {
-            Ok(status) => {
-                if !status.is_unlocked {
-                    self.alarms.say(now_ms, "signer_locked", "signer", "its keys are locked");
-                }
-                let is_behind = status.epoch > fence.epoch || status.seq > fence.seq;
-                if is_behind {
-                    let detail = format!("it was shown row {} and ours is {}", status.seq, fence.seq);
-                    self.alarms.say(now_ms, "signer_ahead_of_journal", "signer", detail);
-                }
-                Some(is_behind)
+    /// The row that the signer was shown last, once the journal was found to have it. A journal that lacks it is an old copy,
+    /// and one that has another there is an old copy that was written on: then nothing is signed until people know why.
+    fn shown(&mut self, now_ms: u64) -> Result<Place, Unsure> {
+        let status = self.signer.status().map_err(|fault| {
+            self.alarms.say(now_ms, fault.code(), "signer", &fault);
+            Unsure::Unknown
+        })?;
+        if !status.is_unlocked {
+            self.alarms.say(now_ms, "signer_locked", "signer", "its keys are locked");
+        }
+        let place = Place { seq: status.seq, hash: status.head };
+        // Held against the journal and not against what is folded of it: others show the signer rows as well.
+        match compare(self.journal.as_mut(), "the signer", place) {
+            Ok(None) => return Ok(place),
+            Ok(Some(found @ Contradiction::Behind { .. })) => {
+                self.alarms.say(now_ms, "signer_ahead_of_journal", "signer", &found);
+            }
+            Ok(Some(found @ Contradiction::Forked { .. })) => {
+                self.alarms.say(now_ms, "signer_of_other_journal", "signer", &found);
             }
             Err(fault) => {
-                self.alarms.say(now_ms, fault.code(), "signer", &fault);
-                None
+                self.alarms.say(now_ms, "journal_unreadable_now", "journal", &fault);
+                return Err(Unsure::Unknown);
             }
         }
+        Err(Unsure::Contradicted)
     }
+}
+
+/// Why the signer is asked for nothing.
+enum Unsure {
+    /// The signer or the journal does not answer.
+    Unknown,
+    /// It knows another journal.
+    Contradicted,
+}
+
+/// Halts signing for everything, unless it is halted for this reason.
+fn halt(view: &dyn View) -> Vec<Ask> {
+    let halt = Halt { asset: None, action: HaltAction::Sign, reason: HaltReason::SignerFenced };
+    let stands = see(view, |model| model.state().halts().contains(&halt));
+    if stands { Vec::new() } else { vec![Ask::internal(Command::Halt(halt))] }
 }
 
 impl Worker for Signing {
@@ -329,7 +357,10 @@ impl Worker for Signing {
 
     fn step(&mut self, view: &dyn View, now_ms: u64) -> Vec<Ask> {
         self.alarms.settle();
-        let (fence, jobs, mut hopeless) = see(view, |model| self.look(model, now_ms));
+        // At every step, and not only where something is to be signed: an old copy does harm before that.
+        let shown = self.shown(now_ms);
+        let known = *shown.as_ref().unwrap_or(&Place::START);
+        let (fence, jobs, mut hopeless) = see(view, |model| self.look(model, known, now_ms));
         let retry_ms = self.config.retry_ms;
         let is_due = |job: &&Job| {
             let last_ms = self.refused.get(&(job.plan, job.version)).map(|refused| refused.last_ms);
@@ -338,22 +369,19 @@ impl Worker for Signing {
         let due: Vec<&Job> = jobs.iter().filter(is_due).take(PLANS_MAX).collect();
         hopeless.truncate(PLANS_MAX);
         let mut asks = Vec::new();
-        if !due.is_empty() || !hopeless.is_empty() {
-            match self.is_behind_signer(&fence, now_ms) {
-                Some(false) => {
-                    for job in due {
-                        asks.extend(self.ask(job, &fence, now_ms));
-                    }
-                    for plan in hopeless {
-                        asks.extend(self.give_up(plan, &fence, now_ms));
-                    }
+        match shown {
+            // The signer was shown a row that is durable and not folded here yet: the next step knows it.
+            Ok(known) if known.seq > fence.seq => {}
+            Ok(_) => {
+                for job in due {
+                    asks.extend(self.ask(job, &fence, now_ms));
                 }
-                Some(true) => {
-                    let halt = Halt { asset: None, action: HaltAction::Sign, reason: HaltReason::SignerFenced };
-                    asks.push(Ask::internal(Command::Halt(halt)));
+                for plan in hopeless {
+                    asks.extend(self.give_up(plan, &fence, now_ms));
                 }
-                None => {}
             }
+            Err(Unsure::Contradicted) => asks = halt(view),
+            Err(Unsure::Unknown) => {}
         }
         for ((plan, _), refused) in &self.refused {
             self.alarms.say(now_ms, "signer_refused", format!("plan {plan}"), &refused.code);

@@ -18,10 +18,11 @@ use florin_core::amount::Amount;
 use florin_core::asset::HaltReason;
 use florin_core::command::Command;
 use florin_core::custody::{Branch, DepositStatus, OutPoint, PlanStatus, WithdrawalStatus};
-use florin_core::id::{BlockHash, Epoch, PlanId, Seq, WithdrawalId};
+use florin_core::id::{BlockHash, Digest, Epoch, PlanId, Seq, WithdrawalId};
 use florin_core::wire::Bytes;
-use florin_engine::follower::Follower;
+use florin_engine::follower::{Follower, FollowerConfig};
 use florin_engine::follower::nodes::NodeCondition;
+use florin_engine::load::Place;
 use florin_engine::ports::{
     Culprit, Fence, SignRequest, Signer, SignerAnswer, SignerFault, SignerRefusal, SignerStatus, Standing,
 };
@@ -289,7 +290,10 @@ struct SignerMood {
     corrupts: bool,
     /// The kind of its wallet, where it is not the usual one.
     kind: Option<ScriptKind>,
-    seen: Option<Seq>,
+    /// The row that it says it was shown last.
+    seen: Option<Place>,
+    /// What the journal was said to have there, by each plan that it was asked for.
+    known: Vec<Place>,
     asked: Vec<(PlanId, u32)>,
     voids: Vec<PlanId>,
 }
@@ -315,6 +319,7 @@ impl Signer for TestSigner {
     fn sign_plan(&mut self, request: &SignRequest) -> Result<SignerAnswer, SignerFault> {
         let mut mood = self.0.lock().unwrap();
         mood.asked.push((request.plan, request.version));
+        mood.known.push(request.fence.known);
         mood.sizes.push(request.intents.len());
         let mut psbt = parse_psbt(&request.psbt).expect("the engine makes a PSBT");
         if let Some(refusal) = mood.refusal_of(request, &psbt) {
@@ -336,8 +341,8 @@ impl Signer for TestSigner {
         Ok(SignerAnswer::Voided { receipt: Bytes(vec![0x76, 1]) })
     }
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {
-        let seq = self.0.lock().unwrap().seen.unwrap_or(Seq(0));
-        Ok(SignerStatus { epoch: Epoch(1), seq, is_unlocked: true })
+        let Place { seq, hash } = self.0.lock().unwrap().seen.unwrap_or(Place::START);
+        Ok(SignerStatus { epoch: Epoch(1), seq, head: hash, is_unlocked: true })
     }
 }
 
@@ -385,7 +390,8 @@ fn paying_of(kind: ScriptKind) -> Paying {
     let signer = TestSigner::default();
     signer.0.lock().unwrap().kind = Some(kind);
     let signing = SigningConfig { chain: CHAIN, retry_ms: RETRY_MS };
-    let signing = Signing::new(signing, Box::new(signer.clone()), seats()).telling(doubts);
+    let rows = Box::new(platform.rows.clone());
+    let signing = Signing::new(signing, Box::new(signer.clone()), rows, seats()).telling(doubts);
     let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, repeat_ms: 30_000 }, seats());
     Paying { platform, blocks, nodes, follower, planner, signing, signer, broadcaster }
 }
@@ -491,14 +497,66 @@ fn what_the_signer_should_not_have_signed_is_not_recorded() {
 }
 
 #[test]
+fn a_block_is_as_old_as_its_header_says_however_young_the_process_is() {
+    let (mut platform, blocks, nodes, _) = world();
+    set_tips(&nodes, blocks.extend(blocks.genesis(), 0, 3));
+    let hour_ms = 3_600_000;
+    let tip = blocks.get(nodes[0].state().tip).expect("it was mined").1;
+    platform.now_ms = u64::from(tip.header.time) * 1_000 + hour_ms;
+    let fresh = |seats: &[FakeNode]| {
+        let seats = ["a", "b"].iter().zip(seats).map(|(name, node)| node.seat(name)).collect();
+        let config = FollowerConfig { tip_age_max_ms: Some(2 * hour_ms), ..follower_config(2) };
+        Follower::new(config, seats, [3; 16]).expect("the checkpoint is the genesis block")
+    };
+    platform.settle(&mut fresh(&nodes));
+    assert_eq!(halt_reasons(&platform), [], "the newest block is an hour old");
+    platform.now_ms += hour_ms;
+    let mut restarted = fresh(&nodes);
+    platform.settle(&mut restarted);
+    assert_eq!(halt_reasons(&platform), [HaltReason::Stale], "and now two, which a new process knows as well");
+    assert!(alarm_codes(&restarted).contains(&"chain_stale"));
+    let tip = nodes[0].state().tip;
+    set_tips(&nodes, blocks.extend(tip, 0, 6));
+    platform.settle(&mut restarted);
+    assert_eq!(halt_reasons(&platform), [], "a new block ends it");
+}
+
+#[test]
 fn a_signer_that_knows_a_later_journal_stops_signing() {
     let mut world = paying();
     world.withdraw(10, 1, 40_000);
     world.platform.settle(&mut world.planner);
-    world.signer.0.lock().unwrap().seen = Some(Seq(1_000_000));
+    world.signer.0.lock().unwrap().seen = Some(Place { seq: Seq(1_000_000), hash: Digest([1; 32]) });
     world.platform.settle(&mut world.signing);
     assert_eq!(halt_reasons(&world.platform), [HaltReason::SignerFenced]);
+    assert_eq!(alarm_codes(&world.signing), ["signer_ahead_of_journal", "signing_halted"]);
     assert!(world.signer.0.lock().unwrap().asked.is_empty());
+}
+
+#[test]
+fn a_signer_that_knows_another_row_stops_signing_before_anything_is_to_be_signed() {
+    let mut world = paying();
+    let row = world.platform.rows.all()[4].clone();
+    let place = Place { seq: row.seq, hash: row.hash };
+    world.signer.0.lock().unwrap().seen = Some(place);
+    world.platform.settle(&mut world.signing);
+    assert_eq!((halt_reasons(&world.platform), alarm_codes(&world.signing)), (vec![], vec![]), "it is ours");
+    world.signer.0.lock().unwrap().seen = Some(Place { hash: Digest([1; 32]), ..place });
+    world.platform.settle(&mut world.signing);
+    assert_eq!(halt_reasons(&world.platform), [HaltReason::SignerFenced]);
+    assert_eq!(alarm_codes(&world.signing), ["signer_of_other_journal"]);
+}
+
+#[test]
+fn the_signer_is_told_what_the_journal_has_at_the_last_row_that_it_was_shown() {
+    let mut world = paying();
+    world.withdraw(10, 1, 40_000);
+    world.platform.settle(&mut world.planner);
+    let row = world.platform.rows.all()[4].clone();
+    let place = Place { seq: row.seq, hash: row.hash };
+    world.signer.0.lock().unwrap().seen = Some(place);
+    world.platform.step(&mut world.signing);
+    assert_eq!(world.signer.0.lock().unwrap().known, [place]);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn start(rows: &Rows, nodes: &[FakeNode]) -> EngineHandle {
     let broadcaster = BroadcasterConfig { chain: CHAIN, repeat_ms: 30_000 };
     let workers: Vec<Box<dyn Worker>> = vec![
         Box::new(Planner::new(planner, seats(), Box::new(|| [5; 32]))),
-        Box::new(Signing::new(signing, Box::new(TestSigner::default()), seats())),
+        Box::new(Signing::new(signing, Box::new(TestSigner::default()), Box::new(rows.clone()), seats())),
         Box::new(Broadcaster::new(broadcaster, seats())),
         Box::new(Ticker::new(1_000)),
     ];
@@ -69,6 +69,7 @@ fn start(rows: &Rows, nodes: &[FakeNode]) -> EngineHandle {
         journal: Box::new(rows.clone()),
         history: Box::new(rows.clone()),
         snapshots: Box::new(Kept::default()),
+        witnesses: Vec::new(),
         rules: Box::new(CoreRules),
         followers: vec![(Follower::new(follower_config(2), seats(), [3; 16]).unwrap(), 1)],
         workers: workers.into_iter().map(|worker| Seated { worker, cadence_ms: 1 }).collect(),

@@ -204,6 +204,7 @@ impl Platform {
             journal: Box::new(Counted { journal, appended: Arc::clone(&appended) }),
             history: site.journal_reader().expect("the journal opens for reading"),
             snapshots: Box::new(NoSnapshots),
+            witnesses: Vec::new(),
             rules: Box::new(CoreRules),
             followers: Vec::new(),
             workers: Vec::new(),

@@ -7,12 +7,14 @@ use super::show::record;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::platform::stores::open_journal_reader;
+use crate::signing::shown::ShownFile;
 use clap::Args;
 use florin_core::hex;
 use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
 use florin_core::journal::Journal;
+use florin_engine::load::Place;
 use florin_signer::client::Client;
-use florin_signer::protocol::{Checkpoint, CheckpointHead, Fence, Outcome, Request};
+use florin_signer::protocol::{Checkpoint, CheckpointHead, Fence, Hello, KnownRow, Outcome, PROTOCOL, Request};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,14 +37,11 @@ pub(crate) struct CheckpointArgs {
 pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
     let config = Config::read(&common.config)?;
     let mut journal = open_journal_reader(&config)?;
-    let fence = head(&config, journal.as_mut())?;
     let client = Client::new(config.path(&config.signer.socket), TIMEOUT);
-    let reply = client.ask(&Request::CheckpointHead(CheckpointHead { fence })).map_err(|fault| {
-        Failure::new(fault.code(), "the signer does not answer")
-            .because(fault)
-            .hint("start it with 'florin signer serve'")
-    })?;
-    let checkpoint = match reply.outcome {
+    let known = known(&client, journal.as_mut())?;
+    let fence = head(&config, journal.as_mut())?;
+    let outcome = ask(&client, &Request::CheckpointHead(CheckpointHead { fence, known }))?;
+    let checkpoint = match outcome {
         Outcome::Checkpoint(checkpoint) if checkpoint.fence == fence && checkpoint.is_by(&checkpoint.key) => checkpoint,
         Outcome::Refused(refused) => {
             return Err(Failure::new(
@@ -54,7 +53,9 @@ pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) 
     };
     let path = args.folder.join(format!("{:012}.{ENDING}", fence.seq.0));
     let written = std::fs::create_dir_all(&args.folder).and_then(|()| std::fs::write(&path, text(&checkpoint)));
-    written.map_err(|fault| {
+    // The platform holds its journal against the last one, whatever becomes of the folder and of the signer.
+    let kept = ShownFile::by_checkpoint(&config.data()).raise(Place { seq: fence.seq, hash: fence.head });
+    written.and(kept).map_err(|fault| {
         Failure::new("export_unwritable", format!("{} can't be written", path.display())).because(fault)
     })?;
     let shown = json!({
@@ -64,6 +65,29 @@ pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) 
         "file": path.display().to_string(),
     });
     record(out, common.json, &shown)
+}
+
+fn ask(client: &Client, request: &Request) -> Result<Outcome, Failure> {
+    let reply = client.ask(request).map_err(|fault| {
+        Failure::new(fault.code(), "the signer does not answer")
+            .because(fault)
+            .hint("start it with 'florin signer serve'")
+    })?;
+    Ok(reply.outcome)
+}
+
+/// What the journal has at the last row that the signer was shown: by it the signer knows an old copy that was written on.
+fn known(client: &Client, journal: &mut dyn Journal) -> Result<Option<KnownRow>, Failure> {
+    let highest = match ask(client, &Request::Hello(Hello { protocol: PROTOCOL }))? {
+        Outcome::Welcome(welcome) => welcome.highest,
+        Outcome::Refused(refused) => {
+            return Err(Failure::new(refused.reason.code(), format!("the signer refuses: {}", refused.reason)));
+        }
+        _ => return Err(Failure::new("signer_answer_malformed", "the signer answered another question")),
+    };
+    let Some(seq) = highest.map(|fence| fence.seq).filter(|seq| *seq > Seq::START) else { return Ok(None) };
+    let rows = journal.read(Seq(seq.0 - 1), 1).map_err(unreadable)?;
+    Ok(rows.first().filter(|row| row.seq == seq).map(|row| KnownRow { seq, hash: row.hash }))
 }
 
 fn head(config: &Config, journal: &mut dyn Journal) -> Result<Fence, Failure> {

@@ -11,6 +11,7 @@ use florin_chain::bitcoin::network::Network;
 use florin_core::command::{PART_COST_MAX, PLAN_PAYMENTS_MAX};
 use florin_core::custody::{Block, BlockRef};
 use florin_core::id::{BlockHash, Height};
+use florin_core::journal::Journal;
 use florin_engine::follower::nodes::Seat;
 use florin_engine::follower::{Follower, FollowerConfig};
 use florin_engine::ports::{Node, Signer};
@@ -208,8 +209,12 @@ fn random<const N: usize>() -> [u8; N] {
 /// Watchers and workers, and how often each steps.
 pub(super) type Seating = (Vec<(Follower, u64)>, Vec<Seated>);
 
-/// The watcher of the chain, and all workers.
-pub(super) fn seats(chain: Option<ChainPart>, signer: Option<Box<dyn Signer>>) -> Result<Seating, Failure> {
+/// The watcher of the chain, and all workers; `journal` is where rows are looked up that the signer was shown.
+pub(super) fn seats(
+    chain: Option<ChainPart>,
+    signer: Option<Box<dyn Signer>>,
+    journal: Box<dyn Journal>,
+) -> Result<Seating, Failure> {
     let ticker = Seated { worker: Box::new(Ticker::new(TICK_MS)), cadence_ms: TICK_MS / 4 };
     let Some(chain) = chain else { return Ok((Vec::new(), vec![ticker])) };
     let cadence_ms = chain.cadence_ms;
@@ -246,7 +251,7 @@ pub(super) fn seats(chain: Option<ChainPart>, signer: Option<Box<dyn Signer>>) -
     ];
     if let Some(signer) = signer {
         let config = SigningConfig { chain: CHAIN, retry_ms: SIGNER_RETRY_MS };
-        let signing = Signing::new(config, signer, chain.seats()).telling(doubts);
+        let signing = Signing::new(config, signer, journal, chain.seats()).telling(doubts);
         workers.push(Seated { worker: Box::new(signing), cadence_ms });
     }
     Ok((vec![(follower, cadence_ms)], workers))

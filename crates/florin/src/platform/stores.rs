@@ -1,12 +1,14 @@
 //! The stores of one platform, opened together. Every reader has a handle of its own, so that none waits for another.
 
 use super::private_folder;
+use super::witnesses::SearchTables;
 use crate::config::{Config, StoreConfig};
 use crate::failure::Failure;
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, SnapshotHeader};
 use florin_core::wire::Bytes;
 use florin_engine::ports::{self, SnapshotFault};
+use florin_engine::witness::Witness;
 use florin_store::fault::StoreFault;
 use florin_store::maria::MariaServer;
 use florin_store::maria::journal::MariaJournal;
@@ -32,6 +34,10 @@ pub struct Stores {
     pub lookup: Box<dyn Journal>,
     /// The journal, for the projector.
     pub feed: Box<dyn Journal>,
+    /// The journal, for whoever asks the signer.
+    pub shown: Box<dyn Journal>,
+    /// What names rows of the journal from outside of it.
+    pub witnesses: Vec<Box<dyn Witness>>,
     /// Snapshots.
     pub snapshots: Box<dyn ports::Snapshots>,
     /// The search tables, for the projector.
@@ -132,11 +138,14 @@ impl Stores {
         let reader = || site.journal_reader().map_err(|fault| cannot_open("the journal", fault));
         let projection = site.projection().map_err(|fault| cannot_open("the search tables", fault))?;
         let search = site.projection_reader().map_err(|fault| cannot_open("the search tables", fault))?;
+        let tables = site.projection_reader().map_err(|fault| cannot_open("the search tables", fault))?;
         Ok(Stores {
             journal,
             history: reader()?,
             lookup: reader()?,
             feed: reader()?,
+            shown: reader()?,
+            witnesses: vec![Box::new(SearchTables(tables))],
             snapshots: Box::new(SnapshotStore::open(folder)?),
             projection,
             search,

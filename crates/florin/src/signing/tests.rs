@@ -111,7 +111,7 @@ fn real(seed: u8, platform: [u8; 16], bend: fn(&mut Reply)) -> Between {
 }
 
 fn at(platform: [u8; 16]) -> ports::Fence {
-    ports::Fence { platform, epoch: Epoch(1), seq: Seq(5), head: Digest([5; 32]), time: NOW }
+    ports::Fence { platform, epoch: Epoch(1), seq: Seq(5), head: Digest([5; 32]), time: NOW, known: Place::START }
 }
 
 fn keeping(file: &HeadFile, transport: Between) -> RemoteSigner<Between> {
@@ -141,7 +141,7 @@ fn with_receipt(reply: &mut Reply, bend: impl Fn(&mut VoidReceipt)) {
 fn forged(plan: PlanId, platform: [u8; 16]) -> VoidReceipt {
     let mut other = real(2, platform, |_| ()).signer;
     let fence = Fence { platform, epoch: Epoch(1), seq: Seq(5), head: Digest([5; 32]), time: NOW };
-    let reply = other.handle(&Request::VoidPlan(VoidPlan { fence, plan }), NOW).expect("voided");
+    let reply = other.handle(&Request::VoidPlan(VoidPlan { fence, plan, known: None }), NOW).expect("voided");
     let Outcome::Voided(receipt) = reply.outcome else { panic!("{:?}", reply.outcome) };
     receipt
 }

@@ -7,5 +7,6 @@ mod documents;
 mod edges;
 mod plans;
 mod refusals;
+mod rollback;
 mod routes;
 mod support;

@@ -329,11 +329,28 @@ impl Draft {
                 .unwrap_or(Input { txid: TxId([0; 32]), vout: 0 }),
             payments: payments.collect(),
             psbt: Bytes(psbt),
+            known: None,
         }
     }
 }
 
+/// Asks as one whose journal has the last row seen, or who says so.
 pub fn ask(signer: &mut Signer, request: &Request, clock: LedgerTime) -> Reply {
+    let hello = Request::Hello(florin_signer::protocol::Hello { protocol: florin_signer::protocol::PROTOCOL });
+    let Outcome::Welcome(welcome) = raw(signer, &hello, clock).outcome else { panic!("it greets") };
+    let row = welcome.highest.map(|row| florin_signer::protocol::KnownRow { seq: row.seq, hash: row.head });
+    let mut request = request.clone();
+    match &mut request {
+        Request::SignPlan(SignPlan { known, .. })
+        | Request::VoidPlan(florin_signer::protocol::VoidPlan { known, .. })
+        | Request::CheckpointHead(florin_signer::protocol::CheckpointHead { known, .. }) => *known = known.or(row),
+        Request::Hello(_) | Request::Descriptors(_) | Request::Status(_) => {}
+    }
+    raw(signer, &request, clock)
+}
+
+/// Asks exactly this.
+pub fn raw(signer: &mut Signer, request: &Request, clock: LedgerTime) -> Reply {
     signer.handle(request, clock).unwrap_or_else(|fault| panic!("{}", fault.code()))
 }
 

@@ -1,0 +1,213 @@
+//! Journals that were set back to an older copy: nobody leads one, whoever remembers that there was more.
+
+use super::chain::{Chain, until};
+use super::support::{self, World, id};
+use florin::config::Config;
+use florin::platform::{Parts, Platform};
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{Batch, Row};
+use florin_core::snapshot;
+use florin_core::wire::Message;
+use florin_store::site::Site;
+use florin_store::snapshots::{self, Snapshots, VerifiedSnapshot};
+use florin_store::sqlite::journal;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Number and hash of the journal's last row.
+fn head(data: &Path) -> (Seq, Digest) {
+    let journal = Site::Folder(data.to_path_buf()).journal_reader();
+    journal.expect("it is there").head().expect("it answers").expect("it has rows")
+}
+
+/// Sets the journal back to an older state, without its last rows.
+fn set_back(data: &Path, rows: u64) {
+    // The writer settles what is in the log, and puts everything into the one file.
+    drop(Site::Folder(data.to_path_buf()).journal().expect("it opens"));
+    let connection = rusqlite::Connection::open(data.join(journal::FILE)).expect("it opens");
+    let last: i64 = connection.query_row("SELECT max(seq) FROM journal", [], |row| row.get(0)).expect("it has rows");
+    let bound = last - i64::try_from(rows).expect("few");
+    connection.execute("DELETE FROM journal WHERE seq > ?1", [bound]).expect("deleted");
+}
+
+/// Appends empty rows that nobody else knows.
+fn write_on(data: &Path, rows: u64) {
+    let mut journal = Site::Folder(data.to_path_buf()).journal().expect("it opens");
+    for _ in 0..rows {
+        let (seq, _) = journal.head().expect("it answers").expect("it has rows");
+        let last = journal.read(Seq(seq.0 - 1), 1).expect("it answers").remove(0);
+        let payload = Batch { entries: Vec::new() }.encode();
+        journal.append(&Row::seal(seq.next(), last.epoch, last.time, last.hash, payload)).expect("appended");
+    }
+}
+
+/// Takes away what a crash or a person may take away, and what is made again.
+fn lose(data: &Path, names: &[&str]) {
+    let files = std::fs::read_dir(data).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let is_named = |file: &PathBuf| {
+        let name = file.file_name().and_then(|name| name.to_str()).expect("text");
+        names.iter().any(|lost| name.starts_with(lost))
+    };
+    files.filter(is_named).for_each(|file| std::fs::remove_file(file).expect("removed"));
+}
+
+/// How a start ends: its code and its sentence.
+fn refused(parts: Parts) -> (&'static str, String) {
+    match Platform::start(parts) {
+        Ok(platform) => {
+            platform.stop();
+            ("led", String::new())
+        }
+        Err(failure) => (failure.code(), failure.to_string()),
+    }
+}
+
+fn florin(folder: &Path, arguments: &[&str]) -> (bool, Value) {
+    let config = folder.join("florin.toml");
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(arguments)
+        .args(["--json", "--config"])
+        .arg(config)
+        .current_dir(folder)
+        .output()
+        .expect("it runs");
+    let text = if done.status.success() { done.stdout } else { done.stderr };
+    let text = String::from_utf8(text).expect("text");
+    let said = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    (done.status.success(), said.unwrap_or_else(|| panic!("{arguments:?} says no JSON: {text}")))
+}
+
+fn address(world: &World, customer: &str) -> String {
+    let address = world.made(&format!("/api/v1/customers/{customer}/addresses"), &json!({}));
+    address["address"].as_str().expect("an address").to_owned()
+}
+
+#[test]
+fn a_journal_that_was_set_back_is_not_led_and_gives_no_address_twice() {
+    let (chain, world) = Chain::start();
+    let folder = chain.folder.path().to_path_buf();
+    let data = folder.join("data");
+    let parts =
+        || Parts::of(&Config::read(&folder.join("florin.toml")).expect("a configuration")).expect("all is there");
+    let customer = world.customer();
+    let given = address(&world, &customer);
+    let (is_signed, checkpoint) = florin(&folder, &["ledger", "checkpoint"]);
+    assert!(is_signed, "{checkpoint}");
+    let signed = checkpoint["seq"].as_u64().expect("a row");
+    until("the search tables have it", || (world.platform.projected().0 >= signed).then_some(()));
+    world.stop();
+    let whole = std::fs::read_dir(&data).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let journal = data.join(journal::FILE);
+    drop(Site::Folder(data.clone()).journal().expect("it opens"));
+    let kept: Vec<(PathBuf, Vec<u8>)> = whole
+        .filter(|file| file.to_string_lossy().contains(journal::FILE))
+        .map(|file| (file.clone(), std::fs::read(file).expect("it is read")))
+        .collect();
+    assert!(kept.iter().any(|(file, _)| *file == journal));
+    let before = head(&data);
+
+    set_back(&data, before.0.0 - signed + 2);
+    let old = head(&data);
+    assert_eq!(old.0.0, signed - 2);
+    for (lost, who) in
+        [(&[][..], "the cursor of the search tables"), (&["projection", "snapshots"][..], "the signer's memory")]
+    {
+        lose(&data, lost);
+        let (code, sentence) = refused(parts());
+        assert_eq!(code, "journal_behind", "{sentence}");
+        assert!(sentence.contains(who), "{who}: {sentence}");
+        assert!(sentence.contains("put the newer journal back"), "{sentence}");
+        assert_eq!(head(&data), old, "nothing was written");
+    }
+    let (is_signed, said) = florin(&folder, &["ledger", "checkpoint"]);
+    assert_eq!((is_signed, said["code"].as_str()), (false, Some("fence_behind")), "{said}");
+
+    // Rows were appended after the copy was put back: it is as long as before, and longer.
+    write_on(&data, 2);
+    let (code, sentence) = refused(parts());
+    assert_eq!(code, "journal_forked", "{sentence}");
+    write_on(&data, 5);
+    let forked = head(&data);
+    assert_eq!(forked.0.0, signed + 5);
+    let (code, sentence) = refused(parts());
+    assert_eq!((code, head(&data)), ("journal_forked", forked), "{sentence}");
+    assert!(sentence.contains("the signer's memory"), "{sentence}");
+    let (is_signed, said) = florin(&folder, &["ledger", "checkpoint"]);
+    assert_eq!((is_signed, said["code"].as_str()), (false, Some("fence_conflict")), "{said}");
+
+    // The signer is away: what it was shown is on this machine as well.
+    let mut away = parts();
+    away.stores.witnesses.remove(1);
+    let (code, sentence) = refused(away);
+    assert_eq!(code, "journal_forked", "{sentence}");
+    assert!(sentence.contains("the last checkpoint"), "{sentence}");
+
+    // The newer journal is back, and everything goes on where it was.
+    lose(&data, &[journal::FILE]);
+    kept.iter().for_each(|(file, bytes)| std::fs::write(file, bytes).expect("written"));
+    let world = World::of(parts());
+    let other = world.customer();
+    assert_ne!(address(&world, &other), given, "an address is given once");
+    world.stop();
+}
+
+/// A platform without a signer that has stopped, in a folder of its own.
+fn stopped() -> (tempfile::TempDir, Seq) {
+    let (folder, world) = World::start();
+    let customer = id(&world.made("/api/v1/customers", &json!({})));
+    let at = world.platform.at();
+    until("the search tables have it", || (world.platform.projected() >= at).then_some(()));
+    assert!(!customer.is_empty());
+    world.stop();
+    (folder, at)
+}
+
+#[test]
+fn search_tables_that_are_ahead_of_the_journal_stop_a_start_and_tables_that_lag_do_not() {
+    let (folder, at) = stopped();
+    let data = folder.path();
+    let rows = head(data).0.0;
+    // Behind, gone, and at their beginning: usual.
+    lose(data, &["projection"]);
+    World::on(data).stop();
+    let (last, _) = head(data);
+    assert!(last.0 >= rows && rows >= at.0);
+    let world = World::on(data);
+    let at = world.platform.at();
+    until("the search tables have it", || (world.platform.projected() >= at).then_some(()));
+    world.stop();
+    set_back(data, head(data).0.0 - at.0 + 1);
+    let (code, sentence) = refused(support::parts(data));
+    assert_eq!(code, "journal_behind", "{sentence}");
+    assert!(sentence.contains("the cursor of the search tables"), "{sentence}");
+    write_on(data, 20);
+    let (code, sentence) = refused(support::parts(data));
+    assert_eq!(code, "journal_forked", "{sentence}");
+    assert_eq!(head(data).0.0, at.0 + 19, "nothing was written");
+}
+
+#[test]
+fn a_snapshot_that_is_ahead_of_the_journal_stops_a_start_and_one_that_is_behind_does_not() {
+    let (folder, world) = World::start();
+    let data = folder.path();
+    let (header, chunks) = world.platform.read(|state| snapshot::write(state, Digest::ZERO, "test"));
+    let row_hash = world.platform.row_hash(header.seq).expect("the journal has it");
+    world.stop();
+    let keep = |seq: Seq, row_hash: Digest| {
+        // What it holds is that of an earlier row; a snapshot that names a wrong row is not read that far.
+        let header = florin_core::journal::SnapshotHeader { seq, row_hash, ..header.clone() };
+        let snapshot = VerifiedSnapshot::verify(header, chunks.clone()).expect("it is whole");
+        Snapshots::open(&data.join(snapshots::FILE)).and_then(|mut kept| kept.write(&snapshot)).expect("kept");
+    };
+    keep(header.seq, row_hash);
+    World::on(data).stop();
+    let (last, _) = head(data);
+    keep(last, Digest([1; 32]));
+    let (code, sentence) = refused(support::parts(data));
+    assert_eq!(code, "journal_forked", "{sentence}");
+    assert!(sentence.contains("the snapshot"), "{sentence}");
+    lose(data, &["snapshots"]);
+    keep(Seq(last.0 + 1), Digest([1; 32]));
+    let (code, sentence) = refused(support::parts(data));
+    assert_eq!((code, head(data).0), ("journal_behind", last), "{sentence}");
+}
