@@ -4,12 +4,17 @@
 //! Exit codes: 0 done, 1 failed, 2 said wrongly.
 
 mod against_chain;
+mod against_segments;
+mod against_snapshots;
+mod against_tables;
 mod checkpoint;
 mod ledger;
 mod plan;
 mod platform;
+mod progress;
 mod serve;
 mod show;
+mod verify;
 mod wallet;
 
 use crate::failure::Failure;

@@ -2,8 +2,9 @@
 //! was rewritten, however well its hashes fit, from the one that was signed.
 
 use super::Common;
-use super::ledger::{Compared, unreadable};
+use super::ledger::unreadable;
 use super::show::record;
+use super::verify::{Findings, Why, sentence};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::platform::stores::open_journal_reader;
@@ -128,73 +129,79 @@ fn parse(text: &str) -> Option<Checkpoint> {
     Some(Checkpoint { fence, key: bytes(&value, "signer_key")?, signature: bytes(&value, "signature")? })
 }
 
-/// Holds every checkpoint of a folder against the journal. `key` is the signer's, as it was noted when it was made; without it any
-/// signer is believed, which shows damage and no fraud.
+/// The signer's key as a person has noted it.
 ///
 /// # Errors
-/// `checkpoints_unreadable`, `signer_key_invalid`, and faults of the journal.
+/// `signer_key_invalid`.
+pub(super) fn parse_key(text: &str) -> Result<[u8; 32], Failure> {
+    let bytes = hex::decode(text).and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| Failure::new("signer_key_invalid", "a signer's key is 64 hexadecimal digits"))
+}
+
+/// Holds every checkpoint of a folder against the journal. `key` is the signer's, as it was noted when it was made; without it any
+/// signer is believed, which shows damage and no fraud.
 pub(super) fn compare(
     config: &Config,
     journal: &mut dyn Journal,
     folder: &Path,
-    key: Option<&str>,
-) -> Result<Vec<Compared>, Failure> {
-    let unreadable_folder =
-        |fault| Failure::new("checkpoints_unreadable", format!("{} can't be read", folder.display())).because(fault);
-    let key: Option<[u8; 32]> = match key {
-        None => None,
-        Some(text) => {
-            let bytes = hex::decode(text).and_then(|bytes| bytes.try_into().ok());
-            Some(bytes.ok_or_else(|| Failure::new("signer_key_invalid", "a signer's key is 64 hexadecimal digits"))?)
+    key: Option<[u8; 32]>,
+    findings: &mut Findings,
+) {
+    let paths = match list(folder) {
+        Ok(paths) if paths.is_empty() => {
+            return findings.differs(
+                "checkpoints",
+                Why::CheckpointsMissing,
+                format!("there is none in {}", folder.display()),
+            );
+        }
+        Ok(paths) => paths,
+        Err(fault) => {
+            return findings.differs("checkpoints", Why::CheckpointsMissing, format!("{}: {fault}", folder.display()));
         }
     };
+    for path in paths {
+        let name = format!("checkpoint {}", path.file_name().unwrap_or_default().to_string_lossy());
+        let text = std::fs::read_to_string(&path).map_err(|fault| format!("it can't be read: {fault}"));
+        match text.and_then(|text| judge(config, journal, &text, key)) {
+            Ok(detail) => findings.agrees(name, detail),
+            Err(detail) => findings.differs(name, Why::CheckpointDiffers, detail),
+        }
+    }
+}
+
+fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable_folder)? {
-        let path = entry.map_err(unreadable_folder)?.path();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
         if path.to_string_lossy().ends_with(ENDING) {
             paths.push(path);
         }
     }
     paths.sort();
-    let mut compared = Vec::new();
-    for path in paths {
-        let text = std::fs::read_to_string(&path).map_err(unreadable_folder)?;
-        let verdict = judge(config, journal, &text, key)?;
-        let name = format!("checkpoint {}", path.file_name().unwrap_or_default().to_string_lossy());
-        let (agrees, detail) = match verdict {
-            Ok(detail) => (true, detail),
-            Err(detail) => (false, detail),
-        };
-        compared.push(Compared { name, agrees, detail });
-    }
-    Ok(compared)
+    Ok(paths)
 }
 
-fn judge(
-    config: &Config,
-    journal: &mut dyn Journal,
-    text: &str,
-    key: Option<[u8; 32]>,
-) -> Result<Result<String, String>, Failure> {
-    let Some(checkpoint) = parse(text) else { return Ok(Err("it can't be read".into())) };
+fn judge(config: &Config, journal: &mut dyn Journal, text: &str, key: Option<[u8; 32]>) -> Result<String, String> {
+    let Some(checkpoint) = parse(text) else { return Err("it can't be read".into()) };
     let fence = checkpoint.fence;
     if fence.platform != config.platform_id() {
-        return Ok(Err("it is of another platform".into()));
+        return Err("it is of another platform".into());
     }
     if !checkpoint.is_by(&key.unwrap_or(checkpoint.key)) {
-        return Ok(Err("it is not signed by the signer's key".into()));
+        return Err("it is not signed by the signer's key".into());
     }
     if fence.seq == Seq::START {
-        return Ok(Err("it names no row".into()));
+        return Err("it names no row".into());
     }
-    let rows = journal.read(Seq(fence.seq.0 - 1), 1).map_err(unreadable)?;
-    Ok(match rows.first() {
+    let rows = journal.read(Seq(fence.seq.0 - 1), 1).map_err(|fault| sentence(&fault))?;
+    match rows.first() {
         Some(row) if row.hash == fence.head && row.seq == fence.seq => {
             Ok(format!("row {} is the one that was signed", fence.seq))
         }
         Some(_) => Err(format!("row {} is not the one that was signed", fence.seq)),
         None => Err(format!("row {} is missing", fence.seq)),
-    })
+    }
 }
 
 #[cfg(test)]

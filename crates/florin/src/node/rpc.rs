@@ -50,14 +50,24 @@ pub struct Rpc {
     agent: ureq::Agent,
     url: String,
     auth_file: PathBuf,
+    answer_bytes_max: u64,
 }
 
 impl Rpc {
     /// Calls to `url`, with the user and password that `auth_file` holds at each call: bitcoind writes a new cookie at every start.
     pub fn new(url: String, auth_file: PathBuf) -> Rpc {
-        let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
-        Rpc { agent: config.into(), url, auth_file }
+        Rpc { agent: agent(TIMEOUT), url, auth_file, answer_bytes_max: ANSWER_BYTES_MAX }
     }
+
+    /// The same calls, for questions that take long and have large answers.
+    #[must_use]
+    pub fn patient(self, timeout: Duration, answer_bytes_max: u64) -> Rpc {
+        Rpc { agent: agent(timeout), answer_bytes_max, ..self }
+    }
+}
+
+fn agent(timeout: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false).build().into()
 }
 
 impl Caller for Rpc {
@@ -77,7 +87,7 @@ impl Caller for Rpc {
         let bytes = response
             .body_mut()
             .with_config()
-            .limit(ANSWER_BYTES_MAX)
+            .limit(self.answer_bytes_max)
             .read_to_vec()
             .map_err(|fault| RpcFault::Transport(Box::new(fault)))?;
         open(&bytes)

@@ -195,7 +195,7 @@ fn verify_accepts_a_right_journal_and_names_the_first_wrong_row() {
     assert_eq!(right.code, 0, "{}{}", right.out, right.err);
     let report: Value = serde_json::from_str(&right.out).expect("JSON");
     assert_eq!((&report["wrong_row"], &report["book_faults"]), (&Value::Null, &serde_json::json!([])));
-    assert_eq!(report["compared"][0]["with"], "search tables", "{report}");
+    assert_eq!(report["compared"][0]["with"], "table events", "{report}");
     let head: Value = serde_json::from_str(&ledger(&["head"]).out).expect("JSON");
     assert_eq!((&head["seq"], &head["hash"]), (&report["head"]["seq"], &report["head"]["hash"]));
     let archive = place.join("archive");
@@ -313,5 +313,6 @@ fn what_was_answered_outlives_a_kill_and_a_signal_ends_in_peace() {
     let verified = florin(&["ledger", "verify", "--config", path(&config), "--json"]);
     assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
     let report: Value = serde_json::from_str(&verified.out).expect("JSON");
-    assert!(report["not_compared"][0].as_str().is_some_and(|text| text.starts_with("node a: it can't be asked")));
+    let mut skipped = report["not_compared"].as_array().expect("a list").iter().filter_map(Value::as_str);
+    assert!(skipped.any(|text| text.starts_with("node a: it can't be asked")), "{report}");
 }

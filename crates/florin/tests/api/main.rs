@@ -10,3 +10,4 @@ mod refusals;
 mod rollback;
 mod routes;
 mod support;
+mod verify;

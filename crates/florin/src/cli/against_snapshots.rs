@@ -1,0 +1,150 @@
+//! The snapshots held against the journal: every one that is found, not only the one that would be loaded. They are read before the
+//! journal, and judged as its rows come by.
+
+use super::progress::Progress;
+use super::verify::{Findings, Why, sentence};
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{Row, SnapshotHeader};
+use florin_core::snapshot;
+use florin_core::state::State;
+use florin_engine::audit::JournalReport;
+use florin_store::fault::StoreFault;
+use florin_store::snapshots::{self, SnapshotError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// A snapshot whose chunks are whole.
+struct Content {
+    header: SnapshotHeader,
+    /// The hash of the state that its chunks fold to.
+    folded: Digest,
+}
+
+type Verdict = Result<String, (Why, String)>;
+
+/// One that was found.
+struct Found {
+    seq: Seq,
+    content: Result<Content, (Why, String)>,
+    verdict: Option<Verdict>,
+}
+
+/// All that were found.
+pub(super) struct Snapshots {
+    found: Vec<Found>,
+    /// Why there are none to compare.
+    none: Option<Result<String, (Why, String)>>,
+}
+
+impl Snapshots {
+    /// Reads every snapshot in a folder. Whatever is wrong with them is said later.
+    pub(super) fn read(folder: &Path, progress: &mut Progress) -> Snapshots {
+        let path = folder.join(snapshots::FILE);
+        let none = |none| Snapshots { found: Vec::new(), none: Some(none) };
+        if !path.exists() {
+            return none(Ok(format!("there is no {}", path.display())));
+        }
+        let opened = snapshots::Snapshots::open_reader(&path).and_then(|mut store| {
+            let traces = store.traces()?;
+            Ok((store, traces))
+        });
+        let (mut store, seqs) = match opened {
+            Ok(opened) => opened,
+            Err(fault) => return none(Err(unreadable(&fault))),
+        };
+        if seqs.is_empty() {
+            return none(Ok("there is none yet".to_owned()));
+        }
+        let read = |seq: Seq| {
+            progress.say(|| format!("snapshot {seq} is read"));
+            Found { seq, content: content(&mut store, seq), verdict: None }
+        };
+        Snapshots { found: seqs.into_iter().map(read).collect(), none: None }
+    }
+
+    /// A row that is right, and the state after it.
+    pub(super) fn meet(&mut self, row: &Row, state: &State) {
+        for found in self.found.iter_mut().filter(|found| found.seq == row.seq) {
+            if let Ok(content) = &found.content {
+                found.verdict = Some(judge(content, row, state));
+            }
+        }
+    }
+
+    /// Says what became of each, oldest first.
+    pub(super) fn settle(self, report: &JournalReport, findings: &mut Findings) {
+        match self.none {
+            Some(Ok(reason)) => findings.skips("snapshots", reason),
+            Some(Err((why, detail))) => findings.differs("snapshots", why, detail),
+            None => {}
+        }
+        for Found { seq, content, verdict } in self.found.into_iter().rev() {
+            let name = format!("snapshot {seq}");
+            let verdict = match (content, verdict) {
+                (Err(fault), _) => Err(fault),
+                (Ok(_), Some(verdict)) => verdict,
+                (Ok(_), None) => match report.wrong_seq() {
+                    Some(wrong) => {
+                        findings.skips(&name, format!("row {wrong} of the journal is wrong"));
+                        continue;
+                    }
+                    None if seq == Seq::START => Err((Why::SnapshotDiffers, "it stands on no row".to_owned())),
+                    None => {
+                        let end = report.head.seq;
+                        Err((
+                            Why::SnapshotPastEnd,
+                            format!("it stands on row {seq}, past the journal's end at row {end}"),
+                        ))
+                    }
+                },
+            };
+            match verdict {
+                Ok(detail) => findings.agrees(name, detail),
+                Err((why, detail)) => findings.differs(name, why, detail),
+            }
+        }
+    }
+}
+
+fn unreadable(fault: &StoreFault) -> (Why, String) {
+    (Why::Fault(fault.code()), format!("unreadable: {}", sentence(fault)))
+}
+
+fn content(store: &mut snapshots::Snapshots, seq: Seq) -> Result<Content, (Why, String)> {
+    let loaded = match store.load(seq) {
+        Ok(Some(loaded)) => loaded,
+        Ok(None) => {
+            return Err((
+                Why::Fault("snapshot_chunk_count"),
+                "unreadable: there are chunks without a header".to_owned(),
+            ));
+        }
+        Err(SnapshotError::Store(fault)) => return Err(unreadable(&fault)),
+        Err(error) => return Err((Why::Fault(error.code()), format!("unreadable: {}", sentence(&error)))),
+    };
+    let header = loaded.header().clone();
+    // What a snapshot says may break the state's rules; that is a finding and no end.
+    let folded = catch_unwind(AssertUnwindSafe(|| snapshot::read(&header, loaded.chunks())));
+    match folded {
+        Ok(Ok(state)) => Ok(Content { folded: snapshot::hash(&state), header }),
+        Ok(Err(error)) => Err((Why::Fault(error.code()), format!("unreadable: {}", sentence(&error)))),
+        Err(_) => Err((Why::SnapshotContradicts, "unreadable: what it says contradicts itself".to_owned())),
+    }
+}
+
+fn judge(content: &Content, row: &Row, state: &State) -> Verdict {
+    let Content { header, folded } = content;
+    let differs =
+        |what: &str| Err((Why::SnapshotDiffers, format!("it has another {what} than the journal at row {}", row.seq)));
+    if header.row_hash != row.hash {
+        differs("row hash")
+    } else if header.epoch != row.epoch {
+        differs("epoch")
+    } else if header.time != row.time {
+        differs("time")
+    } else if *folded != snapshot::hash(state) {
+        differs("state")
+    } else {
+        Ok(format!("state at row {}", row.seq))
+    }
+}

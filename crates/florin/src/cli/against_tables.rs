@@ -1,0 +1,158 @@
+//! The search tables held against the journal: its rows are folded once more, into tables of their own, and both are compared record by
+//! record at the row on which the platform's tables stand.
+
+use super::progress::Progress;
+use super::verify::{Findings, Why, sentence};
+use crate::config::{Config, StoreConfig};
+use crate::platform::stores::maria_server;
+use florin_core::id::{AccountId, Seq};
+use florin_core::journal::{Journal, ReadError, RowError};
+use florin_engine::audit::JournalReport;
+use florin_engine::load::{Place, READ_ROWS_MAX};
+use florin_store::fault::StoreFault;
+use florin_store::projection::{self, Projection, ProjectionError};
+
+/// Accounts read at once.
+const ACCOUNTS_PAGE: u32 = 1_000;
+
+/// What all tables together are called.
+const NAME: &str = "search tables";
+
+/// Why the journal's rows could not be folded into tables.
+#[derive(Debug, thiserror::Error)]
+enum FoldFault {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Row(#[from] RowError),
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+}
+
+impl From<StoreFault> for FoldFault {
+    fn from(fault: StoreFault) -> Self {
+        FoldFault::Projection(fault.into())
+    }
+}
+
+/// Compares, and says of each table what was found.
+pub(super) fn compare(
+    config: &Config,
+    journal: &mut dyn Journal,
+    report: &JournalReport,
+    findings: &mut Findings,
+    progress: &mut Progress,
+) {
+    let mut tables = match open(config) {
+        Ok(Some(tables)) => tables,
+        Ok(None) => return findings.skips(NAME, "there are none yet"),
+        Err((why, detail)) => return findings.differs(NAME, why, detail),
+    };
+    let at = match tables.begin_view().and_then(|()| tables.only_cursor()) {
+        Ok((seq, hash)) => Place { seq, hash },
+        Err(fault) => {
+            let detail = format!("nobody knows on which row they stand: {}", sentence(&fault));
+            return findings.differs(NAME, Why::Fault(fault.code()), detail);
+        }
+    };
+    if let Some(wrong) = report.wrong_seq().filter(|wrong| *wrong <= at.seq) {
+        return findings.skips(NAME, format!("they stand on row {}, and row {wrong} of the journal is wrong", at.seq));
+    }
+    let mut expected = match fold(journal, at.seq, progress) {
+        Ok((expected, end)) if end == at => expected,
+        Ok((_, end)) if end.seq == at.seq => {
+            return findings.differs(
+                NAME,
+                Why::TablesOtherRow,
+                format!("they stand on another row {} than the journal has", at.seq),
+            );
+        }
+        Ok((_, end)) => {
+            let detail = format!("they stand on row {}, past the journal's end at row {}", at.seq, end.seq);
+            return findings.differs(NAME, Why::TablesPastEnd, detail);
+        }
+        Err(fault) => {
+            let detail = format!("the journal's rows can't be folded for them: {}", sentence(&fault));
+            return findings.differs(NAME, Why::TablesUnfoldable, detail);
+        }
+    };
+    let compared =
+        tables.compare_with(&mut expected, |table, count| progress.say(|| format!("table {table}: record {count}")));
+    match compared {
+        Err(fault) => {
+            findings.differs(NAME, Why::Fault(fault.code()), format!("their fold is lost: {}", sentence(&fault)))
+        }
+        Ok(reports) => {
+            for report in reports {
+                let name = format!("table {}", report.table);
+                match report.found {
+                    Ok(count) => findings.agrees(name, format!("{count} records at row {}", at.seq)),
+                    Err(fault) => findings.differs(name, Why::Fault(fault.code()), sentence(&fault)),
+                }
+            }
+        }
+    }
+    compare_accounts(&mut expected, at, report, findings);
+}
+
+fn open(config: &Config) -> Result<Option<Projection>, (Why, String)> {
+    let opened = match &config.store {
+        StoreConfig::Sqlite => {
+            let path = config.data().join(projection::FILE);
+            if !path.exists() {
+                return Ok(None);
+            }
+            Projection::open_sqlite_reader(&path)
+        }
+        StoreConfig::Mariadb { url_file, prefix, .. } => {
+            let server = maria_server(config, url_file, prefix);
+            let server = server.map_err(|failure| (Why::Fault(failure.code()), failure.to_string()))?;
+            Projection::open_maria_reader(&server)
+        }
+    };
+    opened.map(Some).map_err(|fault| (Why::Fault(fault.code()), format!("they can't be opened: {}", sentence(&fault))))
+}
+
+/// The journal's rows up to one, in tables of their own; and the last of them.
+fn fold(journal: &mut dyn Journal, until: Seq, progress: &mut Progress) -> Result<(Projection, Place), FoldFault> {
+    let mut tables = Projection::temporary()?;
+    let mut at = Place::START;
+    while at.seq < until {
+        let left = usize::try_from(until.0 - at.seq.0).unwrap_or(READ_ROWS_MAX);
+        let rows = journal.read(at.seq, left.min(READ_ROWS_MAX))?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in &rows {
+            let batch = row.open(at.seq, at.hash)?;
+            tables.apply(row, &batch)?;
+            at = Place { seq: row.seq, hash: row.hash };
+        }
+        progress.part("search tables: row", at.seq.0, until.0);
+    }
+    Ok((tables, at))
+}
+
+/// Accounts' sums are folded twice: by the tables and by the rules. Both have to come to the same, where both stand on one row.
+fn compare_accounts(tables: &mut Projection, at: Place, report: &JournalReport, findings: &mut Findings) {
+    const NAME: &str = "accounts of search tables and ledger";
+    let Some(state) = report.state.as_ref().filter(|_| report.head == at) else { return };
+    let mut after: Option<AccountId> = None;
+    let mut count = 0;
+    loop {
+        let page = match tables.accounts_after(after, ACCOUNTS_PAGE) {
+            Ok(page) => page,
+            Err(fault) => return findings.differs(NAME, Why::Fault(fault.code()), sentence(&fault)),
+        };
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        count += page.len();
+        if let Some(wrong) = page.iter().find(|account| state.ledger().account(account.id) != Some(account)) {
+            return findings.differs(NAME, Why::AccountsDiffer, format!("account {}", wrong.id));
+        }
+    }
+    match state.ledger().accounts().len() {
+        expected if expected == count => findings.agrees(NAME, format!("{count} accounts at row {}", at.seq)),
+        expected => findings.differs(NAME, Why::AccountsDiffer, format!("{count} accounts beside {expected}")),
+    }
+}

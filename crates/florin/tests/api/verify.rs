@@ -1,0 +1,571 @@
+//! `florin ledger verify` on a platform's files: whatever is changed in one of them is told by name, and the journal is always judged.
+
+use super::cli::{Ran, florin};
+use super::support::World;
+use florin::cli::{EXIT_FAILED, EXIT_USAGE};
+use florin_core::event::Event;
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{Journal, Row, SnapshotChunk, SnapshotHeader, state_hash};
+use florin_core::snapshot;
+use florin_core::state::State;
+use florin_core::wire::{Bytes, Message};
+use florin_engine::audit::judge_journal;
+use florin_store::projection::{self, Projection};
+use florin_store::segment::{self, export_segment};
+use florin_store::snapshots;
+use florin_store::sqlite::journal::{self, SqliteJournal};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Every search table, in the order in which they are compared.
+const TABLES: [&str; 10] =
+    ["events", "mentions", "accounts", "transfers", "holds", "deposits", "withdrawals", "plans", "blocks", "quotes"];
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of a test")
+}
+
+/// The folder of a platform that did a little of everything and was stopped.
+struct Stopped {
+    _folder: TempDir,
+    place: PathBuf,
+    head: Seq,
+}
+
+/// Rows on which there are snapshots.
+fn snapshot_rows(head: Seq) -> [Seq; 2] {
+    [Seq(head.0 - 4), head]
+}
+
+impl Stopped {
+    fn new() -> Stopped {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().join("platform");
+        assert_eq!(florin(&["init", text(&place)]).code, 0);
+        let world = World::on(&place.join("data"));
+        world.register_wallet();
+        let customer = world.customer();
+        world.fund(&customer, 200_000_000);
+        let receipt = json!({ "reference": "R", "asset": "EUR", "amount": "90000.00", "beneficiary": "inventory" });
+        world.made("/api/v1/bank-receipts", &receipt);
+        let price = json!({ "base": "BTC", "quote": "EUR", "price": "60000", "spread_bp": 0, "age_max_s": 600, "quote_s": 600 });
+        world.made("/api/v1/prices", &price);
+        let quote =
+            json!({ "customer": customer, "side": "sell", "base": "BTC", "quote": "EUR", "base_amount": "0.1" });
+        let quote = world.made("/api/v1/quotes", &quote);
+        world.made(&format!("/api/v1/quotes/{}/accept", quote["id"].as_str().expect("an id")), &json!({}));
+        let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+        let withdrawal = json!({ "customer": customer, "asset": "BTC", "amount": "0.9", "address": address });
+        world.made("/api/v1/withdrawals", &withdrawal);
+        world.stop();
+        let mut stopped = Stopped { _folder: folder, place, head: Seq::START };
+        stopped.complete();
+        stopped
+    }
+
+    /// Takes the last rows into the tables, and puts two snapshots in the place of those that were made on the way.
+    fn complete(&mut self) {
+        let data = self.place.join("data");
+        let mut journal = SqliteJournal::open(&data.join(journal::FILE)).expect("the journal opens");
+        let mut tables = Projection::open_sqlite(&data.join(projection::FILE)).expect("the tables open");
+        let (mut seq, mut hash) = tables.cursor().expect("a cursor");
+        for row in journal.read(seq, 10_000).expect("rows") {
+            let batch = row.open(seq, hash).expect("a row");
+            tables.apply(&row, &batch).expect("it is taken in");
+            (seq, hash) = (row.seq, row.hash);
+        }
+        self.head = seq;
+        let path = data.join(snapshots::FILE);
+        let mut store = snapshots::Snapshots::open(&path).expect("the snapshots open");
+        let foreign = Connection::open(&path).expect("it opens");
+        foreign.execute_batch("DELETE FROM snapshot; DELETE FROM snapshot_chunk").expect("SQL");
+        let rows = snapshot_rows(self.head);
+        let keep = |row: &Row, state: &State| {
+            if rows.contains(&row.seq) {
+                let (header, chunks) = snapshot::write(state, row.hash, "test");
+                let snapshot = snapshots::VerifiedSnapshot::verify(header, chunks).expect("it is whole");
+                store.write(&snapshot).expect("it is written");
+            }
+        };
+        assert!(judge_journal(&mut journal, keep, |_| {}).wrong.is_none());
+    }
+
+    /// A copy to be damaged.
+    fn copy(&self) -> Copy {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).expect("a folder");
+        std::fs::copy(self.place.join("florin.toml"), folder.path().join("florin.toml")).expect("copied");
+        for entry in std::fs::read_dir(self.place.join("data")).expect("a folder") {
+            let entry = entry.expect("an entry");
+            std::fs::copy(entry.path(), data.join(entry.file_name())).expect("copied");
+        }
+        Copy { folder }
+    }
+}
+
+struct Copy {
+    folder: TempDir,
+}
+
+impl Copy {
+    fn data(&self, name: &str) -> PathBuf {
+        self.folder.path().join("data").join(name)
+    }
+
+    fn sql(&self, file: &str, sql: &str) {
+        let foreign = Connection::open(self.data(file)).expect("it opens");
+        foreign.execute_batch(sql).unwrap_or_else(|fault| panic!("{sql}: {fault}"));
+    }
+
+    fn ledger(&self, words: &[&str]) -> Ran {
+        let config = self.folder.path().join("florin.toml");
+        florin(&[&["ledger"], words, &["--config", text(&config)]].concat())
+    }
+
+    fn verify(&self, words: &[&str]) -> Verified {
+        let ran = self.ledger(&[&["verify", "--json"], words].concat());
+        let report = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("no report: {}{}", ran.out, ran.err));
+        let failure = serde_json::from_str(&ran.err).unwrap_or(Value::Null);
+        Verified { code: ran.code, report, failure }
+    }
+}
+
+struct Verified {
+    code: u8,
+    report: Value,
+    failure: Value,
+}
+
+impl Verified {
+    /// Everything that disagrees, with its code.
+    fn wrong(&self) -> Vec<(&str, &str)> {
+        let compared = self.report["compared"].as_array().expect("a list").iter();
+        let wrong = compared.filter(|one| one["agrees"] == false);
+        wrong.map(|one| (one["with"].as_str().expect("a name"), one["code"].as_str().expect("a code"))).collect()
+    }
+
+    fn agreeing(&self) -> Vec<&str> {
+        let compared = self.report["compared"].as_array().expect("a list").iter();
+        compared.filter(|one| one["agrees"] == true).map(|one| one["with"].as_str().expect("a name")).collect()
+    }
+
+    fn detail(&self, name: &str) -> &str {
+        let found = self.report["compared"].as_array().expect("a list").iter().find(|one| one["with"] == name);
+        found.and_then(|one| one["detail"].as_str()).expect("it was compared")
+    }
+
+    /// The journal is right, and exactly this disagrees.
+    #[track_caller]
+    fn tells(&self, wrong: &[(&str, &str)], what: &str) {
+        assert_eq!(self.wrong(), wrong, "{what}: {}", self.report);
+        assert_eq!((self.code, &self.failure["code"]), (EXIT_FAILED, &Value::from("ledger_disagrees")), "{what}");
+        assert!(
+            self.report["wrong_row"].is_null() && self.report["rows"].as_u64() > Some(10),
+            "{what}: {}",
+            self.report
+        );
+    }
+}
+
+#[test]
+fn a_whole_platform_agrees_with_everything_that_is_compared() {
+    let stopped = Stopped::new();
+    let copy = stopped.copy();
+    let verified = copy.verify(&[]);
+    let snapshots = snapshot_rows(stopped.head).map(|seq| format!("snapshot {seq}"));
+    let mut names: Vec<String> = snapshots.to_vec();
+    names.extend(TABLES.map(|table| format!("table {table}")));
+    names.push("accounts of search tables and ledger".to_owned());
+    assert_eq!(verified.agreeing(), names, "{}", verified.report);
+    assert_eq!((verified.code, verified.wrong().len()), (0, 0));
+    for table in TABLES {
+        let is_empty = verified.detail(&format!("table {table}")).starts_with("0 records");
+        assert_eq!(is_empty, table == "plans", "{table}");
+    }
+    // No node runs: that is said, and a failure where it has to be compared.
+    assert!(
+        verified.report["not_compared"][0]
+            .as_str()
+            .is_some_and(|reason| reason.starts_with("node a: it can't be asked"))
+    );
+    let required = copy.verify(&["--require-chain"]);
+    assert_eq!((required.code, &required.failure["code"]), (EXIT_FAILED, &Value::from("chain_not_compared")));
+    let said = copy.ledger(&["verify"]);
+    assert!(
+        said.code == 0 && said.out.contains("every row is right\n") && said.out.contains("table plans: agrees"),
+        "{}",
+        said.out
+    );
+    // A platform whose readers have not begun is behind, and not wrong.
+    for file in [projection::FILE, snapshots::FILE] {
+        for name in [file.to_owned(), format!("{file}-wal"), format!("{file}-shm")] {
+            drop(std::fs::remove_file(copy.data(&name)));
+        }
+    }
+    let bare = copy.verify(&[]);
+    assert_eq!(
+        (bare.code, bare.agreeing().len(), bare.report["not_compared"].as_array().map(Vec::len)),
+        (0, 0, Some(3))
+    );
+}
+
+#[test]
+fn each_damaged_search_table_is_told_by_name() {
+    let stopped = Stopped::new();
+    let damages = [
+        (
+            "events",
+            "UPDATE events SET at_ms = at_ms + 1 WHERE place = (SELECT max(place) FROM events)",
+            "table_record_differs",
+        ),
+        ("events", "DELETE FROM events", "table_record_missing"),
+        ("mentions", "DELETE FROM mentions", "table_record_missing"),
+        ("accounts", "UPDATE accounts SET debits_posted = zeroblob(16)", "table_record_differs"),
+        ("transfers", "DELETE FROM transfers", "table_record_missing"),
+        ("holds", "DELETE FROM holds", "table_record_missing"),
+        ("deposits", "UPDATE deposits SET amount = zeroblob(16)", "table_record_differs"),
+        ("deposits", "DELETE FROM deposits", "table_record_missing"),
+        ("withdrawals", "UPDATE withdrawals SET amount = zeroblob(16)", "table_record_differs"),
+        ("withdrawals", "UPDATE withdrawals SET status = 1 + status % 3", "table_record_differs"),
+        ("withdrawals", "UPDATE withdrawals SET script = x'0014'", "table_record_differs"),
+        (
+            "plans",
+            "INSERT INTO plans (id, place, changed, wallet, status) VALUES (1, 1, 1, 1, 1)",
+            "table_record_unexpected",
+        ),
+        ("blocks", "UPDATE blocks SET connected = 0", "table_record_differs"),
+        ("blocks", "DELETE FROM blocks", "table_record_missing"),
+        ("quotes", "UPDATE quotes SET status = 1", "table_record_differs"),
+        ("quotes", "DELETE FROM quotes", "table_record_missing"),
+        ("deposits", "DROP TABLE deposits", "store_refused"),
+    ];
+    for (table, sql, code) in damages {
+        let copy = stopped.copy();
+        copy.sql(projection::FILE, sql);
+        copy.verify(&[]).tells(&[(&format!("table {table}"), code)], sql);
+    }
+}
+
+#[test]
+fn a_cursor_that_is_none_of_the_journals_is_told() {
+    let stopped = Stopped::new();
+    let head = stopped.head.0;
+    let zero = format!("UPDATE reader SET seq = 0, hash = x'{}'", "00".repeat(32));
+    let copy = stopped.copy();
+    copy.sql(projection::FILE, &zero);
+    let verified = copy.verify(&[]);
+    // The empty one agrees with nothing having been taken in.
+    let wrong: Vec<String> = verified.wrong().iter().map(|(name, _)| (*name).to_owned()).collect();
+    let all: Vec<String> =
+        TABLES.iter().filter(|table| **table != "plans").map(|table| format!("table {table}")).collect();
+    assert_eq!(wrong, all, "full tables at row 0");
+    for (sql, code) in [
+        (format!("UPDATE reader SET seq = {}", head + 1), "tables_past_end"),
+        (format!("UPDATE reader SET hash = x'{}'", "ab".repeat(32)), "tables_other_row"),
+        ("UPDATE reader SET hash = x'ab'".to_owned(), "store_malformed"),
+        ("UPDATE reader SET seq = -1".to_owned(), "store_malformed"),
+        ("DELETE FROM reader".to_owned(), "store_malformed"),
+        ("DROP TABLE reader".to_owned(), "store_refused"),
+        ("PRAGMA user_version = 7".to_owned(), "store_newer_schema"),
+    ] {
+        let copy = stopped.copy();
+        copy.sql(projection::FILE, &sql);
+        copy.verify(&[]).tells(&[("search tables", code)], &sql);
+    }
+    let copy = stopped.copy();
+    std::fs::write(copy.data(projection::FILE), b"this is no database, whatever its name says").expect("written");
+    drop(std::fs::remove_file(copy.data(&format!("{}-wal", projection::FILE))));
+    copy.verify(&[]).tells(&[("search tables", "store_storage_failed")], "no database");
+}
+
+#[test]
+fn the_journal_is_judged_whatever_else_is_damaged_and_its_first_wrong_row_is_named() {
+    let stopped = Stopped::new();
+    let kept = snapshot_rows(stopped.head)[0].0;
+    let copy = stopped.copy();
+    copy.sql(snapshots::FILE, "UPDATE snapshot SET header = x'ffff'");
+    copy.sql(projection::FILE, "DROP TABLE reader");
+    copy.sql(journal::FILE, &format!("UPDATE journal SET time_ms = time_ms + 1 WHERE seq = {}", kept + 1));
+    let verified = copy.verify(&["--segments", "/nonexistent", "--checkpoints", "/nonexistent"]);
+    assert_eq!((verified.code, &verified.failure["code"]), (EXIT_FAILED, &Value::from("journal_wrong_hash")));
+    assert_eq!((&verified.report["wrong_row"], &verified.report["rows"]), (&json!(kept + 1), &json!(kept)));
+    let names: Vec<&str> = verified.wrong().into_iter().map(|(name, _)| name).collect();
+    let snapshots = snapshot_rows(stopped.head).map(|seq| format!("snapshot {seq}"));
+    assert_eq!(names, [snapshots[0].as_str(), &snapshots[1], "search tables", "checkpoints", "segments"]);
+    // A row that can't even be read is named like one that is wrong; the snapshot before it is still compared.
+    let copy = stopped.copy();
+    copy.sql(journal::FILE, &format!("UPDATE journal SET hash = x'ab' WHERE seq = {}", kept + 1));
+    let verified = copy.verify(&[]);
+    assert_eq!((verified.code, &verified.failure["code"]), (EXIT_FAILED, &Value::from("journal_unreadable_now")));
+    assert_eq!(&verified.report["wrong_row"], &json!(kept + 1));
+    assert_eq!(verified.agreeing(), [snapshots[0].as_str()]);
+    let skipped = verified.report["not_compared"].as_array().expect("a list");
+    let skipped: Vec<&str> =
+        skipped.iter().filter_map(Value::as_str).filter_map(|text| text.split(':').next()).collect();
+    assert_eq!(skipped, [snapshots[1].as_str(), "search tables", "chain"]);
+    let said = copy.ledger(&["verify"]);
+    assert!(said.out.contains(&format!("first wrong row: {}", kept + 1)), "{}", said.out);
+}
+
+/// Changes a snapshot's header, and writes it back as a header is written.
+fn reheaded(copy: &Copy, seq: Seq, change: impl Fn(&mut SnapshotHeader)) {
+    let foreign = Connection::open(copy.data(snapshots::FILE)).expect("it opens");
+    let header: Vec<u8> = foreign
+        .query_row("SELECT header FROM snapshot WHERE seq = ?1", [seq.0 as i64], |row| row.get(0))
+        .expect("a header");
+    let mut header = SnapshotHeader::decode(&header).expect("a header");
+    change(&mut header);
+    foreign.execute("UPDATE snapshot SET header = ?1 WHERE seq = ?2", (header.encode(), seq.0 as i64)).expect("SQL");
+}
+
+/// Changes what a snapshot says, and its hash with it: only the journal can tell.
+fn retold(copy: &Copy, seq: Seq, change: impl Fn(&mut Vec<Event>)) {
+    let foreign = Connection::open(copy.data(snapshots::FILE)).expect("it opens");
+    let sql = "SELECT payload FROM snapshot_chunk WHERE seq = ?1";
+    let payload: Vec<u8> = foreign.query_row(sql, [seq.0 as i64], |row| row.get(0)).expect("one chunk");
+    let mut chunk = SnapshotChunk::decode(&payload).expect("a chunk");
+    change(&mut chunk.events);
+    let payload = Bytes(chunk.encode());
+    foreign.execute("UPDATE snapshot_chunk SET payload = ?1 WHERE seq = ?2", (&payload.0, seq.0 as i64)).expect("SQL");
+    drop(foreign);
+    reheaded(copy, seq, |header| header.state_hash = state_hash(std::iter::once(&payload)));
+}
+
+#[test]
+fn each_damaged_field_of_a_snapshot_is_told_and_the_other_snapshot_still_agrees() {
+    type Damage = fn(&Copy, Seq);
+    fn on(copy: &Copy, seq: Seq, sql: &str) {
+        copy.sql(snapshots::FILE, &sql.replace("SEQ", &seq.to_string()));
+    }
+    let damages: [(&str, &str, Damage); 16] = [
+        ("header", "store_malformed", |copy, seq| on(copy, seq, "UPDATE snapshot SET header = x'ff' WHERE seq = SEQ")),
+        ("seq", "store_malformed", |copy, seq| reheaded(copy, seq, |header| header.seq = Seq(header.seq.0 + 1))),
+        ("row_hash", "snapshot_differs", |copy, seq| reheaded(copy, seq, |header| header.row_hash = Digest([1; 32]))),
+        ("epoch", "snapshot_differs", |copy, seq| reheaded(copy, seq, |header| header.epoch.0 += 1)),
+        ("time", "snapshot_differs", |copy, seq| reheaded(copy, seq, |header| header.time.0 += 1)),
+        ("state_hash", "snapshot_wrong_hash", |copy, seq| {
+            reheaded(copy, seq, |header| header.state_hash = Digest([1; 32]));
+        }),
+        ("chunk_count", "snapshot_chunk_count", |copy, seq| reheaded(copy, seq, |header| header.chunk_count += 1)),
+        ("chunk", "snapshot_wrong_hash", |copy, seq| {
+            on(copy, seq, "UPDATE snapshot_chunk SET payload = x'ff' WHERE seq = SEQ");
+        }),
+        ("no chunk", "snapshot_chunk_count", |copy, seq| on(copy, seq, "DELETE FROM snapshot_chunk WHERE seq = SEQ")),
+        ("a chunk more", "snapshot_chunk_count", |copy, seq| {
+            on(
+                copy,
+                seq,
+                "INSERT INTO snapshot_chunk SELECT seq, position + 1, payload FROM snapshot_chunk WHERE seq = SEQ",
+            );
+        }),
+        ("no header", "snapshot_chunk_count", |copy, seq| on(copy, seq, "DELETE FROM snapshot WHERE seq = SEQ")),
+        ("another balance", "snapshot_differs", |copy, seq| {
+            retold(copy, seq, |events| {
+                let account = events.iter_mut().rev().find_map(|event| match event {
+                    Event::RestateAccount(account) if account.credits_posted > account.debits_posted => Some(account),
+                    _ => None,
+                });
+                let account = account.expect("somebody has something");
+                account.debits_posted = account.credits_posted;
+            });
+        }),
+        ("an address less", "snapshot_differs", |copy, seq| {
+            retold(copy, seq, |events| {
+                let index = events.iter().rposition(|event| matches!(event, Event::RestateAddress(_)));
+                events.remove(index.expect("there is an address"));
+            });
+        }),
+        ("what contradicts itself", "snapshot_contradicts_itself", |copy, seq| {
+            retold(copy, seq, |events| {
+                let index = events.iter().position(|event| matches!(event, Event::AssetDefined(_)));
+                let again = events[index.expect("there is an asset")].clone();
+                events.push(again);
+            });
+        }),
+        ("what this build does not know", "snapshot_unreadable", |copy, seq| {
+            let payload = Bytes(vec![0x0a, 0x03, 0xff, 0xff, 0x7f]);
+            on(copy, seq, "UPDATE snapshot_chunk SET payload = x'0a03ffff7f' WHERE seq = SEQ");
+            reheaded(copy, seq, |header| header.state_hash = state_hash(std::iter::once(&payload)));
+        }),
+        ("its row", "snapshot_past_end", |copy, seq| {
+            reheaded(copy, seq, |header| header.seq = Seq(1_000));
+            on(
+                copy,
+                seq,
+                "UPDATE snapshot SET seq = 1000 WHERE seq = SEQ; UPDATE snapshot_chunk SET seq = 1000 WHERE seq = SEQ",
+            );
+        }),
+    ];
+    let stopped = Stopped::new();
+    let [old, new] = snapshot_rows(stopped.head);
+    for (what, code, damage) in damages {
+        for (damaged, whole) in [(new, old), (old, new)] {
+            let copy = stopped.copy();
+            damage(&copy, damaged);
+            let verified = copy.verify(&[]);
+            let name = if what == "its row" { "snapshot 1000".to_owned() } else { format!("snapshot {damaged}") };
+            verified.tells(&[(&name, code)], what);
+            assert!(verified.agreeing().contains(&format!("snapshot {whole}").as_str()), "{what}: {}", verified.report);
+        }
+    }
+    let copy = stopped.copy();
+    std::fs::write(copy.data(snapshots::FILE), b"this is no database, whatever its name says").expect("written");
+    drop(std::fs::remove_file(copy.data(&format!("{}-wal", snapshots::FILE))));
+    copy.verify(&[]).tells(&[("snapshots", "store_storage_failed")], "no database");
+}
+
+/// The segments of a folder, in order.
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths
+}
+
+fn name(path: &Path) -> String {
+    format!("segment {}", path.file_name().expect("a name").to_string_lossy())
+}
+
+#[test]
+fn exported_segments_are_held_against_each_other_and_the_journal() {
+    let stopped = Stopped::new();
+    let copy = stopped.copy();
+    let folder = copy.folder.path().join("segments");
+    assert_eq!(copy.ledger(&["export", text(&folder), "--rows", "4"]).code, 0);
+    let paths = segments(&folder);
+    assert!(paths.len() >= 4, "{paths:?}");
+    let whole = copy.verify(&["--segments", text(&folder)]);
+    assert_eq!(whole.code, 0, "{}", whole.report);
+    for path in &paths {
+        assert!(whole.agreeing().contains(&name(path).as_str()), "{}", whole.report);
+    }
+    let rows = |path: &Path| segment::read_segment(&std::fs::read(path).expect("a file")).expect("a segment");
+    let export =
+        |path: &Path, rows: &[Row]| std::fs::write(path, export_segment(rows).expect("rows")).expect("written");
+    type Damage<'a> = (&'a str, &'a str, usize, Box<dyn Fn(&[PathBuf])>);
+    let damages: [Damage<'_>; 5] = [
+        (
+            "a changed byte",
+            "segment_wrong_hash",
+            1,
+            Box::new(|paths| {
+                let mut bytes = std::fs::read(&paths[1]).expect("a file");
+                bytes[40] ^= 1;
+                std::fs::write(&paths[1], bytes).expect("written");
+            }),
+        ),
+        (
+            "a cut file",
+            "segment_wrong_hash",
+            1,
+            Box::new(|paths| {
+                let bytes = std::fs::read(&paths[1]).expect("a file");
+                std::fs::write(&paths[1], &bytes[..bytes.len() - 1]).expect("written");
+            }),
+        ),
+        ("a missing file", "segment_gap", 2, Box::new(|paths| std::fs::remove_file(&paths[1]).expect("removed"))),
+        (
+            "rows of another journal",
+            "segment_other_row",
+            0,
+            Box::new(move |paths| {
+                let mut forged: Vec<Row> = Vec::new();
+                for row in rows(&paths[0]) {
+                    let previous = forged.last().map_or(Digest::ZERO, |row| row.hash);
+                    forged.push(Row::seal(
+                        row.seq,
+                        row.epoch,
+                        florin_core::id::LedgerTime(row.time.0 + 1),
+                        previous,
+                        row.payload,
+                    ));
+                }
+                export(&paths[0], &forged);
+                // So that what follows is judged by itself.
+                std::fs::remove_file(&paths[1]).expect("removed");
+            }),
+        ),
+        (
+            "rows past the end",
+            "segment_past_end",
+            3,
+            Box::new(move |paths| {
+                let path = paths.last().expect("there are some");
+                let mut rows = rows(path);
+                let last = rows.last().expect("a row");
+                let next = Row::seal(last.seq.next(), last.epoch, last.time, last.hash, last.payload.clone());
+                rows.push(next);
+                export(path, &rows);
+            }),
+        ),
+    ];
+    for (what, code, index, damage) in damages {
+        let copy = stopped.copy();
+        let folder = copy.folder.path().join("segments");
+        assert_eq!(copy.ledger(&["export", text(&folder), "--rows", "4"]).code, 0);
+        let paths = segments(&folder);
+        damage(&paths);
+        let index = if what == "rows past the end" { paths.len() - 1 } else { index };
+        let verified = copy.verify(&["--segments", text(&folder)]);
+        assert!(verified.wrong().contains(&(&name(&paths[index]), code)), "{what}: {}", verified.report);
+        assert_eq!(
+            (verified.code, &verified.failure["code"]),
+            (EXIT_FAILED, &Value::from("ledger_disagrees")),
+            "{what}"
+        );
+        let others = verified.wrong().into_iter().filter(|(found, _)| *found != name(&paths[index]));
+        let others: Vec<(&str, &str)> = others.collect();
+        let expected = match what {
+            // What follows upon them has nothing to follow upon.
+            "rows of another journal" => vec![(name(&paths[2]), "segment_gap")],
+            _ => Vec::new(),
+        };
+        assert_eq!(others, expected.iter().map(|(name, code)| (name.as_str(), *code)).collect::<Vec<_>>(), "{what}");
+    }
+    for (words, code) in
+        [(["--segments", "EMPTY"], "segments_missing"), (["--segments", "/nonexistent"], "segments_missing")]
+    {
+        let empty = copy.folder.path().join("empty");
+        std::fs::create_dir_all(&empty).expect("a folder");
+        let folder = if words[1] == "EMPTY" { text(&empty) } else { words[1] };
+        copy.verify(&[words[0], folder]).tells(&[("segments", code)], folder);
+    }
+    std::fs::create_dir(folder.join("journal-999.segment")).expect("a folder");
+    copy.verify(&["--segments", text(&folder)])
+        .tells(&[("segment journal-999.segment", "segment_unreadable")], "a folder");
+}
+
+#[test]
+fn export_goes_on_behind_a_row_and_refuses_one_past_the_end() {
+    let stopped = Stopped::new();
+    let copy = stopped.copy();
+    let folder = copy.folder.path().join("segments");
+    let head = stopped.head.0;
+    for after in [head + 1, u64::MAX] {
+        let ran = copy.ledger(&["export", text(&folder), "--after", &after.to_string(), "--json"]);
+        let failure: Value = serde_json::from_str(&ran.err).expect("JSON");
+        assert_eq!((ran.code, &failure["code"]), (EXIT_FAILED, &Value::from("export_after_head")));
+        assert!(!folder.exists(), "nothing is made");
+    }
+    let ran = copy.ledger(&["export", text(&folder), "--after", &head.to_string(), "--json"]);
+    let shown: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((&shown["files"], &shown["last_row"]), (&json!(0), &json!(head)));
+    let ran = copy.ledger(&["export", text(&folder), "--after", &(head - 3).to_string(), "--json"]);
+    let shown: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((&shown["files"], &shown["last_row"]), (&json!(1), &json!(head)));
+    // A part of the journal is compared as the part that it is.
+    assert_eq!(copy.verify(&["--segments", text(&folder)]).code, 0);
+}
+
+#[test]
+fn the_schema_is_text_for_people_and_json_for_machines() {
+    let ran = florin(&["ledger", "schema", "--json"]);
+    let shown: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((ran.code, shown["schema"].as_str()), (0, Some(florin_core::journal::schema().as_str())));
+    let stopped = Stopped::new();
+    let wrong = stopped.copy().ledger(&["verify", "--signer-key", "ab"]);
+    assert_eq!(wrong.code, EXIT_USAGE, "a key without checkpoints: {}", wrong.err);
+}
