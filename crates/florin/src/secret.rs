@@ -1,12 +1,51 @@
-//! How a passphrase gets into the program: from a file that only its owner reads, or typed at a prompt. Never from an argument, where every process could see it.
+//! How secrets get into the program: from a file that only its owner reads, or typed at a prompt. Never from an argument, where every process could see them.
 
 use crate::failure::Failure;
+use florin_chain::bitcoin::mnemonic::Mnemonic;
 use florin_signer::sealed::Passphrase;
-use std::io::{BufRead, IsTerminal, Write};
+use std::fs::File;
+use std::io::{BufRead, IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Largest file of a secret that is read, in bytes: a passphrase has at most 1,024, 24 words at most 216.
+const SECRET_BYTES_MAX: u64 = 16 * 1024;
+
+/// Why a file with a secret was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateFault {
+    /// Others than its owner may read or write it.
+    #[error("its mode is {mode:o}; only its owner may have access (600)")]
+    Exposed {
+        /// The permission bits found.
+        mode: u32,
+    },
+    /// It can't be read, is no text, or is far longer than any secret.
+    #[error("it can't be read")]
+    Unreadable(#[source] std::io::Error),
+}
+
+/// The text of a file that its owner alone may read or write. The file that is looked at is the one that is read.
+///
+/// # Errors
+/// [`PrivateFault`].
+pub fn read_private(path: &Path) -> Result<Zeroizing<String>, PrivateFault> {
+    let file = File::open(path).map_err(PrivateFault::Unreadable)?;
+    let metadata = file.metadata().map_err(PrivateFault::Unreadable)?;
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(PrivateFault::Exposed { mode });
+    }
+    // Room for all of it at once: text that grows is copied, and its copies are not wiped.
+    let mut text = Zeroizing::new(String::with_capacity(SECRET_BYTES_MAX as usize + 1));
+    file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(PrivateFault::Unreadable)?;
+    if text.len() as u64 > SECRET_BYTES_MAX {
+        return Err(PrivateFault::Unreadable(std::io::ErrorKind::FileTooLarge.into()));
+    }
+    Ok(text)
+}
 
 /// Reads a passphrase from `file`, or asks for it.
 ///
@@ -15,7 +54,7 @@ use zeroize::Zeroize;
 pub fn passphrase(file: Option<&Path>, prompt: &str) -> Result<Passphrase, Failure> {
     let text = match file {
         Some(path) => from_file(path)?,
-        None => typed(prompt)?,
+        None => typed_passphrase(prompt)?,
     };
     Passphrase::new(text).map_err(|fault| Failure::new(fault.code(), "this passphrase can't be used").because(fault))
 }
@@ -26,7 +65,7 @@ pub fn passphrase(file: Option<&Path>, prompt: &str) -> Result<Passphrase, Failu
 /// As [`passphrase`], and `passphrase_differs`.
 pub fn new_passphrase(file: Option<&Path>) -> Result<Passphrase, Failure> {
     if file.is_none() {
-        let (mut first, mut second) = (typed("New passphrase: ")?, typed("Once more: ")?);
+        let (mut first, mut second) = (typed_passphrase("New passphrase: ")?, typed_passphrase("Once more: ")?);
         let same = first == second;
         second.zeroize();
         if !same {
@@ -39,33 +78,82 @@ pub fn new_passphrase(file: Option<&Path>) -> Result<Passphrase, Failure> {
     passphrase(file, "")
 }
 
-fn from_file(path: &Path) -> Result<String, Failure> {
-    let unreadable =
-        |fault| Failure::new("passphrase_unreadable", format!("{} can't be read", path.display())).because(fault);
-    let mode = std::fs::metadata(path).map_err(unreadable)?.mode();
-    if mode & 0o077 != 0 {
-        let exposed = format!("{} can be read by others", path.display());
-        return Err(Failure::new("passphrase_exposed", exposed).hint(format!("chmod 600 {}", path.display())));
+/// Reads recovery words from `file`, or asks for them. Between words any white space counts as one space, so that they may
+/// stand on several lines.
+///
+/// # Errors
+/// `words_exposed`, `words_unreadable`, then the words' own refusals, which name places and no words.
+pub fn words(file: Option<&Path>) -> Result<Mnemonic, Failure> {
+    let text = match file {
+        Some(path) => read_private(path).map_err(|fault| match fault {
+            PrivateFault::Exposed { .. } => {
+                Failure::new("words_exposed", format!("others may read {}", path.display()))
+                    .because(fault)
+                    .hint(format!("chmod 600 {}, and ask who has read it", path.display()))
+            }
+            PrivateFault::Unreadable(_) => {
+                Failure::new("words_unreadable", format!("{} can't be read", path.display())).because(fault)
+            }
+        })?,
+        None => typed("Recovery words, on one line: ")
+            .map(Zeroizing::new)
+            .map_err(|fault| Failure::new("words_unreadable", "no words could be read").because(fault))?,
+    };
+    let mut plain = Zeroizing::new(String::with_capacity(text.len()));
+    for word in text.split_whitespace() {
+        if !plain.is_empty() {
+            plain.push(' ');
+        }
+        plain.push_str(word);
     }
-    let mut text = std::fs::read_to_string(path).map_err(unreadable)?;
+    Mnemonic::parse(&plain)
+        .map_err(|fault| Failure::new(fault.code(), "these are not the words of a seed").because(fault))
+}
+
+/// The passphrase that belongs to recovery words, where there is one: any text, without the end of its line.
+///
+/// # Errors
+/// `passphrase_exposed`, `passphrase_unreadable`.
+pub fn words_passphrase(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    file.map_or(Ok(Zeroizing::default()), |path| from_file(path).map(Zeroizing::new))
+}
+
+fn from_file(path: &Path) -> Result<String, Failure> {
+    let mut text = read_private(path).map_err(|fault| match fault {
+        PrivateFault::Exposed { .. } => {
+            Failure::new("passphrase_exposed", format!("{} can be read by others", path.display()))
+                .because(fault)
+                .hint(format!("chmod 600 {}", path.display()))
+        }
+        PrivateFault::Unreadable(_) => {
+            Failure::new("passphrase_unreadable", format!("{} can't be read", path.display())).because(fault)
+        }
+    })?;
     while text.ends_with(['\n', '\r']) {
         text.pop();
     }
-    Ok(text)
+    Ok(std::mem::take(&mut *text))
 }
 
-fn typed(prompt: &str) -> Result<String, Failure> {
-    let unreadable = |fault| Failure::new("passphrase_unreadable", "no passphrase could be read").because(fault);
+fn typed_passphrase(prompt: &str) -> Result<String, Failure> {
+    typed(prompt).map_err(|fault| Failure::new("passphrase_unreadable", "no passphrase could be read").because(fault))
+}
+
+/// One line of standard input, not shown where a terminal can be told so.
+fn typed(prompt: &str) -> std::io::Result<String> {
     let mut out = std::io::stderr().lock();
     let _ = write!(out, "{prompt}").and_then(|()| out.flush());
     let is_hidden = std::io::stdin().is_terminal() && echo("-echo");
-    let mut text = String::new();
-    let read = std::io::stdin().lock().read_line(&mut text);
+    let mut text = String::with_capacity(SECRET_BYTES_MAX as usize);
+    let read = std::io::stdin().lock().take(SECRET_BYTES_MAX).read_line(&mut text);
     if is_hidden {
         echo("echo");
         let _ = writeln!(out);
     }
-    read.map_err(unreadable)?;
+    if let Err(fault) = read {
+        text.zeroize();
+        return Err(fault);
+    }
     while text.ends_with(['\n', '\r']) {
         text.pop();
     }

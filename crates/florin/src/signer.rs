@@ -4,21 +4,28 @@ use crate::config::{Config, FILE_NAME};
 use crate::failure::Failure;
 use crate::secret;
 use clap::{Args, Subcommand};
+use florin_chain::bitcoin::mnemonic::Mnemonic;
 use florin_chain::bitcoin::network::Network;
-use florin_core::id::CommandId;
 use florin_signer::client::Client;
 use florin_signer::keystore::{KeyStore, Purpose};
 use florin_signer::memory::Memory;
-use florin_signer::policy::Policy;
+use florin_signer::peer::own_user;
+use florin_signer::policy::{Callers, POLICY_SIZE_MAX, Policy};
 use florin_signer::protocol::{Outcome, Request, StatusWanted};
 use florin_signer::sealed::Passphrase;
 use florin_signer::server;
 use florin_signer::session::Signer;
+use make::{Known, Origin, Restored, Wanted};
 use serde_json::json;
-use std::io::Write;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+mod make;
 
 /// The key store's file in the signer's folder.
 pub const KEYS_FILE: &str = "keys.florin";
@@ -44,6 +51,8 @@ pub struct SignerArgs {
 pub enum SignerCommand {
     /// Draw a seed, show its words once, and write key store, policy and memory
     Init(InitArgs),
+    /// Make the key store again from its words; a policy and a memory that stand there are kept
+    Restore(RestoreArgs),
     /// Answer the platform's requests until told to stop
     Serve(ServeArgs),
     /// Show how a running signer stands
@@ -70,12 +79,41 @@ pub struct InitArgs {
     pub json: bool,
 }
 
+/// What is restored, and where.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The platform's configuration: its id and network go into the policy, where the folder has none
+    #[arg(long, default_value = FILE_NAME)]
+    pub config: PathBuf,
+    /// The signer's folder; it must not hold a key store
+    #[arg(long, default_value = "signer")]
+    pub dir: PathBuf,
+    /// A file with the words, readable by its owner alone; asked for where it is not given
+    #[arg(long)]
+    pub words_file: Option<PathBuf>,
+    /// A file with the words' own passphrase (BIP-39), readable by its owner alone; words that 'signer init' showed have none
+    #[arg(long)]
+    pub mnemonic_passphrase_file: Option<PathBuf>,
+    /// A file with the new key store's passphrase, readable by its owner alone; asked for where it is not given
+    #[arg(long)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Mark the keys as play keys: they refuse main networks
+    #[arg(long)]
+    pub demo: bool,
+    /// Answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What the signer serves.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// The signer's folder
     #[arg(long, default_value = "signer")]
     pub dir: PathBuf,
+    /// The socket, where it is not to be in the signer's folder
+    #[arg(long)]
+    pub socket: Option<PathBuf>,
     /// A file with the passphrase, readable by its owner alone; asked for where it is not given
     #[arg(long)]
     pub passphrase_file: Option<PathBuf>,
@@ -90,6 +128,9 @@ pub struct StatusArgs {
     /// The signer's folder
     #[arg(long, default_value = "signer")]
     pub dir: PathBuf,
+    /// The socket, where it is not in the signer's folder
+    #[arg(long)]
+    pub socket: Option<PathBuf>,
     /// Answer as JSON
     #[arg(long)]
     pub json: bool,
@@ -102,14 +143,27 @@ pub struct StatusArgs {
 pub fn run(args: &SignerArgs) -> Result<(), Failure> {
     match &args.command {
         SignerCommand::Init(args) => init_command(args),
+        SignerCommand::Restore(args) => restore_command(args),
         SignerCommand::Serve(args) => {
+            // Whoever started it for a while is not told of what is in order.
+            log(if args.until_stdin_closes { "warn" } else { "info" });
             if args.until_stdin_closes {
                 end_with_stdin();
             }
-            serve(&args.dir, &secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?)
+            let socket = socket(&args.dir, args.socket.as_deref());
+            serve(&args.dir, &socket, &secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?)
         }
         SignerCommand::Status(args) => status(args),
     }
+}
+
+/// Logs go to standard error: lines for people on a terminal, JSON elsewhere.
+fn log(level: &str) {
+    let filter = EnvFilter::try_from_env("FLORIN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    // A second start in one process keeps the first one's log.
+    drop(if is_terminal { builder.with_target(false).try_init() } else { builder.json().try_init() });
 }
 
 /// Ends this process when standard input does, so that it never outlives whoever started it, however that one ends. Between any
@@ -124,7 +178,7 @@ fn end_with_stdin() {
 /// What a new signer shows of itself. There is no `Debug`: it holds the words.
 pub struct Fresh {
     /// The words of the seed: shown once, kept nowhere else.
-    pub words: florin_chain::bitcoin::mnemonic::Mnemonic,
+    pub words: Mnemonic,
     /// The master key's fingerprint.
     pub fingerprint: String,
     /// The descriptor of receiving addresses of the policy's wallet.
@@ -133,10 +187,11 @@ pub struct Fresh {
     pub internal: String,
 }
 
-/// Makes a signer's folder: key store, policy, memory.
+/// Makes a signer's folder: key store, policy, memory; nothing of it where anything fails.
 ///
 /// # Errors
-/// The key store's and the memory's codes, `signer_folder`.
+/// `keys_demo`, `sealed_exists`, `policy_exists`, `memory_exists`, `signer_folder`, `policy_exposed`, the key store's and the
+/// memory's codes, `signer_unfinished`.
 pub fn init(
     dir: &Path,
     platform: [u8; 16],
@@ -144,46 +199,32 @@ pub fn init(
     passphrase: &Passphrase,
     purpose: Purpose,
 ) -> Result<Fresh, Failure> {
-    let folder = |fault| Failure::new("signer_folder", format!("{} can't be written", dir.display())).because(fault);
-    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
-        .create(dir)
-        .map_err(folder)?;
-    let failed = |fault: florin_signer::keystore::KeyStoreError| {
-        Failure::new(fault.code(), format!("no key store could be made in {}", dir.display())).because(fault)
-    };
-    let created = KeyStore::create(&dir.join(KEYS_FILE), passphrase, purpose).map_err(failed)?;
-    let kit = created.store.kit(network, 0).map_err(failed)?;
-    let entry = kit.entries.iter().find(|entry| entry.kind.name() == POLICY_SCRIPT).expect("a kit has every kind");
-    std::fs::write(dir.join(POLICY_FILE), policy_text(platform, network)).map_err(folder)?;
-    Memory::create(&dir.join(MEMORY_FILE), platform)
-        .map_err(|fault| Failure::new(fault.code(), "the signer's memory can't be made").because(fault))?;
-    Ok(Fresh {
-        fingerprint: kit.fingerprint.to_string(),
-        external: entry.external.clone(),
-        internal: entry.internal.clone(),
-        words: created.mnemonic,
-    })
+    let (making, fresh) = make::prepare(dir, Wanted { platform, network, purpose }, passphrase, &|_| Ok(()))?;
+    making.finish()?;
+    Ok(fresh)
 }
 
-/// The script kind of the policy's first wallet: taproot, whose signatures commit to all inputs' amounts.
-const POLICY_SCRIPT: &str = "tr";
-
-fn policy_text(platform: [u8; 16], network: Network) -> String {
-    format!(
-        include_str!("policy.toml"),
-        platform = CommandId(platform),
-        network = network.name(),
-        genesis = network.genesis_hash(),
-        script = POLICY_SCRIPT,
-    )
+fn socket(dir: &Path, named: Option<&Path>) -> PathBuf {
+    named.map_or_else(|| dir.join(SOCKET_FILE), Path::to_path_buf)
 }
 
-fn init_command(args: &InitArgs) -> Result<(), Failure> {
-    let config = Config::read(&args.config)?;
+fn purpose(demo: bool) -> Purpose {
+    if demo { Purpose::Demo } else { Purpose::Real }
+}
+
+/// A platform's id and network, for its signer's policy.
+fn wanted(config: &Path) -> Result<([u8; 16], Network), Failure> {
+    let config = Config::read(config)?;
     let network = Network::parse(&config.bitcoin.network).expect("checked when it was read");
-    let purpose = if args.demo { Purpose::Demo } else { Purpose::Real };
+    Ok((config.platform_id(), network))
+}
+
+/// Words are shown before the keys get their name, and not after: keys whose words nobody saw are worse than words without keys.
+fn init_command(args: &InitArgs) -> Result<(), Failure> {
+    let (platform, network) = wanted(&args.config)?;
     let passphrase = secret::new_passphrase(args.passphrase_file.as_deref())?;
-    let fresh = init(&args.dir, config.platform_id(), network, &passphrase, purpose)?;
+    let wanted = Wanted { platform, network, purpose: purpose(args.demo) };
+    let (making, fresh) = make::prepare(&args.dir, wanted, &passphrase, &|_| Ok(()))?;
     let words = fresh.words.expose_words();
     let mut out = std::io::stdout().lock();
     let written = if args.json {
@@ -206,22 +247,118 @@ fn init_command(args: &InitArgs) -> Result<(), Failure> {
             fresh.internal
         )
     };
-    written.map_err(|fault| Failure::new("output_failed", "the words could not be shown").because(fault))
+    written.and_then(|()| out.flush()).map_err(|fault| {
+        Failure::new("output_failed", "the words could not be shown, and no keys were made").because(fault)
+    })?;
+    making.finish()
+}
+
+fn restore_command(args: &RestoreArgs) -> Result<(), Failure> {
+    // What can be told without asking anybody for a secret comes first.
+    make::refuse_keys(&args.dir)?;
+    let words = secret::words(args.words_file.as_deref())?;
+    let words_passphrase = secret::words_passphrase(args.mnemonic_passphrase_file.as_deref())?;
+    let passphrase = secret::new_passphrase(args.passphrase_file.as_deref())?;
+    let known = Known { words: &words, words_passphrase: &words_passphrase };
+    let restored =
+        make::restore(&args.dir, || wanted(&args.config), &passphrase, purpose(args.demo), &known, &|_| Ok(()))?;
+    let text = if args.json { restored_json(args, &restored).to_string() } else { restored_text(args, &restored) };
+    writeln!(std::io::stdout(), "{text}")
+        .map_err(|fault| Failure::new("output_failed", "the keys are restored and can't be shown").because(fault))
+}
+
+fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Kept => "kept",
+        Origin::Made => "made",
+    }
+}
+
+fn restored_json(args: &RestoreArgs, restored: &Restored) -> serde_json::Value {
+    let wallets: Vec<_> = restored
+        .wallets
+        .iter()
+        .map(|wallet| {
+            json!({
+                "id": wallet.id.0, "network": wallet.network.name(), "script": wallet.script.name(), "account": wallet.account,
+                "descriptor_external": wallet.external, "descriptor_internal": wallet.internal,
+            })
+        })
+        .collect();
+    json!({
+        "fingerprint": restored.fingerprint, "dir": args.dir, "policy": origin(restored.policy),
+        "memory": origin(restored.memory), "wallets": wallets,
+    })
+}
+
+fn restored_text(args: &RestoreArgs, restored: &Restored) -> String {
+    let mut text = format!(
+        "Master key {} in {}. Compare it with the one that was shown with the words: a wrong passphrase of the words gives other keys and no error.\n\
+         The policy was {}, the memory {}.",
+        restored.fingerprint,
+        args.dir.display(),
+        origin(restored.policy),
+        origin(restored.memory),
+    );
+    if restored.policy == Origin::Made {
+        text.push_str(" Read the policy and set its limits, operators and wallets: the words don't hold them.");
+    }
+    if restored.memory == Origin::Made {
+        text.push_str(" A new memory knows nothing of what was signed: read 'Losing the signer' in operating.md before you start it.");
+    }
+    for wallet in &restored.wallets {
+        let (network, script) = (wallet.network.name(), wallet.script.name());
+        text.push_str(&format!("\n\nWallet {} ({network}, {script}, account {}):\n  ", wallet.id.0, wallet.account));
+        text.push_str(&format!("{}\n  {}", wallet.external, wallet.internal));
+    }
+    text
+}
+
+/// Reads a signer's own policy. Who may write it may lift every limit: so it and its folder belong to the signer's user, or to
+/// root, and nobody else writes there.
+fn own_policy(dir: &Path) -> Result<Policy, Failure> {
+    let path = dir.join(POLICY_FILE);
+    let unreadable = |fault: std::io::Error| {
+        Failure::new("policy_missing", format!("{} can't be read", path.display()))
+            .because(fault)
+            .hint("run 'florin signer init'")
+    };
+    let file = File::open(&path).map_err(unreadable)?;
+    refuse_exposed_folder(dir)?;
+    refuse_exposed(&path, &file.metadata().map_err(unreadable)?, own_user())?;
+    let mut text = String::new();
+    file.take(POLICY_SIZE_MAX as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
+    Policy::parse(&text).map_err(|fault| Failure::new(fault.code(), path.display().to_string()).because(fault))
+}
+
+fn refuse_exposed_folder(dir: &Path) -> Result<(), Failure> {
+    let metadata = dir.metadata().map_err(|fault| {
+        Failure::new("signer_folder", format!("{} can't be looked at", dir.display())).because(fault)
+    })?;
+    refuse_exposed(dir, &metadata, own_user())
+}
+
+/// Refuses what others than `own` and root may write.
+fn refuse_exposed(path: &Path, metadata: &Metadata, own: u32) -> Result<(), Failure> {
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if owner != own && owner != 0 {
+        return Err(Failure::new("policy_exposed", format!("{} belongs to user {owner}", path.display()))
+            .hint("the signer's folder and policy belong to the signer's user: chown them"));
+    }
+    if mode & 0o022 != 0 {
+        return Err(Failure::new("policy_exposed", format!("others may write {} (mode {mode:o})", path.display()))
+            .hint("chmod go-w, and read the policy before you start the signer"));
+    }
+    Ok(())
 }
 
 /// Opens a signer's folder and answers on its socket.
 ///
 /// # Errors
-/// The codes of policy, key store, memory and socket.
-pub fn serve(dir: &Path, passphrase: &Passphrase) -> Result<(), Failure> {
-    let path = dir.join(POLICY_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|fault| {
-        Failure::new("policy_missing", format!("{} can't be read", path.display()))
-            .because(fault)
-            .hint("run 'florin signer init'")
-    })?;
-    let policy =
-        Policy::parse(&text).map_err(|fault| Failure::new(fault.code(), path.display().to_string()).because(fault))?;
+/// `policy_missing`, `signer_folder`, `policy_exposed`, then the codes of policy, key store, memory and socket.
+pub fn serve(dir: &Path, socket: &Path, passphrase: &Passphrase) -> Result<(), Failure> {
+    let policy = own_policy(dir)?;
+    let callers = policy.callers;
     let keys = KeyStore::open(&dir.join(KEYS_FILE), passphrase)
         .map_err(|fault| Failure::new(fault.code(), "the key store can't be opened").because(fault))?;
     let memory = Memory::open(&dir.join(MEMORY_FILE), policy.platform)
@@ -229,18 +366,45 @@ pub fn serve(dir: &Path, passphrase: &Passphrase) -> Result<(), Failure> {
     let mut signer = Signer::new(&keys, policy, memory)
         .map_err(|fault| Failure::new(fault.code(), "the signer can't start").because(fault))?;
     drop(keys);
-    let socket = dir.join(SOCKET_FILE);
-    let listener = server::bind(&socket).map_err(|fault| {
-        Failure::new("socket_failed", format!("{} can't be listened on", socket.display())).because(fault)
-    })?;
+    let listener = listen(socket, callers)?;
     tracing::info!(socket = %socket.display(), "the signer answers");
     // A signal ends the process between any two instructions: everything it promised is in its memory.
     server::serve(&listener, &mut signer, server::system_clock, &AtomicBool::new(false))
         .map_err(|fault| Failure::new(fault.code(), "the signer had to stop").because(fault))
 }
 
+fn listen(socket: &Path, callers: Callers) -> Result<server::Listener, Failure> {
+    let listener = server::bind(socket, callers).map_err(|fault| {
+        let group = callers.group.filter(|_| fault.kind() == ErrorKind::PermissionDenied);
+        let failure =
+            Failure::new("socket_failed", format!("{} can't be listened on", socket.display())).because(fault);
+        match group {
+            Some(group) => failure.hint(format!("the signer's user has to be a member of platform_gid {group}")),
+            None => failure,
+        }
+    })?;
+    if let Some(group) = callers.group
+        && !is_passable(socket, group)
+    {
+        tracing::warn!(
+            socket = %socket.display(),
+            group,
+            "the socket's folder does not let the platform's group through: chgrp and chmod 710 it, or name another with --socket"
+        );
+    }
+    Ok(listener.telling(|user| {
+        tracing::warn!(user, "somebody whom the policy does not name asked the signer, and got no answer")
+    }))
+}
+
+/// Whether members of a group get through the folder of a socket, as far as its mode says.
+fn is_passable(socket: &Path, group: u32) -> bool {
+    let folder = socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    folder.metadata().is_ok_and(|found| found.mode() & if found.gid() == group { 0o010 } else { 0o001 } != 0)
+}
+
 fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let client = Client::new(args.dir.join(SOCKET_FILE), STATUS_TIMEOUT);
+    let client = Client::new(socket(&args.dir, args.socket.as_deref()), STATUS_TIMEOUT);
     let reply = client.ask(&Request::Status(StatusWanted {})).map_err(|fault| {
         Failure::new(fault.code(), "the signer does not answer")
             .because(fault)

@@ -133,12 +133,18 @@ fn check(world: &mut World, node: &mut dyn Node) {
     assert_eq!(node.block(tip).expect("block").map(|bytes| bytes.len() > 80), Some(true));
 }
 
+/// A password that others may read is not used.
+fn write_private(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+}
+
 #[test]
 fn the_network_in_process_answers_the_port() {
     let mut world = World::new(None);
     let folder = tempfile::tempdir().expect("a folder");
     let auth = folder.path().join("auth");
-    std::fs::write(&auth, "user:password\n").expect("written");
+    write_private(&auth, "user:password\n");
     let credentials = Credentials { user: "user".into(), password: "password".into() };
     let server =
         Server::start(world.network.clone(), SUBJECT, 0, &credentials, Settling::AfterEachCall).expect("a server");
@@ -159,7 +165,7 @@ fn a_real_bitcoind_answers_the_port() {
     std::fs::create_dir(&data).expect("made");
     let real = RealNode::start(&root, &data, &[]).expect("bitcoind runs");
     let auth = folder.path().join("auth");
-    std::fs::write(&auth, format!("{}:{}", real.credentials().user, real.credentials().password)).expect("written");
+    write_private(&auth, &format!("{}:{}", real.credentials().user, real.credentials().password));
     let mut node = Bitcoind::new(Rpc::new(format!("http://127.0.0.1:{}", real.port()), auth));
     let mut world = World::new(Some(real));
     check(&mut world, &mut node);

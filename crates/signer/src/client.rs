@@ -1,8 +1,10 @@
 //! The engine's side of the signer's socket: ask once, wait a bounded time. It must never decide what an answer means.
 
+use crate::peer::peer_user;
 use crate::protocol::{Reply, Request};
 use crate::server::{FrameError, read_frame, write_frame};
 use florin_core::wire::{Message, WireError};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -59,6 +61,17 @@ impl Client {
         let deadline = Instant::now() + self.timeout;
         write_frame(&mut stream, &request.encode(), deadline)?;
         Ok(Reply::decode(&read_frame(&mut stream, deadline)?)?)
+    }
+
+    /// The user who listens at the socket; where the system can't say it, the user whose file the socket is.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`], [`ClientError::ConnectTimeout`].
+    pub fn signer_user(&self) -> Result<u32, ClientError> {
+        match peer_user(&self.connect()?).map_err(ClientError::Unreachable)? {
+            Some(user) => Ok(user),
+            None => Ok(self.path.metadata().map_err(ClientError::Unreachable)?.uid()),
+        }
     }
 
     /// Connecting to a socket blocks while its queue is full, and the standard library has no bound for that: a thread

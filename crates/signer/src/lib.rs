@@ -13,7 +13,7 @@
 //! | what was signed | [`memory`] |
 //! | what is asked and answered | [`protocol`], [`session`], [`judge`], [`spend`] |
 //! | how people approve | [`approve`] |
-//! | how it is reached | [`server`], [`client`] |
+//! | how it is reached, and by whom | [`server`], [`client`], [`peer`] |
 
 pub mod approve;
 pub mod client;
@@ -21,6 +21,7 @@ pub mod entropy;
 pub mod judge;
 pub mod keystore;
 pub mod memory;
+pub mod peer;
 pub mod policy;
 pub mod protocol;
 pub mod refusal;

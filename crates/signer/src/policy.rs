@@ -33,7 +33,30 @@ pub struct Policy {
     pub threshold: Option<usize>,
     /// The wallets it signs for.
     pub wallets: BTreeMap<WalletId, WalletPolicy>,
+    /// Who may ask.
+    pub callers: Callers,
 }
+
+/// Who may ask, beside the signer's own user and root. Asking alone gives nobody more than the limits; but it uses them up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Callers {
+    /// The group whose members reach the socket; without one only the signer's own user does.
+    pub group: Option<u32>,
+    /// The one user of that group who is answered; without one every member is.
+    pub user: Option<u32>,
+}
+
+impl Callers {
+    /// Whether a user who reached the socket is answered, where the signer acts as `own`.
+    pub fn admits(&self, user: u32, own: u32) -> bool {
+        user == own || user == ROOT || self.user.is_none_or(|only| only == user)
+    }
+}
+
+/// The user who may do everything on a machine anyway.
+const ROOT: u32 = 0;
+/// The number that means "no user" and "leave it as it is" to the system's calls.
+const NOBODY_AT_ALL: u32 = u32::MAX;
 
 /// A pinned operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +158,11 @@ pub enum PolicyReason {
     /// The threshold is not between 1 and the number of operators, or one stands without the other.
     #[error("the threshold is between 1 and the number of operators, and absent without operators")]
     Threshold,
+    /// The platform's user without its group, or a number that no user and no group has.
+    #[error(
+        "platform_uid and platform_gid are numbers below 4294967295, and platform_uid stands only beside platform_gid"
+    )]
+    PlatformUser,
     /// Not one of pkh, sh_wpkh, wpkh, tr.
     #[error("a script is one of pkh, sh_wpkh, wpkh, tr")]
     Script,
@@ -168,6 +196,7 @@ impl PolicyReason {
             PolicyReason::Name => "policy_name_invalid",
             PolicyReason::OperatorKey => "policy_operator_key_invalid",
             PolicyReason::Threshold => "policy_threshold_invalid",
+            PolicyReason::PlatformUser => "policy_platform_user_invalid",
             PolicyReason::Script => "policy_script_invalid",
             PolicyReason::Account => "policy_account_invalid",
             PolicyReason::KeysShared => "policy_keys_shared",
@@ -189,6 +218,8 @@ impl PolicyError {
 struct File {
     platform: Spanned<String>,
     threshold: Option<Spanned<u32>>,
+    platform_gid: Option<Spanned<u32>>,
+    platform_uid: Option<Spanned<u32>>,
     #[serde(default, rename = "network")]
     networks: Vec<NetworkTable>,
     #[serde(default, rename = "operator")]
@@ -256,7 +287,7 @@ impl Policy {
     ///
     /// # Errors
     /// [`PolicyError`]: first what makes it no TOML of this shape, then the first value in the order of the file's
-    /// description (platform, networks, operators, threshold, wallets) that is not allowed.
+    /// description (platform, networks, operators, threshold, the platform's user, wallets) that is not allowed.
     pub fn parse(text: &str) -> Result<Policy, PolicyError> {
         let lines = Lines(text);
         if text.len() > POLICY_SIZE_MAX {
@@ -278,8 +309,9 @@ impl Policy {
         let networks = read_networks(&lines, &file.networks)?;
         let operators = read_operators(&lines, &file.operators)?;
         let threshold = read_threshold(&lines, file.threshold.as_ref(), operators.len())?;
+        let callers = read_callers(&lines, file.platform_gid.as_ref(), file.platform_uid.as_ref())?;
         let wallets = read_wallets(&lines, &file.wallets, &networks)?;
-        Ok(Policy { platform, operators, threshold, wallets })
+        Ok(Policy { platform, operators, threshold, wallets, callers })
     }
 }
 
@@ -355,6 +387,23 @@ fn read_threshold(
             Ok(count) if (1..=operators).contains(&count) => Ok(Some(count)),
             _ => Err(lines.refuse(given, PolicyReason::Threshold)),
         },
+    }
+}
+
+fn read_callers(
+    lines: &Lines<'_>,
+    group: Option<&Spanned<u32>>,
+    user: Option<&Spanned<u32>>,
+) -> Result<Callers, PolicyError> {
+    for given in [group, user].into_iter().flatten() {
+        if *given.get_ref() == NOBODY_AT_ALL {
+            return Err(lines.refuse(given, PolicyReason::PlatformUser));
+        }
+    }
+    match (group, user) {
+        // Nobody of another user would reach the socket: a policy that names one means something else.
+        (None, Some(user)) => Err(lines.refuse(user, PolicyReason::PlatformUser)),
+        (group, user) => Ok(Callers { group: group.map(|it| *it.get_ref()), user: user.map(|it| *it.get_ref()) }),
     }
 }
 
@@ -478,7 +527,7 @@ destination_day_sat = "1500000"
         let operator = &GOOD[GOOD.find("[[operator]]").expect("there")..GOOD.find("[[wallet]]").expect("there")];
         let wallet = &GOOD[GOOD.find("[[wallet]]").expect("there")..];
         let twice = |part: &str| part.repeat(2);
-        let cases: [(&str, &str, usize, &str); 27] = [
+        let cases: [(&str, &str, usize, &str); 31] = [
             ("account = 0", "account = 0\nkeys = 1", 18, "policy_key_unknown"),
             ("payment_sat", "payment_satoshi", 22, "policy_key_unknown"),
             ("[wallet.automatic]", "[wallet.automatic", 21, "policy_syntax"),
@@ -499,6 +548,15 @@ destination_day_sat = "1500000"
             ("threshold = 1", "threshold = 2", 2, "policy_threshold_invalid"),
             ("threshold = 1\n", "", 1, "policy_threshold_invalid"),
             (operator, "", 2, "policy_threshold_invalid"),
+            ("threshold = 1", "threshold = 1\nplatform_uid = 1001", 3, "policy_platform_user_invalid"),
+            ("threshold = 1", "threshold = 1\nplatform_gid = 4294967295", 3, "policy_platform_user_invalid"),
+            (
+                "threshold = 1",
+                "threshold = 1\nplatform_gid = 7\nplatform_uid = 4294967295",
+                4,
+                "policy_platform_user_invalid",
+            ),
+            ("threshold = 1", "threshold = 1\nplatform_gid = \"florin\"", 3, "policy_syntax"),
             ("network = \"regtest\"", "network = \"main\"", 14, "policy_network_not_allowed"),
             ("script = \"wpkh\"", "script = \"p2wpkh\"", 16, "policy_script_invalid"),
             ("account = 0", "account = 2147483648", 17, "policy_account_invalid"),
@@ -516,6 +574,23 @@ destination_day_sat = "1500000"
             Policy::parse(&" ".repeat(POLICY_SIZE_MAX + 1)).map_err(|error| error.code()),
             Err("policy_too_long")
         );
+    }
+
+    #[test]
+    fn callers_are_those_that_the_policy_names() {
+        let callers = |text: &str| {
+            let text = GOOD.replacen("threshold = 1", &format!("threshold = 1\n{text}"), 1);
+            Policy::parse(&text).expect("a good policy").callers
+        };
+        let (own, platform, other) = (41, 42, 43);
+        let admitted = |callers: Callers| [own, ROOT, platform, other].map(|user| callers.admits(user, own));
+        // Without a group the socket's mode keeps everybody else away before it comes to this.
+        assert_eq!(callers(""), Callers::default());
+        assert_eq!(callers("platform_gid = 7"), Callers { group: Some(7), user: None });
+        assert_eq!(admitted(callers("platform_gid = 7")), [true; 4]);
+        let only = callers("platform_gid = 7\nplatform_uid = 42");
+        assert_eq!(only, Callers { group: Some(7), user: Some(platform) });
+        assert_eq!(admitted(only), [true, true, true, false]);
     }
 
     #[test]

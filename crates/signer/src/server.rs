@@ -1,6 +1,8 @@
 //! The signer's socket: one request, one answer, one connection at a time. It must never wait for ever, read without a
-//! bound, or answer when memory failed.
+//! bound, answer when memory failed, or answer a user whom the policy does not name.
 
+use crate::peer::{own_user, peer_user};
+use crate::policy::Callers;
 use crate::protocol::{Refused, Reply, Request};
 use crate::refusal::Refusal;
 use crate::session::{Fault, Signer};
@@ -79,11 +81,40 @@ pub fn system_clock() -> LedgerTime {
     LedgerTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Makes the socket at `path`, with mode 600 from its first moment. A socket that nobody listens on is replaced.
+/// The signer's end of its socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    callers: Callers,
+    stranger: fn(u32),
+}
+
+impl Listener {
+    /// Hears of each user who reached the socket and is not answered.
+    #[must_use]
+    pub fn telling(self, stranger: fn(u32)) -> Listener {
+        Listener { stranger, ..self }
+    }
+
+    /// Whether whoever made this connection is answered. Where the system can't say who that is, the socket's mode alone
+    /// decides.
+    fn admits(&self, stream: &UnixStream) -> std::io::Result<bool> {
+        let Some(user) = peer_user(stream)? else { return Ok(true) };
+        let admitted = self.callers.admits(user, own_user());
+        if !admitted {
+            (self.stranger)(user);
+        }
+        Ok(admitted)
+    }
+}
+
+/// Makes the socket at `path`, with its mode from its first moment: 600, or 660 and the group of the callers where they
+/// have one. A socket that nobody listens on is replaced.
 ///
 /// # Errors
-/// `AddrInUse` when somebody listens there, or something else stands there; faults of the file system.
-pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
+/// `AddrInUse` when somebody listens there, or something else stands there; `PermissionDenied` also where this user is not a
+/// member of the group; faults of the file system.
+pub fn bind(path: &Path, callers: Callers) -> std::io::Result<Listener> {
     if let Ok(metadata) = path.symlink_metadata() {
         let socket = std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type());
         if !socket || UnixStream::connect(path).is_ok() {
@@ -98,14 +129,19 @@ pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
     // What a crash at this place left behind; both calls remove nothing else.
     let _ = std::fs::remove_file(folder.join("s")).and_then(|()| std::fs::remove_dir(&folder));
     std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    let made = make_socket(&folder.join("s"), path);
+    let made = make_socket(&folder.join("s"), path, callers);
     std::fs::remove_dir_all(&folder)?;
-    made
+    Ok(Listener { socket: made?, callers, stranger: |_| () })
 }
 
-fn make_socket(draft: &Path, path: &Path) -> std::io::Result<UnixListener> {
+fn make_socket(draft: &Path, path: &Path, callers: Callers) -> std::io::Result<UnixListener> {
     let listener = UnixListener::bind(draft)?;
-    std::fs::set_permissions(draft, std::fs::Permissions::from_mode(0o600))?;
+    // The group first: no other group is to have the wider mode.
+    if let Some(group) = callers.group {
+        std::os::unix::fs::chown(draft, None, Some(group))?;
+    }
+    let mode = if callers.group.is_some() { 0o660 } else { 0o600 };
+    std::fs::set_permissions(draft, std::fs::Permissions::from_mode(mode))?;
     std::fs::rename(draft, path)?;
     Ok(listener)
 }
@@ -116,19 +152,23 @@ fn make_socket(draft: &Path, path: &Path) -> std::io::Result<UnixListener> {
 /// [`ServeError`]. After a fault of the signer no reply was sent: the caller asks again once the signer is back, and gets the
 /// same bytes if they were recorded.
 pub fn serve(
-    listener: &UnixListener,
+    listener: &Listener,
     signer: &mut Signer,
     clock: impl Fn() -> LedgerTime,
     stop: &AtomicBool,
 ) -> Result<(), ServeError> {
     loop {
-        let mut stream = match listener.accept() {
+        let mut stream = match listener.socket.accept() {
             Ok((stream, _)) => stream,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
             Err(error) => return Err(ServeError::Socket(error)),
         };
         if stop.load(Ordering::Acquire) {
             return Ok(());
+        }
+        // A stranger gets no answer, and not even its request is read; nor does one who can't be told any more.
+        if !listener.admits(&stream).unwrap_or(false) {
+            continue;
         }
         let reply = match read_frame(&mut stream, Instant::now() + CONNECTION_TIMEOUT) {
             Ok(request) => answer(signer, &request, clock())?,

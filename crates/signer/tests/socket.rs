@@ -11,7 +11,8 @@ use florin_signer::approve::{ApproveError, OperatorKey, ShownIntent};
 use florin_signer::client::{Client, ClientError};
 use florin_signer::keystore::{KeyStore, Purpose};
 use florin_signer::memory::Memory;
-use florin_signer::policy::Policy;
+use florin_signer::peer::own_user;
+use florin_signer::policy::{Callers, Policy};
 use florin_signer::protocol::{
     CheckpointHead, DescriptorsWanted, Hello, Outcome, PROTOCOL, Request, StatusWanted, VoidPlan,
 };
@@ -20,7 +21,7 @@ use florin_signer::sealed::Passphrase;
 use florin_signer::server::{FRAME_SIZE_MAX, bind, serve};
 use florin_signer::session::Signer;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ struct Served {
 impl Served {
     fn new(make: impl FnOnce(&Path) -> Signer + Send + 'static) -> Served {
         let folder = tempfile::tempdir().expect("a folder");
-        let listener = bind(&folder.path().join("socket")).expect("bound");
+        let listener = bind(&folder.path().join("socket"), Callers::default()).expect("bound");
         let stop = Arc::new(AtomicBool::new(false));
         let (seen, home) = (stop.clone(), folder.path().to_owned());
         let thread = std::thread::spawn(move || {
@@ -148,17 +149,48 @@ fn a_failed_memory_ends_the_server_without_an_answer() {
 fn sockets_are_taken_over_only_when_nobody_listens() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socket");
-    let listener = bind(&path).expect("bound");
-    assert_eq!(bind(&path).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
+    let listener = bind(&path, Callers::default()).expect("bound");
+    assert_eq!(bind(&path, Callers::default()).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
     drop(listener);
-    drop(bind(&path).expect("a dead socket is replaced"));
+    drop(bind(&path, Callers::default()).expect("a dead socket is replaced"));
     let file = folder.path().join("file");
     std::fs::write(&file, b"mine").expect("written");
-    assert_eq!(bind(&file).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
+    assert_eq!(bind(&file, Callers::default()).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2, "no drafts stay behind");
     let nobody = Client::new(folder.path().join("none"), Duration::from_secs(60));
     let error = nobody.ask(&Request::Status(StatusWanted {})).err();
     assert!(matches!(error, Some(ClientError::Unreachable(_))));
+}
+
+#[test]
+fn the_socket_belongs_to_the_group_that_may_ask() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let owner = folder.path().metadata().expect("it is there");
+    let path = folder.path().join("socket");
+    // Root may give any group; everybody else one of their own.
+    let group = if owner.uid() == 0 { 61_100 } else { owner.gid() };
+    let listener = bind(&path, Callers { group: Some(group), user: None }).expect("bound");
+    let made = path.metadata().expect("a socket");
+    assert_eq!((made.mode() & 0o777, made.gid(), made.uid()), (0o660, group, owner.uid()));
+    drop(listener);
+    drop(bind(&path, Callers::default()).expect("bound"));
+    let made = path.metadata().expect("a socket");
+    assert_eq!((made.mode() & 0o777, made.gid()), (0o600, owner.gid()), "without a group it is for its owner alone");
+    if owner.uid() != 0 {
+        let refused = bind(&path, Callers { group: Some(0), user: None }).err().map(|error| error.kind());
+        assert_eq!(refused, Some(std::io::ErrorKind::PermissionDenied), "of a group that is not ours");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1, "no drafts stay behind");
+}
+
+#[test]
+fn the_client_is_told_who_listens() {
+    let served = Served::new(|_| signer(ScriptKind::Wpkh));
+    assert_eq!(served.client().signer_user().expect("it listens"), own_user());
+    let status = served.client().ask(&Request::Status(StatusWanted {}));
+    assert!(status.is_ok(), "a connection without a request harms nobody");
+    let nobody = Client::new(served.folder.path().join("none"), Duration::from_secs(60));
+    assert!(matches!(nobody.signer_user(), Err(ClientError::Unreachable(_))));
 }
 
 /// Everything the crate says while it is driven through its errors and answers.

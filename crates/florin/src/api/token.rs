@@ -1,10 +1,11 @@
 //! The operator's token: made once, kept in a file for its owner alone, compared in constant time. It never reaches a log, an error or Debug.
 
 use crate::failure::Failure;
+use crate::secret::{PrivateFault, read_private};
 use axum::http::{HeaderMap, header};
 use bitcoin::hashes::{Hash, sha256};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -61,17 +62,16 @@ impl Token {
 /// # Errors
 /// As [`Token::read`].
 pub fn read_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let unreadable = |fault| {
-        Failure::new("token_unreadable", format!("the token's file {} can't be read", path.display()))
+    let text = read_private(path).map_err(|fault| match fault {
+        PrivateFault::Exposed { .. } => Failure::new("token_exposed", format!("others may read {}", path.display()))
             .because(fault)
-            .hint("'florin init' writes one; api.token_file in florin.toml names it")
-    };
-    let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(Failure::new("token_exposed", format!("others may read {}", path.display()))
-            .hint(format!("chmod 600 {}", path.display())));
-    }
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+            .hint(format!("chmod 600 {}", path.display())),
+        PrivateFault::Unreadable(_) => {
+            Failure::new("token_unreadable", format!("the token's file {} can't be read", path.display()))
+                .because(fault)
+                .hint("'florin init' writes one; api.token_file in florin.toml names it")
+        }
+    })?;
     let text = Zeroizing::new(text.trim_end().to_owned());
     let right = text.len() >= TOKEN_CHARACTERS_MIN && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !right {
@@ -104,6 +104,7 @@ pub fn create(path: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn with(value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();

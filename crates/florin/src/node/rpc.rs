@@ -1,5 +1,6 @@
 //! JSON-RPC to a Bitcoin node over HTTP: one call, one answer, bounded in time and size. Numbers stay text until a caller asks for whole units: no amount ever passes through a float.
 
+use crate::secret::{PrivateFault, read_private};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,9 +14,9 @@ const ANSWER_BYTES_MAX: u64 = 32 << 20;
 /// Why a call gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum RpcFault {
-    /// The file with user and password can't be read.
-    #[error("the file with the node's user and password can't be read")]
-    Auth(#[source] std::io::Error),
+    /// The file with user and password can't be read, or others may read it: then nothing was asked.
+    #[error("the file with the node's user and password can't be used")]
+    Auth(#[source] PrivateFault),
     /// No connection, a broken one, or no answer in time.
     #[error("the node does not answer")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -72,7 +73,7 @@ fn agent(timeout: Duration) -> ureq::Agent {
 
 impl Caller for Rpc {
     fn call(&self, method: &str, params: Value) -> Result<Value, RpcFault> {
-        let auth = std::fs::read_to_string(&self.auth_file).map_err(RpcFault::Auth)?;
+        let auth = read_private(&self.auth_file).map_err(RpcFault::Auth)?;
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let mut response = self
             .agent
@@ -139,6 +140,33 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_that_others_may_read_is_not_used() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("cookie");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.set_nonblocking(true).expect("set");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let rpc = Rpc::new(url, path.clone());
+        let fault = |rpc: &Rpc| rpc.call("getblockcount", json!([])).expect_err("there is no node");
+        assert!(matches!(fault(&rpc), RpcFault::Auth(PrivateFault::Unreadable(_))));
+        std::fs::write(&path, "user:password").expect("written");
+        for mode in [0o640, 0o604, 0o620, 0o602] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+            let fault = fault(&rpc);
+            assert!(
+                matches!(fault, RpcFault::Auth(PrivateFault::Exposed { mode: found }) if found == mode),
+                "{fault:?}"
+            );
+        }
+        assert_eq!(listener.accept().err().map(|fault| fault.kind()), Some(std::io::ErrorKind::WouldBlock));
+        // Private, it is used: the call goes as far as the network.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("set");
+        drop(listener);
+        assert!(matches!(fault(&rpc), RpcFault::Transport(_)));
+    }
 
     #[test]
     fn base64_gives_the_vectors_of_rfc_4648() {

@@ -2,8 +2,9 @@
 //! here changes what a journal already says.
 
 use super::CHAIN;
-use crate::config::{Config, Trust};
+use crate::config::Config;
 use crate::failure::Failure;
+use crate::secret::{PrivateFault, read_private};
 use bitcoin::hashes::{Hash, sha256};
 use florin_chain::bitcoin::network::Network;
 use florin_core::amount::Amount;
@@ -14,7 +15,8 @@ use florin_core::id::{AssetId, BlockHash, Digest};
 use florin_engine::lanes::Ask;
 use florin_engine::runtime::EngineHandle;
 use florin_engine::writer::Answer;
-use florin_signer::client::Client;
+use florin_signer::client::{Client, ClientError};
+use florin_signer::peer::own_user;
 use florin_signer::protocol::{Hello, Outcome, PROTOCOL, Request};
 use std::time::Duration;
 
@@ -26,33 +28,57 @@ pub const EURO: AssetId = AssetId(2);
 /// Blocks before a mined coin may be spent (Bitcoin's consensus rules).
 const COINBASE_MATURITY: u32 = 100;
 
+/// The user who may read every file.
+const ROOT: u32 = 0;
+
 /// How long the signer may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a definition may take to be durable.
 const DEFINE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Refuses to run with coins of value where something that protects them is missing.
+/// Refuses to run where a password lies open, and with coins of value where something that protects them is missing.
 ///
 /// # Errors
-/// On the main network: `trust_undeclared` where one group is believed without saying so, `signer_unready` where the signer
-/// does not answer or serves another platform, `demo_keys` where its keys are for play.
+/// `node_auth_exposed`. On the main network then: `signer_unready` where the signer does not answer or serves another platform,
+/// `demo_keys` where its keys are for play, `signer_same_user`, `platform_is_root`, and always `backup_drill_missing`: this build
+/// has no backup whose restoring could have been tried.
 pub fn refuse_unready(config: &Config) -> Result<(), Failure> {
+    refuse_exposed_passwords(config)?;
     if config.bitcoin.network != "main" {
         return Ok(());
     }
-    if config.bitcoin.quorum < 2 && config.bitcoin.trust != Trust::Single {
-        return Err(Failure::new(
-            "trust_undeclared",
-            "one group of nodes is believed, and nobody says that this is meant",
-        )
-        .hint("say trust = \"single\", or follow several groups"));
-    }
     let client = Client::new(config.path(&config.signer.socket), HELLO_TIMEOUT);
-    let reply = client.ask(&Request::Hello(Hello { protocol: PROTOCOL })).map_err(|fault| {
-        Failure::new("signer_unready", "the signer does not answer, and without it nobody knows which keys it has")
-            .because(fault)
-            .hint("start it first: 'florin signer serve'")
-    })?;
+    refuse_signer(config, &client)?;
+    refuse_users(own_user(), client.signer_user().map_err(silent)?)?;
+    Err(Failure::new(
+        "backup_drill_missing",
+        "no backup of the keys has been restored on trial, and this build can't make one",
+    )
+    .hint("main networks wait for a release with a backup and its drill; use another network until then"))
+}
+
+/// A node that does not run yet has no cookie; that is no reason not to start, a file that others read is.
+fn refuse_exposed_passwords(config: &Config) -> Result<(), Failure> {
+    for node in &config.bitcoin.node {
+        let path = config.path(&node.auth_file);
+        if let Err(fault @ PrivateFault::Exposed { .. }) = read_private(&path) {
+            let said = format!("others may read the password of node {} in {}", node.name, path.display());
+            return Err(Failure::new("node_auth_exposed", said)
+                .because(fault)
+                .hint(format!("chmod 600 {}", path.display())));
+        }
+    }
+    Ok(())
+}
+
+fn silent(fault: ClientError) -> Failure {
+    Failure::new("signer_unready", "the signer does not answer, and without it nobody knows which keys it has")
+        .because(fault)
+        .hint("start it first: 'florin signer serve'")
+}
+
+fn refuse_signer(config: &Config, client: &Client) -> Result<(), Failure> {
+    let reply = client.ask(&Request::Hello(Hello { protocol: PROTOCOL })).map_err(silent)?;
     match reply.outcome {
         Outcome::Welcome(welcome) if welcome.platform != config.platform_id() => {
             Err(Failure::new("signer_unready", "the signer serves another platform")
@@ -67,7 +93,23 @@ pub fn refuse_unready(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// SHA-256 of what the configuration says, as `EpochStarted` records it.
+/// Refuses where whoever takes this process over has the signer's files as well.
+fn refuse_users(own: u32, signer: u32) -> Result<(), Failure> {
+    if own == signer {
+        return Err(Failure::new(
+            "signer_same_user",
+            "the signer runs as the same user as the platform, who may read its keys",
+        )
+        .hint("run 'florin signer serve' as a user of its own, and name the platform's user in its policy.toml"));
+    }
+    if own == ROOT {
+        return Err(Failure::new("platform_is_root", "the platform runs as root, who may read everybody's keys")
+            .hint("run 'florin serve' as a user of its own"));
+    }
+    Ok(())
+}
+
+/// SHA-256 of what the configuration says, as `EpochStarted` records it: of its words alone, not of where its file lies.
 pub(super) fn config_hash(config: &Config) -> Digest {
     Digest(sha256::Hash::hash(format!("{config:?}").as_bytes()).to_byte_array())
 }
@@ -160,5 +202,20 @@ pub fn bitcoin_policy(network: Network) -> AssetPolicy {
         missing_ms: minutes(24 * 60),
         intent_ms: minutes(24 * 60),
         network_fee_max: Amount::new(100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_platform_is_neither_the_signers_user_nor_root() {
+        let code = |own, signer| refuse_users(own, signer).err().map(|failure| failure.code());
+        assert_eq!(code(1001, 1001), Some("signer_same_user"));
+        assert_eq!(code(ROOT, ROOT), Some("signer_same_user"));
+        assert_eq!(code(ROOT, 1001), Some("platform_is_root"));
+        // Root as the signer keeps its keys from everybody else.
+        assert_eq!((code(1001, 1002), code(1001, ROOT)), (None, None));
     }
 }

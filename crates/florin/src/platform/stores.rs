@@ -4,6 +4,7 @@ use super::private_folder;
 use super::witnesses::SearchTables;
 use crate::config::{Config, StoreConfig};
 use crate::failure::Failure;
+use crate::secret::{PrivateFault, read_private};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, SnapshotHeader};
 use florin_core::wire::Bytes;
@@ -19,7 +20,6 @@ use florin_store::snapshots::{self, VerifiedSnapshot};
 use florin_store::sqlite::journal::{self as sqlite_journal, SqliteJournal};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use zeroize::Zeroizing;
 
 /// Snapshots kept: the newest, and one before it in case that one is damaged.
 const SNAPSHOTS_KEPT: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
@@ -67,13 +67,20 @@ fn cannot_open(what: &str, fault: StoreFault) -> Failure {
 /// The server that a configuration names.
 ///
 /// # Errors
-/// `mariadb_url_unreadable`, the store's codes.
+/// `mariadb_url_exposed`, `mariadb_url_unreadable`, the store's codes.
 pub(crate) fn maria_server(config: &Config, url_file: &Path, prefix: &str) -> Result<MariaServer, Failure> {
     let path = config.path(url_file);
-    let url = std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|fault| {
-        Failure::new("mariadb_url_unreadable", format!("{} can't be read", path.display()))
-            .because(fault)
-            .hint("store.url_file names a file with mysql://user:password@host:port")
+    let url = read_private(&path).map_err(|fault| match fault {
+        PrivateFault::Exposed { .. } => {
+            Failure::new("mariadb_url_exposed", format!("others may read the password in {}", path.display()))
+                .because(fault)
+                .hint(format!("chmod 600 {}", path.display()))
+        }
+        PrivateFault::Unreadable(_) => {
+            Failure::new("mariadb_url_unreadable", format!("{} can't be read", path.display()))
+                .because(fault)
+                .hint("store.url_file names a file with mysql://user:password@host:port")
+        }
     })?;
     MariaServer::new(url.trim_end(), prefix).map_err(|fault| cannot_open("the database server", fault))
 }

@@ -9,5 +9,6 @@ mod plans;
 mod refusals;
 mod rollback;
 mod routes;
+mod signer;
 mod support;
 mod verify;
