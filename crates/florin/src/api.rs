@@ -11,6 +11,7 @@ pub mod event_json;
 mod events;
 pub mod faults;
 mod intake;
+pub mod leadership;
 mod operations;
 mod plans;
 pub mod problem;
@@ -37,6 +38,7 @@ use florin_core::state::State;
 use florin_engine::alarm::Alarms;
 use florin_engine::lanes::Ask;
 use florin_engine::writer::Answer;
+use leadership::Door;
 use problem::Problem;
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
@@ -288,11 +290,18 @@ async fn guard(Shared(api): Shared<Arc<Api>>, request: Request, next: Next) -> R
         Ok(wanted) => wanted,
         Err(problem) => return problem.into_response(),
     };
+    let door = Door::of(request.method(), request.uri().path());
+    if let Err(problem) = door.refuse(&api) {
+        return problem.into_response();
+    }
     if let Err(problem) = see_row(&api, wanted).await {
         return problem.into_response();
     }
     let before = api.at();
     let answered = CatchUnwind(Box::pin(next.run(request))).await;
+    if let Err(problem) = door.refuse_answer(&api) {
+        return problem.into_response();
+    }
     let mut response = answered.unwrap_or_else(|| Problem::new("internal").into_response());
     let at = if is_command { api.at() } else { before };
     response.headers_mut().insert(SEQ_HEADER, HeaderValue::from(at.0));

@@ -63,8 +63,26 @@ pub enum StoreConfig {
         url_file: PathBuf,
         /// What the database names begin with.
         prefix: String,
+        /// For how many milliseconds a leader's signs of life must stand still before another node takes over.
+        #[serde(default = "takeover_ms")]
+        takeover_ms: u64,
     },
 }
+
+/// The shortest time after which another node takes over. A leader answers account reads for a second
+/// ([`crate::platform::CONFIRMED_MS`]) after its last confirmed sign of life; this leaves half of that for what the steady
+/// clocks of two machines drift apart.
+pub const TAKEOVER_MS_MIN: u64 = 1_500;
+/// The longest: beyond it nobody waits for a machine to take over.
+pub const TAKEOVER_MS_MAX: u64 = 600_000;
+
+/// What holds where nothing else is said, in milliseconds.
+fn takeover_ms() -> u64 {
+    2_000
+}
+
+/// The longest address that is told to others.
+const URL_BYTES_MAX: usize = 200;
 
 /// The HTTP interface.
 #[derive(Debug, Clone, Deserialize)]
@@ -74,6 +92,8 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// The file with the operator's token.
     pub token_file: PathBuf,
+    /// Where callers reach it, such as through a proxy; nodes that follow tell it to those who ask the wrong one.
+    pub url: Option<String>,
 }
 
 /// The signer process.
@@ -164,6 +184,14 @@ impl Config {
         CommandId::parse(&self.platform.id).expect("checked when it was read").0
     }
 
+    /// For how long signs of life must stand still before this node takes over, in milliseconds.
+    pub fn takeover_ms(&self) -> u64 {
+        match self.store {
+            StoreConfig::Sqlite => takeover_ms(),
+            StoreConfig::Mariadb { takeover_ms, .. } => takeover_ms,
+        }
+    }
+
     /// A path of the configuration, relative to its file.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
@@ -182,6 +210,16 @@ impl Config {
         }
         if self.platform.node.is_empty() || self.platform.node.len() > 64 {
             return wrong("platform.node: 1 to 64 characters".into());
+        }
+        if !(TAKEOVER_MS_MIN..=TAKEOVER_MS_MAX).contains(&self.takeover_ms()) {
+            return wrong(format!("store.takeover_ms: {TAKEOVER_MS_MIN} to {TAKEOVER_MS_MAX}"));
+        }
+        let is_url = |url: &str| {
+            let has_scheme = url.starts_with("http://") || url.starts_with("https://");
+            has_scheme && url.len() <= URL_BYTES_MAX && url.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if self.api.url.as_deref().is_some_and(|url| !is_url(url)) {
+            return wrong(format!("api.url: http:// or https:// and at most {URL_BYTES_MAX} characters"));
         }
         if !["main", "test", "signet", "regtest"].contains(&bitcoin.network.as_str()) {
             return wrong(format!("bitcoin.network: '{}' is not one of main, test, signet, regtest", bitcoin.network));
@@ -248,6 +286,9 @@ mod tests {
         assert!(
             refused(|text| text.replace("fee_floor_sat_kvb = 1000", "fee_floor_sat_kvb = 0")).contains("fee_floor")
         );
+        assert!(refused(|text| text.replace("# url = \"https", "url = \"ftp")).contains("api.url"));
+        let maria = "kind = \"mariadb\"\nurl_file = \"x\"\nprefix = \"florin\"\ntakeover_ms = 1499";
+        assert!(refused(|text| text.replace("kind = \"sqlite\"", maria)).contains("takeover_ms"));
         assert!(refused(|text| text.replace("start_height = 0", "start_height = -1")).contains("start_height"));
     }
 }

@@ -14,6 +14,7 @@ pub use people::PeopleStore;
 pub use setup::refuse_unready;
 pub use stores::Stores;
 
+use crate::api::leadership::LeaderView;
 use crate::config::{Config, StoreConfig, Trust};
 use crate::failure::Failure;
 use crate::signing::shown::ShownFile;
@@ -24,7 +25,7 @@ use florin_engine::lanes::Ask;
 use florin_engine::load::LoadError;
 use florin_engine::ports::{Clock, Signer};
 use florin_engine::read_model::FeedRow;
-use florin_engine::runtime::{self, Engine, EngineConfig, EngineHandle, Fatal, Told};
+use florin_engine::runtime::{self, Engine, EngineConfig, EngineHandle, Fatal, HeartbeatPart, Told};
 use florin_engine::snapshotter::SnapshotterConfig;
 use florin_engine::writer::{CoreRules, Rules, SubmitRefusal, WriterConfig};
 use florin_store::projection::Projection;
@@ -48,8 +49,16 @@ const SNAPSHOT_ROWS: u64 = 100_000;
 /// Or after so long, in milliseconds: an hour.
 const SNAPSHOT_MS: u64 = 60 * 60 * 1_000;
 
-/// How long the journal must be quiet before another node takes the lead over. A leader ticks every second.
+/// How long the journal must be quiet before another node takes the lead over, where it can't see the leader's signs of
+/// life. A leader ticks every second.
 const QUIET_MS: u64 = 5_000;
+
+/// How often a leader leaves a sign of life, and a follower looks: several times within [`CONFIRMED_MS`].
+const BEAT_MS: u64 = 250;
+
+/// How old a leader's last confirmed sign of life may be for account reads to be answered. A follower waits longer
+/// ([`crate::config::TAKEOVER_MS_MIN`]).
+pub const CONFIRMED_MS: u64 = 1_000;
 
 /// How long a start may take to lead.
 const LEAD_MAX: Duration = Duration::from_secs(30);
@@ -96,8 +105,13 @@ pub struct Parts {
     pub rules: Box<dyn Rules>,
     /// Whether this node takes the lead as soon as it starts: where it is the only one.
     pub leads_at_once: bool,
-    /// How long the journal must be quiet before this node takes the lead over; never where absent.
+    /// How long the journal must be quiet before this node takes the lead over, where it can't see the leader's signs of
+    /// life; never where absent.
     pub lead_after_quiet_ms: Option<u64>,
+    /// How long they must stand still before it does, where it can.
+    pub takeover_ms: u64,
+    /// Where others reach this node's interface, where the configuration says so.
+    pub url: Option<String>,
     /// Hears why the process must end.
     pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
 }
@@ -109,8 +123,9 @@ impl Parts {
     /// What is not ready for the network ([`refuse_unready`]); stores that can't be opened; a start that no node knows.
     pub fn of(config: &Config) -> Result<Parts, Failure> {
         refuse_unready(config)?;
-        let chain = ChainPart::of(config)?;
+        // First, with its folder's lock: a second process says so, whatever else is wrong.
         let mut stores = Stores::open(config)?;
+        let chain = ChainPart::of(config)?;
         let socket = config.path(&config.signer.socket);
         let client = florin_signer::client::Client::new(socket, SIGNER_TIMEOUT);
         let head_file = config.data().join("signer.head");
@@ -138,6 +153,8 @@ impl Parts {
             rules: Box::new(CoreRules),
             leads_at_once: matches!(config.store, StoreConfig::Sqlite),
             lead_after_quiet_ms: Some(QUIET_MS),
+            takeover_ms: config.takeover_ms(),
+            url: config.api.url.clone(),
             fatal: Arc::new(end_process),
         })
     }
@@ -182,7 +199,14 @@ impl Platform {
     pub fn start(parts: Parts) -> Result<Platform, Failure> {
         let Parts { node, platform, config, trust, clock, stores, chain, signer, rules, .. } = parts;
         let Stores { journal, history, lookup, feed, snapshots, projection, search, people, .. } = stores;
-        let Stores { is_storage_failure, shown, witnesses, .. } = stores;
+        let Stores { heartbeat, is_storage_failure, shown, witnesses, .. } = stores;
+        let heartbeat = HeartbeatPart {
+            store: heartbeat,
+            url: parts.url,
+            beat_ms: BEAT_MS,
+            still_ms: parts.takeover_ms,
+            confirmed_ms: CONFIRMED_MS,
+        };
         let start_block: Option<Block> = chain.as_ref().map(|chain| chain.start.clone());
         let network = chain.as_ref().map(|chain| chain.network);
         let chain_name = chain.as_ref().map(ChainPart::name);
@@ -205,7 +229,7 @@ impl Platform {
             rules,
             followers,
             workers,
-            heartbeat: None,
+            heartbeat: Some(heartbeat),
             is_storage_failure,
             fatal: parts.fatal,
         };
@@ -259,6 +283,21 @@ impl Platform {
     /// The last row that is folded.
     pub fn at(&self) -> Seq {
         self.engine.at()
+    }
+
+    /// Whether this node follows another one, or waits for the lead.
+    pub fn is_following(&self) -> bool {
+        self.engine.is_following()
+    }
+
+    /// Whether this node is sure enough that it knows the newest rows to say what customers have.
+    pub fn is_current(&self) -> bool {
+        self.engine.certainty().is_current
+    }
+
+    /// The other node that leads, where one is known to live.
+    pub fn leader(&self) -> Option<LeaderView> {
+        self.engine.leader().map(|beat| LeaderView { node: beat.node, url: beat.url })
     }
 
     /// Asks; `tell` hears the answer once.
@@ -315,6 +354,9 @@ impl Platform {
             node: self.node.clone(),
             build: BUILD.to_owned(),
             leading: self.engine.is_leading(),
+            answers_account_reads: engine.certainty.is_current,
+            confirmed_age: engine.certainty.age,
+            leader: engine.leader.map(|beat| LeaderView { node: beat.node, url: beat.url }),
             trust: match self.trust {
                 Trust::Quorum => "quorum",
                 Trust::Single => "single",

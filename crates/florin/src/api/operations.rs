@@ -2,6 +2,7 @@
 
 use crate::api::ask::{Nothing, Order, Params, choice};
 use crate::api::books::{self, BooksReport, house_balance};
+use crate::api::leadership::LeaderView;
 use crate::api::problem::Problem;
 use crate::api::view::{AssetView, DoneView, HaltView, Page, asset_of};
 use crate::api::{Api, Reply, created, seen};
@@ -43,6 +44,12 @@ pub(crate) struct StatusView {
     build: String,
     /// Whether this node leads and takes commands.
     leading: bool,
+    /// Whether this node answers account reads: it is sure that it knows the newest rows.
+    answers_account_reads: bool,
+    /// How many milliseconds ago that was last confirmed, where it ever was.
+    confirmed_age_ms: Option<u64>,
+    /// The other node that leads, where one is known to live.
+    leader: Option<LeaderView>,
     /// The platform's id: that of its journal.
     platform: String,
     /// The last row seen.
@@ -121,6 +128,9 @@ fn status_view(state: &State, status: Status) -> StatusView {
         node: status.node,
         build: status.build,
         leading: status.leading,
+        answers_account_reads: status.answers_account_reads,
+        confirmed_age_ms: status.confirmed_age.map(milliseconds),
+        leader: status.leader,
         platform: florin_core::id::CommandId(counters.platform).to_string(),
         seq: counters.seq.0,
         head_hash: None,
@@ -135,6 +145,10 @@ fn status_view(state: &State, status: Status) -> StatusView {
         quarantined: status.quarantined,
         alarms: status.alarms.into_iter().map(alarm).collect(),
     }
+}
+
+fn milliseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the platform serves.
@@ -275,6 +289,12 @@ fn metrics(state: &State, status: &Status) -> String {
     Family::gauge(&mut text, "florin_build_info", "The build and how far nodes are believed.")
         .value(&[("build", &status.build), ("node", &status.node), ("trust", status.trust)], 1);
     Family::gauge(&mut text, "florin_leading", "Whether this node leads.").value(&[], u8::from(status.leading));
+    Family::gauge(&mut text, "florin_account_reads", "Whether this node answers account reads.")
+        .value(&[], u8::from(status.answers_account_reads));
+    if let Some(age) = status.confirmed_age {
+        Family::gauge(&mut text, "florin_confirmed_age_ms", "How long ago it was last sure to know the newest rows.")
+            .value(&[], milliseconds(age));
+    }
     Family::gauge(&mut text, "florin_journal_seq", "The last row seen.").value(&[], seq);
     Family::gauge(&mut text, "florin_journal_epoch", "The leadership in force.").value(&[], counters.epoch.0);
     Family::gauge(&mut text, "florin_ledger_time_ms", "The ledger time in Unix milliseconds.")

@@ -1,6 +1,7 @@
 //! Errors as the interface tells them: RFC 9457 problem documents with a stable code. It never shows a cause's own words: they may hold what is not for others.
 
 use crate::api::code;
+use crate::api::leadership::LeaderView;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
@@ -34,6 +35,9 @@ pub struct Problem {
     /// The way out, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
+    /// The node that leads, where another one does and is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader: Option<LeaderView>,
 }
 
 impl Problem {
@@ -52,6 +56,7 @@ impl Problem {
             status: code::status_of(code),
             code,
             hint: code::way_out(code),
+            leader: None,
         }
     }
 
@@ -59,6 +64,17 @@ impl Problem {
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Problem {
         self.detail = detail.into();
+        self
+    }
+
+    /// Says which node leads.
+    #[must_use]
+    pub fn led_by(mut self, leader: LeaderView) -> Problem {
+        self.detail = match &leader.url {
+            Some(url) => format!("node '{}' leads, at {url}", leader.node),
+            None => format!("node '{}' leads", leader.node),
+        };
+        self.leader = Some(leader);
         self
     }
 

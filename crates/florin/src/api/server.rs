@@ -58,8 +58,8 @@ impl Bound {
 }
 
 impl Server {
-    /// Takes a port; 0 takes a free one. Whoever starts a platform does this first: a second one started by mistake then
-    /// fails before it takes the lead from the first.
+    /// Takes a port; 0 takes a free one. Whoever starts a platform does this before: where the port is taken, nobody has
+    /// lost the lead to a process that can't serve.
     ///
     /// # Errors
     /// `listen_failed`, `threads_failed`.

@@ -73,8 +73,11 @@ pub(crate) fn serve(common: &Common, out: &mut dyn Write) -> Result<(), Failure>
     let config = Config::read(&common.config)?;
     log(common.json);
     let token = Token::read(&config.path(&config.api.token_file))?;
+    // The data folder's lock comes with the parts: whoever starts a second node by mistake is told of the first one, not of
+    // its port.
+    let parts = Parts::of(&config)?;
     let bound = Server::bind(config.api.listen)?;
-    let platform = Arc::new(Platform::start(Parts::of(&config)?)?);
+    let platform = Arc::new(Platform::start(parts)?);
     let server = bound.serve(Arc::clone(&platform), token)?;
     let address = server.address();
     record(out, common.json, &json!({ "listening": format!("http://{address}"), "trust": platform.status().trust }))?;

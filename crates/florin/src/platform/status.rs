@@ -1,5 +1,6 @@
 //! How the platform stands, in words for people and metrics. Nothing is decided by it.
 
+use crate::api::leadership::LeaderView;
 use crate::api::view::BlockView;
 use florin_core::id::Seq;
 use florin_engine::alarm::Alarm;
@@ -7,6 +8,7 @@ use florin_engine::follower::FollowerStatus;
 use florin_engine::follower::nodes::{NodeCondition, NodeStatus};
 use florin_engine::lanes::Lane;
 use serde::Serialize;
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// How the platform stands.
@@ -18,6 +20,12 @@ pub struct Status {
     pub build: String,
     /// Whether this node leads.
     pub leading: bool,
+    /// Whether it is sure enough that it knows the newest rows to answer account reads.
+    pub answers_account_reads: bool,
+    /// How long ago that was last confirmed, where it ever was.
+    pub confirmed_age: Option<Duration>,
+    /// The other node that leads, where one is known to live.
+    pub leader: Option<LeaderView>,
     /// How far nodes are believed.
     pub trust: &'static str,
     /// Each chain.

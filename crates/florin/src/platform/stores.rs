@@ -6,11 +6,13 @@ use crate::config::{Config, StoreConfig};
 use crate::failure::Failure;
 use crate::secret::{PrivateFault, read_private};
 use florin_core::id::{Digest, Seq};
-use florin_core::journal::{AppendError, Journal, SnapshotHeader};
+use florin_core::journal::{AppendError, Journal, ReadError, Row, SnapshotHeader};
 use florin_core::wire::Bytes;
-use florin_engine::ports::{self, SnapshotFault};
+use florin_engine::ports::{self, Beat, BeatAnswer, Heartbeat, HeartbeatFault, SnapshotFault};
 use florin_engine::witness::Witness;
 use florin_store::fault::StoreFault;
+use florin_store::folder_lock::{FolderLock, FolderLockError};
+use florin_store::heartbeat::{self, SqlHeartbeat};
 use florin_store::maria::MariaServer;
 use florin_store::maria::journal::MariaJournal;
 use florin_store::people::People;
@@ -46,6 +48,8 @@ pub struct Stores {
     pub search: Projection,
     /// The people.
     pub people: People,
+    /// The leader's signs of life.
+    pub heartbeat: Box<dyn Heartbeat>,
     /// Whether a failed append means that the storage can't be trusted any more.
     pub is_storage_failure: Box<dyn Fn(&AppendError) -> bool + Send>,
 }
@@ -100,7 +104,7 @@ pub(crate) fn open_journal_reader(config: &Config) -> Result<Box<dyn Journal>, F
             let journal = SqliteJournal::open_reader(&path).map_err(|fault| cannot_open("the journal", fault))?;
             Ok(Box::new(journal))
         }
-        StoreConfig::Mariadb { url_file, prefix } => {
+        StoreConfig::Mariadb { url_file, prefix, .. } => {
             let server = maria_server(config, url_file, prefix)?;
             let journal = MariaJournal::open_reader(&server).map_err(|fault| cannot_open("the journal", fault))?;
             Ok(Box::new(journal))
@@ -112,13 +116,15 @@ impl Stores {
     /// Opens what a configuration names, and makes what is missing.
     ///
     /// # Errors
-    /// `folder_unwritable`, `mariadb_url_unreadable`, the store's codes.
+    /// `folder_unwritable`, `mariadb_url_unreadable`, `data_folder_in_use`, `data_folder_unlockable`, the store's codes.
     pub fn open(config: &Config) -> Result<Stores, Failure> {
-        private_folder(&config.data())?;
+        let (data, node) = (config.data(), config.platform.node.as_str());
+        private_folder(&data)?;
         match &config.store {
-            StoreConfig::Sqlite => Stores::open_sqlite(&config.data()),
-            StoreConfig::Mariadb { url_file, prefix } => {
-                Stores::open_maria(&maria_server(config, url_file, prefix)?, &config.data())
+            StoreConfig::Sqlite => Stores::open_at(&Site::Folder(data.clone()), &data, node),
+            StoreConfig::Mariadb { url_file, prefix, .. } => {
+                // Databases on a server; snapshots, and what is known of the signer, stay in the folder of this machine.
+                Stores::open_at(&Site::Server(maria_server(config, url_file, prefix)?), &data, node)
             }
         }
     }
@@ -126,28 +132,27 @@ impl Stores {
     /// SQLite files in one folder.
     ///
     /// # Errors
-    /// The store's codes.
+    /// `data_folder_in_use`, `data_folder_unlockable`, the store's codes.
     pub fn open_sqlite(folder: &Path) -> Result<Stores, Failure> {
-        Stores::open_at(&Site::Folder(folder.to_path_buf()), folder)
+        Stores::open_at(&Site::Folder(folder.to_path_buf()), folder, "")
     }
 
-    /// Databases on a MariaDB server; snapshots stay in a folder of this machine.
-    ///
-    /// # Errors
-    /// The store's codes.
-    pub fn open_maria(server: &MariaServer, folder: &Path) -> Result<Stores, Failure> {
-        Stores::open_at(&Site::Server(server.clone()), folder)
-    }
-
-    /// The writers come first: opening them settles what a crash left, and makes what readers expect to find.
-    fn open_at(site: &Site, folder: &Path) -> Result<Stores, Failure> {
+    /// The folder's lock comes before everything, then the writers: opening them settles what a crash left, and makes what
+    /// readers expect to find.
+    fn open_at(site: &Site, folder: &Path, node: &str) -> Result<Stores, Failure> {
+        let lock = lock(folder, node)?;
         let journal = site.journal().map_err(|fault| cannot_open("the journal", fault))?;
         let reader = || site.journal_reader().map_err(|fault| cannot_open("the journal", fault));
         let projection = site.projection().map_err(|fault| cannot_open("the search tables", fault))?;
         let search = site.projection_reader().map_err(|fault| cannot_open("the search tables", fault))?;
         let tables = site.projection_reader().map_err(|fault| cannot_open("the search tables", fault))?;
+        let heartbeat = site.heartbeat().map_err(|fault| {
+            cannot_open("the store of signs of life", fault)
+                .hint("nothing in it has to last: where it is damaged, remove heartbeat.sqlite3, which is made again")
+        })?;
         Ok(Stores {
-            journal,
+            journal: Box::new(Locked { journal, _lock: lock }),
+            heartbeat: Box::new(Signs(heartbeat)),
             history: reader()?,
             lookup: reader()?,
             feed: reader()?,
@@ -159,6 +164,78 @@ impl Stores {
             people: site.people().map_err(|fault| cannot_open("the store of people", fault))?,
             is_storage_failure: Box::new(is_fatal),
         })
+    }
+}
+
+/// Keeps a second process away from the files.
+fn lock(folder: &Path, node: &str) -> Result<FolderLock, Failure> {
+    FolderLock::take(folder, node).map_err(|error| match error {
+        FolderLockError::InUse(_) => {
+            Failure::new("data_folder_in_use", format!("another process has the data folder {}", folder.display()))
+                .because(error)
+                .hint("stop it first, or give this node a data folder of its own")
+        }
+        FolderLockError::Fault(_) => {
+            Failure::new("data_folder_unlockable", format!("the data folder {} can't be locked", folder.display()))
+                .because(error)
+                .hint("it belongs on a local disk, in a folder that this user may write")
+        }
+    })
+}
+
+/// The journal's writer, and the lock that goes with it: whoever may still append holds the folder.
+struct Locked {
+    journal: Box<dyn Journal>,
+    _lock: FolderLock,
+}
+
+impl Journal for Locked {
+    fn append(&mut self, row: &Row) -> Result<(), AppendError> {
+        self.journal.append(row)
+    }
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        self.journal.read(after, count_max)
+    }
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        self.journal.head()
+    }
+}
+
+/// The engine's port to signs of life.
+#[derive(Debug)]
+struct Signs(SqlHeartbeat);
+
+fn stored(beat: &Beat) -> heartbeat::Beat {
+    let (node, url) = (beat.node.clone(), beat.url.clone().unwrap_or_default());
+    heartbeat::Beat { node, url, epoch: beat.epoch, number: beat.number, is_last: beat.is_last }
+}
+
+fn seen(beat: heartbeat::Beat) -> Beat {
+    let heartbeat::Beat { node, url, epoch, number, is_last } = beat;
+    Beat { node, url: Some(url).filter(|url| !url.is_empty()), epoch, number, is_last }
+}
+
+fn answered(answer: Result<heartbeat::BeatAnswer, StoreFault>) -> Result<BeatAnswer, HeartbeatFault> {
+    match answer {
+        Ok(heartbeat::BeatAnswer::Confirmed) => Ok(BeatAnswer::Confirmed),
+        Ok(heartbeat::BeatAnswer::Superseded(other)) => Ok(BeatAnswer::Superseded(seen(other))),
+        Err(fault) => Err(silent(fault)),
+    }
+}
+
+fn silent(fault: StoreFault) -> HeartbeatFault {
+    HeartbeatFault { code: fault.code(), cause: fault.into() }
+}
+
+impl Heartbeat for Signs {
+    fn beat(&mut self, beat: &Beat) -> Result<BeatAnswer, HeartbeatFault> {
+        answered(self.0.beat(&stored(beat)))
+    }
+    fn replace(&mut self, seen: Option<&Beat>, beat: &Beat) -> Result<BeatAnswer, HeartbeatFault> {
+        answered(self.0.replace(seen.map(stored).as_ref(), &stored(beat)))
+    }
+    fn last(&mut self) -> Result<Option<Beat>, HeartbeatFault> {
+        self.0.last().map(|beat| beat.map(seen)).map_err(silent)
     }
 }
 

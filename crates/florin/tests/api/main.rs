@@ -5,6 +5,7 @@ mod cli;
 mod connections;
 mod documents;
 mod edges;
+mod leadership;
 mod plans;
 mod refusals;
 mod rollback;

@@ -103,6 +103,8 @@ pub fn parts(folder: &Path) -> Parts {
         rules: Box::new(CoreRules),
         leads_at_once: true,
         lead_after_quiet_ms: None,
+        takeover_ms: 2_000,
+        url: None,
         fatal: Arc::new(|fatal| panic!("{fatal}")),
     }
 }

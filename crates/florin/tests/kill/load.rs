@@ -88,12 +88,15 @@ impl Caller {
         self.read(response, path)
     }
 
-    /// Asks one node once; the status and the code of a problem, `None` where nothing came back.
-    pub fn post_once(&mut self, url: &str, path: &str, body: &Value) -> Option<(u16, String)> {
+    /// Asks one node once; the status and what it says, `None` where nothing came back.
+    pub fn post_once(&self, url: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
         let request = self.agent.post(format!("{url}{path}")).header("Authorization", &self.token);
-        let mut response = request.header("Content-Type", "application/json").send(body.to_string()).ok()?;
-        let value: Value = serde_json::from_str(&response.body_mut().read_to_string().ok()?).ok()?;
-        Some((response.status().as_u16(), value["code"].as_str().unwrap_or_default().to_owned()))
+        whole(request.header("Content-Type", "application/json").send(body.to_string()).ok()?)
+    }
+
+    /// Reads from one node once; the status and what it says, `None` where nothing came back.
+    pub fn get_once(&self, url: &str, path: &str) -> Option<(u16, Value)> {
+        whole(self.agent.get(format!("{url}{path}")).header("Authorization", &self.token).call().ok()?)
     }
 
     fn read(&mut self, mut response: ureq::http::Response<ureq::Body>, path: &str) -> Said {
@@ -158,6 +161,13 @@ impl Caller {
             Said::Refused(_) | Said::Again => None,
         }
     }
+}
+
+/// The status and the body of an answer; a refusal for now says when to try again.
+fn whole(mut response: ureq::http::Response<ureq::Body>) -> Option<(u16, Value)> {
+    let status = response.status().as_u16();
+    assert!(status != 503 || response.headers().contains_key("retry-after"), "{response:?}");
+    Some((status, serde_json::from_str(&response.body_mut().read_to_string().ok()?).ok()?))
 }
 
 /// What kind of thing was acknowledged.

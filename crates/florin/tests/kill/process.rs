@@ -112,6 +112,11 @@ impl Process {
         }
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL, and waits until nothing of it is left.
     pub fn kill(&mut self) {
         self.child.kill().expect("it is ours");

@@ -16,6 +16,7 @@ use florin_signer::client::Client as SignerClient;
 use florin_signer::keystore::Purpose;
 use florin_signer::protocol::{Hello, PROTOCOL, Request};
 use florin_signer::sealed::Passphrase;
+use florin_store::folder_lock;
 use florin_store::site::Site as StoreSite;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -80,7 +81,7 @@ pub struct Site {
 }
 
 /// What the databases' names begin with.
-const PREFIX: &str = "florin_kill";
+pub const PREFIX: &str = "florin_kill";
 
 fn write_private(path: &Path, text: &str) {
     fs::write(path, text).expect("written");
@@ -142,10 +143,14 @@ impl Site {
     fn configure(&self, name: &str) {
         let store = match self.books {
             Books::Sqlite => "kind = \"sqlite\"".to_owned(),
-            Books::Maria { .. } => format!("kind = \"mariadb\"\nurl_file = \"mariadb.url\"\nprefix = \"{PREFIX}\""),
+            Books::Maria { .. } => {
+                // Longer than the disk of a busy machine makes everybody wait.
+                format!("kind = \"mariadb\"\nurl_file = \"mariadb.url\"\nprefix = \"{PREFIX}\"\ntakeover_ms = 4000")
+            }
         };
         let mut text = format!(
             "[platform]\nid = \"{}\"\nnode = \"{name}\"\ndata = \"{}\"\n[store]\n{store}\n[api]\nlisten = \"127.0.0.1:0\"\n\
+             url = \"http://{name}.example\"\n\
              token_file = \"operator.token\"\n[signer]\nsocket = \"signer/signer.sock\"\n[bitcoin]\nnetwork = \"regtest\"\n\
              quorum = 2\ntrust = \"quorum\"\nstart_height = 0\nfee_floor_sat_kvb = 1000\nfee_cap_sat_kvb = 500000\nstale_s = 0\n",
             CommandId(self.platform),
@@ -167,6 +172,11 @@ impl Site {
             Books::Sqlite => StoreSite::Folder(self.data("one")),
             Books::Maria { server, .. } => StoreSite::Server(server.server(PREFIX)),
         }
+    }
+
+    /// Removes the lock of the files, so that another process gets at them however much they are in use.
+    pub fn force_lock(&self, name: &str) {
+        fs::remove_file(self.data(name).join(folder_lock::FILE)).expect("the lock is there");
     }
 
     /// Starts a node's process.
