@@ -199,6 +199,7 @@ impl Follower {
             && let Some(tip) = chain.tip()
         {
             self.cursor = Some(tip.at);
+            self.seats.needs(Height(tip.at.height.0 + 1));
             self.watched.learn_scripts(state, self.config.chain);
             let way = self.way(chain);
             let booked = (tip.at, chain.part.as_ref().map(|part| part.booked));

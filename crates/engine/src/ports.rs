@@ -25,6 +25,12 @@ pub enum NodeFault {
     /// The node could not be reached, or the connection broke.
     #[error("the node can't be reached")]
     Transport(#[source] Cause),
+    /// The file with our user and password can't be read, so that the node was not asked.
+    #[error("the file with the node's user and password can't be read")]
+    Credentials(#[source] Cause),
+    /// The node does not take our user and password.
+    #[error("the node refuses our user and password")]
+    Forbidden,
     /// The node did not answer in time. What it was asked to do may have been done.
     #[error("the node did not answer in time")]
     Timeout,
@@ -49,6 +55,8 @@ impl NodeFault {
     pub fn code(&self) -> &'static str {
         match self {
             NodeFault::Transport(_) => "node_unreachable",
+            NodeFault::Credentials(_) => "node_credentials_unreadable",
+            NodeFault::Forbidden => "node_forbidden",
             NodeFault::Timeout => "node_timeout",
             NodeFault::Malformed { .. } => "node_answer_malformed",
             NodeFault::Refused { .. } => "node_refused",

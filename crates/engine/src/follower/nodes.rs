@@ -28,6 +28,8 @@ pub const ASKING_MAX: Duration = Duration::from_secs(10);
 const HANG_MIN: Duration = Duration::from_secs(5);
 /// A node that hung is left alone for so many times as long: it takes a fifth of the watcher's time and no more.
 const REST_FACTOR: u32 = 4;
+/// The longest that is shown of what a node or a connection to it says, in characters.
+const WORDS_MAX: usize = 300;
 /// The longest rest: shorter than any silence that stops an asset, so that a node that is back is heard before.
 const REST_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -51,7 +53,10 @@ impl std::fmt::Debug for Seat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeCondition {
     /// It follows another network.
-    WrongNetwork,
+    WrongNetwork {
+        /// The network's name in the node's own words.
+        network: String,
+    },
     /// It gave bytes that are not what they were asked for as, or headers that break the rules.
     Lying {
         /// What it did.
@@ -61,11 +66,22 @@ pub enum NodeCondition {
     Unreachable {
         /// The fault's code.
         code: &'static str,
+        /// The fault's own words, with what caused it.
+        what: String,
     },
+    /// It was not asked yet.
+    NotAsked,
     /// It is on another branch.
     OtherBranch {
         /// The last block that it shares with the best one.
         fork_height: u32,
+    },
+    /// It has thrown away blocks that the journal has not seen yet.
+    Pruned {
+        /// The lowest block whose bytes it has.
+        below: u32,
+        /// The block that comes next in the journal.
+        next: u32,
     },
     /// It fetches the chain.
     Syncing,
@@ -76,6 +92,43 @@ pub enum NodeCondition {
     },
     /// Nothing is wrong with it.
     Good,
+}
+
+impl NodeCondition {
+    /// A stable word for it: the code of its alarm, or of the fault; `None` where nothing is wrong.
+    pub fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            NodeCondition::WrongNetwork { .. } => "node_wrong_network",
+            NodeCondition::Lying { .. } => "node_lies",
+            NodeCondition::Unreachable { code, .. } => code,
+            NodeCondition::NotAsked => "node_not_asked",
+            NodeCondition::OtherBranch { .. } => "node_on_other_branch",
+            NodeCondition::Pruned { .. } => "node_pruned",
+            NodeCondition::Syncing => "node_syncing",
+            NodeCondition::Lagging { .. } => "node_lags",
+            NodeCondition::Good => return None,
+        })
+    }
+
+    /// Why, in words; `None` where nothing is wrong.
+    pub fn reason(&self) -> Option<String> {
+        Some(match self {
+            NodeCondition::WrongNetwork { network } => {
+                format!("it follows another network, which it calls '{network}'")
+            }
+            NodeCondition::Lying { what } | NodeCondition::Unreachable { what, .. } => what.clone(),
+            NodeCondition::NotAsked => "it was not asked yet".to_owned(),
+            NodeCondition::OtherBranch { fork_height } => {
+                format!("its chain leaves the best one after block {fork_height}")
+            }
+            NodeCondition::Pruned { below, next } => {
+                format!("it has no block below {below} any more, and the journal needs block {next} next")
+            }
+            NodeCondition::Syncing => "it fetches the chain".to_owned(),
+            NodeCondition::Lagging { blocks } => format!("it is {blocks} blocks behind the best chain"),
+            NodeCondition::Good => return None,
+        })
+    }
 }
 
 /// A node's status.
@@ -95,7 +148,7 @@ pub struct NodeStatus {
 struct Known {
     seat: Seat,
     info: Option<NodeInfo>,
-    fault: Option<&'static str>,
+    fault: Option<(&'static str, String)>,
     is_wrong_network: bool,
     /// What it did, and when.
     lie: Option<(String, u64)>,
@@ -119,7 +172,7 @@ impl Known {
 
     /// Notes a fault, and leaves the node alone for a while where it took long to come.
     fn failed(&mut self, fault: &NodeFault, asked: Instant) {
-        self.fault = Some(fault.code());
+        self.fault = Some((fault.code(), words(fault)));
         self.rests_until = rest_after(asked.elapsed()).map(|rest| Instant::now() + rest);
     }
 
@@ -145,21 +198,27 @@ impl Known {
         if headers.get(&library_hash(tip)).is_none() { Some(headers.tip().height) } else { self.agreed(headers) }
     }
 
-    fn condition(&self, headers: &HeaderChain) -> NodeCondition {
+    fn condition(&self, headers: &HeaderChain, next: Option<Height>) -> NodeCondition {
         if self.is_wrong_network {
-            return NodeCondition::WrongNetwork;
+            let network = self.info.as_ref().map_or("", |info| &info.network);
+            return NodeCondition::WrongNetwork { network: shown(network) };
         }
         if let Some((what, _)) = &self.lie {
             return NodeCondition::Lying { what: what.clone() };
         }
-        let (Some(info), None) = (&self.info, self.fault) else {
-            return NodeCondition::Unreachable { code: self.fault.unwrap_or("node_not_asked") };
-        };
+        if let Some((code, what)) = &self.fault {
+            return NodeCondition::Unreachable { code, what: what.clone() };
+        }
+        let Some(info) = &self.info else { return NodeCondition::NotAsked };
         let best = headers.tip().height;
-        match self.agreed(headers) {
-            Some(fork_height) if self.reached.is_some_and(|hash| !headers.is_active(&hash)) => {
-                NodeCondition::OtherBranch { fork_height }
-            }
+        let agreed = self.agreed(headers);
+        if let Some(fork_height) = agreed.filter(|_| self.reached.is_some_and(|hash| !headers.is_active(&hash))) {
+            return NodeCondition::OtherBranch { fork_height };
+        }
+        if let Some((below, next)) = info.pruned_below.zip(next).filter(|(below, next)| below > next) {
+            return NodeCondition::Pruned { below: below.0, next: next.0 };
+        }
+        match agreed {
             _ if info.is_syncing => NodeCondition::Syncing,
             Some(height) if height < best => NodeCondition::Lagging { blocks: best - height },
             Some(_) => NodeCondition::Good,
@@ -174,6 +233,8 @@ pub struct Seats {
     network: Network,
     known: Vec<Known>,
     now_ms: u64,
+    /// The block that comes next in the journal, where that is known.
+    next: Option<Height>,
     asking_max: Duration,
 }
 
@@ -215,7 +276,12 @@ impl Seats {
             rests_until: None,
             asked_for_waiting: Duration::ZERO,
         };
-        Seats { network, known: seats.into_iter().map(known).collect(), now_ms: 0, asking_max: ASKING_MAX }
+        Seats { network, known: seats.into_iter().map(known).collect(), now_ms: 0, next: None, asking_max: ASKING_MAX }
+    }
+
+    /// Says which block comes next in the journal: a node that has thrown it away is named.
+    pub(crate) fn needs(&mut self, next: Height) {
+        self.next = Some(next);
     }
 
     /// Asks every node; says how many failure groups answered with a chain that is not still being fetched.
@@ -351,7 +417,7 @@ impl Seats {
         let status = |known: &Known| NodeStatus {
             name: known.seat.name.clone(),
             group: known.seat.group.clone(),
-            condition: known.condition(headers),
+            condition: known.condition(headers, self.next),
             info: known.info.clone(),
         };
         self.known.iter().map(status).collect()
@@ -359,23 +425,32 @@ impl Seats {
 
     pub(crate) fn say_alarms(&self, alarms: &mut Alarms, headers: &HeaderChain, now_ms: u64) {
         for known in &self.known {
-            let (code, detail) = match known.condition(headers) {
-                NodeCondition::WrongNetwork => ("node_wrong_network", "it follows another network".to_owned()),
-                NodeCondition::Lying { what } => ("node_lies", what),
-                NodeCondition::Unreachable { code } => (code, "it gives no answer".to_owned()),
-                NodeCondition::OtherBranch { fork_height } => {
-                    ("node_on_other_branch", format!("its chain leaves the best one after block {fork_height}"))
-                }
-                NodeCondition::Syncing => ("node_syncing", "it fetches the chain".to_owned()),
-                // A block takes a moment from one node to the next.
-                NodeCondition::Lagging { blocks } if blocks > 1 => {
-                    ("node_lags", format!("it is {blocks} blocks behind the best chain"))
-                }
-                NodeCondition::Lagging { .. } | NodeCondition::Good => continue,
-            };
+            let condition = known.condition(headers, self.next);
+            // A block takes a moment from one node to the next.
+            if matches!(condition, NodeCondition::Lagging { blocks: 0..=1 }) {
+                continue;
+            }
+            let (Some(code), Some(detail)) = (condition.code(), condition.reason()) else { continue };
             alarms.say(now_ms, code, &known.seat.name, detail);
         }
     }
+}
+
+/// What a fault says, with all that caused it, in one line.
+fn words(fault: &NodeFault) -> String {
+    let mut text = fault.to_string();
+    let mut source = std::error::Error::source(fault);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    shown(&text)
+}
+
+/// What comes from a node, fit to be shown: it may hold anything, and be as long as it likes.
+fn shown(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(WORDS_MAX).collect()
 }
 
 /// Whether bytes are the transaction with this id, a coinbase or not.
@@ -536,18 +611,23 @@ mod tests {
     struct Stub {
         headers: Arc<Mutex<Vec<(Header, BlockHash)>>>,
         asked: Arc<Mutex<u32>>,
+        pruned_below: Arc<Mutex<Option<Height>>>,
+        fault: Arc<Mutex<Option<NodeFault>>>,
     }
 
     impl Node for Stub {
         fn info(&mut self) -> Result<NodeInfo, NodeFault> {
             *self.asked.lock().unwrap() += 1;
+            if let Some(fault) = self.fault.lock().unwrap().take() {
+                return Err(fault);
+            }
             let headers = self.headers.lock().unwrap();
             Ok(NodeInfo {
                 network: "regtest".to_owned(),
                 genesis: core_hash(Network::Regtest.genesis_hash()),
                 height: Height(headers.len() as u32 - 1),
                 tip: headers[headers.len() - 1].1,
-                pruned_below: None,
+                pruned_below: *self.pruned_below.lock().unwrap(),
                 is_syncing: false,
             })
         }
@@ -584,7 +664,12 @@ mod tests {
     }
 
     fn one(headers: &[Header]) -> (Stub, Seats, HeaderChain) {
-        let stub = Stub { headers: Arc::new(Mutex::new(named(headers))), asked: Arc::default() };
+        let stub = Stub {
+            headers: Arc::new(Mutex::new(named(headers))),
+            asked: Arc::default(),
+            pruned_below: Arc::default(),
+            fault: Arc::default(),
+        };
         let seat = Seat { name: "one".to_owned(), group: "one".to_owned(), node: Box::new(stub.clone()) };
         let chain = HeaderChain::start(Network::Regtest, Checkpoint::genesis(Network::Regtest), 100_000).unwrap();
         (stub, Seats::new(vec![seat], Network::Regtest), chain)
@@ -643,6 +728,71 @@ mod tests {
 
         let rest = |seconds| rest_after(Duration::from_secs(seconds)).map(|rest| rest.as_secs());
         assert_eq!((rest(0), rest(4), rest(5), rest(60), rest(600)), (None, None, Some(20), Some(240), Some(300)));
+    }
+
+    #[test]
+    fn a_node_that_threw_away_what_the_journal_needs_is_named() {
+        let (stub, mut seats, mut chain) = one(&branch(1, 5));
+        let now_ms = u64::from(CLOCK_S) * 1_000;
+        let mut stands = |seats: &mut Seats, below: Option<u32>| {
+            *stub.pruned_below.lock().unwrap() = below.map(Height);
+            seats.poll(&mut chain, None, now_ms);
+            let mut alarms = Alarms::default();
+            seats.say_alarms(&mut alarms, &chain, now_ms);
+            let said = alarms.all().into_iter().map(|alarm| (alarm.code, alarm.detail)).collect::<Vec<_>>();
+            (seats.statuses(&chain).remove(0).condition, said)
+        };
+        assert_eq!(stands(&mut seats, Some(4)), (NodeCondition::Good, Vec::new()), "nobody knows what is needed");
+        seats.needs(Height(3));
+        for below in [None, Some(0), Some(2), Some(3)] {
+            assert_eq!(stands(&mut seats, below), (NodeCondition::Good, Vec::new()), "{below:?}");
+        }
+        let (condition, alarms) = stands(&mut seats, Some(4));
+        assert_eq!(condition, NodeCondition::Pruned { below: 4, next: 3 });
+        let reason = "it has no block below 4 any more, and the journal needs block 3 next".to_owned();
+        assert_eq!((condition.reason(), alarms), (Some(reason.clone()), vec![("node_pruned", reason)]));
+        seats.needs(Height(4));
+        assert_eq!(stands(&mut seats, Some(4)), (NodeCondition::Good, Vec::new()), "the journal has come so far");
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_keeps_its_faults_own_words() {
+        let (stub, mut seats, mut chain) = one(&branch(1, 1));
+        assert_eq!(seats.statuses(&chain)[0].condition, NodeCondition::NotAsked);
+        let io = |kind, text: &str| Box::new(std::io::Error::new(kind, text.to_owned()));
+        let long = format!("<html>{}\u{1b}[31m", "x".repeat(1_000));
+        for (fault, code, words) in [
+            (
+                NodeFault::Transport(io(std::io::ErrorKind::ConnectionRefused, "connection refused")),
+                "node_unreachable",
+                "the node can't be reached: connection refused".to_owned(),
+            ),
+            (
+                NodeFault::Credentials(io(std::io::ErrorKind::NotFound, "no such file")),
+                "node_credentials_unreadable",
+                "the file with the node's user and password can't be read: no such file".to_owned(),
+            ),
+            (NodeFault::Forbidden, "node_forbidden", "the node refuses our user and password".to_owned()),
+            (NodeFault::Timeout, "node_timeout", "the node did not answer in time".to_owned()),
+            (
+                NodeFault::Refused { code: -28, reason: "Loading block index".to_owned() },
+                "node_refused",
+                "the node refused (-28): Loading block index".to_owned(),
+            ),
+            (
+                NodeFault::Malformed { what: long.clone() },
+                "node_answer_malformed",
+                format!("the node's answer can't be read: {long}").chars().take(WORDS_MAX).collect(),
+            ),
+        ] {
+            *stub.fault.lock().unwrap() = Some(fault);
+            seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000);
+            let condition = seats.statuses(&chain).remove(0).condition;
+            assert_eq!((condition.code(), condition.reason()), (Some(code), Some(words)));
+        }
+        seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000);
+        assert_eq!(seats.statuses(&chain)[0].condition, NodeCondition::Good, "it answers again");
+        assert_eq!(shown("a\u{1b}[31m\nb"), "a[31mb");
     }
 
     #[test]

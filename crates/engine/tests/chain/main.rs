@@ -189,7 +189,7 @@ fn nodes_of_another_network_have_no_voice() {
     nodes[1].state().manner = Manner::OtherNetwork;
     platform.settle(&mut follower);
     assert_eq!(platform.tip().height.0, 0);
-    assert_eq!(condition(&follower, 1), NodeCondition::WrongNetwork);
+    assert_eq!(condition(&follower, 1), NodeCondition::WrongNetwork { network: "regtest".to_owned() });
     assert!(alarm_codes(&follower).contains(&"node_wrong_network"));
 }
 

@@ -336,6 +336,16 @@ fn chain_metrics(text: &mut String, status: &Status) {
             nodes.value(&labels, u8::from(node.state == "good"));
         }
     }
+    let mut states =
+        Family::gauge(text, "florin_node_state", "1 for how each node stands, with the code of what is wrong.");
+    for chain in &status.chains {
+        for node in &chain.nodes {
+            let (name, code) = (chain.name.as_str(), node.code.unwrap_or("none"));
+            let labels =
+                [("chain", name), ("node", &node.name), ("group", &node.group), ("state", &node.state), ("code", code)];
+            states.value(&labels, 1);
+        }
+    }
     let mut counts = Family::gauge(text, "florin_nodes", "How many nodes there are, and how many are good.");
     for chain in &status.chains {
         let NodeCounts { all, good } = chain.node_counts();

@@ -35,7 +35,12 @@ impl<C: Caller> Bitcoind<C> {
         self.caller.call(method, params).map_err(|fault| match fault {
             RpcFault::Node { code, message } => NodeFault::Refused { code, reason: message },
             RpcFault::Malformed(what) => NodeFault::Malformed { what: what.to_owned() },
-            RpcFault::Auth(_) | RpcFault::Transport(_) | RpcFault::Forbidden => NodeFault::Transport(Box::new(fault)),
+            RpcFault::Auth(fault) => NodeFault::Credentials(Box::new(fault)),
+            RpcFault::Forbidden => NodeFault::Forbidden,
+            RpcFault::Transport(cause) => match is_late(cause.as_ref()) {
+                true => NodeFault::Timeout,
+                false => NodeFault::Transport(cause),
+            },
         })
     }
 
@@ -47,6 +52,11 @@ impl<C: Caller> Bitcoind<C> {
             Err(fault) => Err(fault),
         }
     }
+}
+
+/// Whether a call ended because its time was over.
+fn is_late(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(cause.downcast_ref::<ureq::Error>(), Some(ureq::Error::Timeout(_)))
 }
 
 fn malformed(what: &str) -> NodeFault {

@@ -64,8 +64,10 @@ pub struct NodeView {
     pub name: String,
     /// Its failure group.
     pub group: String,
-    /// `good`, `lagging`, `syncing`, `other_branch`, `unreachable`, `lying` or `wrong_network`.
+    /// `good`, `lagging`, `syncing`, `pruned`, `other_branch`, `not_asked`, `unreachable`, `lying` or `wrong_network`.
     pub state: String,
+    /// The stable code of what is wrong with it, as in docs/errors.md.
+    pub code: Option<&'static str>,
     /// Why, in words.
     pub reason: Option<String>,
     /// The height of its last block, as it says.
@@ -106,28 +108,28 @@ impl ChainStatusView {
 
 impl NodeView {
     fn new(status: &NodeStatus) -> NodeView {
-        let (state, reason) = words(&status.condition);
         NodeView {
             name: status.name.clone(),
             group: status.group.clone(),
-            state: state.to_owned(),
-            reason,
+            state: word(&status.condition).to_owned(),
+            code: status.condition.code(),
+            reason: status.condition.reason(),
             height: status.info.as_ref().map(|info| info.height.0),
             pruned_below: status.info.as_ref().and_then(|info| info.pruned_below).map(|height| height.0),
         }
     }
 }
 
-fn words(condition: &NodeCondition) -> (&'static str, Option<String>) {
+fn word(condition: &NodeCondition) -> &'static str {
     match condition {
-        NodeCondition::WrongNetwork => ("wrong_network", Some("it follows another network".to_owned())),
-        NodeCondition::Lying { what } => ("lying", Some(what.clone())),
-        NodeCondition::Unreachable { code } => ("unreachable", Some((*code).to_owned())),
-        NodeCondition::OtherBranch { fork_height } => {
-            ("other_branch", Some(format!("it left the best chain after block {fork_height}")))
-        }
-        NodeCondition::Syncing => ("syncing", Some("it fetches the chain".to_owned())),
-        NodeCondition::Lagging { blocks } => ("lagging", Some(format!("it is {blocks} blocks behind"))),
-        NodeCondition::Good => ("good", None),
+        NodeCondition::WrongNetwork { .. } => "wrong_network",
+        NodeCondition::Lying { .. } => "lying",
+        NodeCondition::Unreachable { .. } => "unreachable",
+        NodeCondition::NotAsked => "not_asked",
+        NodeCondition::OtherBranch { .. } => "other_branch",
+        NodeCondition::Pruned { .. } => "pruned",
+        NodeCondition::Syncing => "syncing",
+        NodeCondition::Lagging { .. } => "lagging",
+        NodeCondition::Good => "good",
     }
 }
