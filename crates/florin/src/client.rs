@@ -2,7 +2,7 @@
 //! key of its own, so that sending it again does nothing twice; what was done is seen by the next read.
 
 use crate::api::ask::{KEY_HEADER, SEQ_HEADER, new_command_id};
-use crate::api::{code, token};
+use crate::api::{code, faults, token};
 use crate::config::Config;
 use crate::failure::Failure;
 use serde_json::Value;
@@ -160,8 +160,10 @@ fn failure(problem: &Value) -> Option<Failure> {
     let sentence =
         if detail.is_empty() || detail == title { shown(title) } else { shown(&format!("{title}: {detail}")) };
     // A newer platform may have codes that this build does not know; its sentence says them.
-    let failure = match code::all().into_iter().find(|listed| listed.code == said) {
-        Some(listed) => Failure::new(listed.code, sentence),
+    let refusals = code::all().into_iter().map(|listed| listed.code);
+    let mut known = refusals.chain(faults::all().map(|fault| fault.code));
+    let failure = match known.find(|known| *known == said) {
+        Some(code) => Failure::new(code, sentence),
         None => Failure::new("platform_refused", shown(&format!("{said}: {sentence}"))),
     };
     Some(match text("hint") {

@@ -18,6 +18,7 @@ use crate::api::leadership::LeaderView;
 use crate::config::{Config, StoreConfig, Trust};
 use crate::failure::Failure;
 use crate::signing::shown::ShownFile;
+use crate::signing::wallets::{AskWallets, ask_wallets};
 use crate::signing::{HeadFile, RemoteSigner};
 use florin_core::custody::Block;
 use florin_core::id::{Digest, Seq, WithdrawalId};
@@ -101,6 +102,8 @@ pub struct Parts {
     pub chain: Option<ChainPart>,
     /// The signer; without one nothing is signed.
     pub signer: Option<ConnectSigner>,
+    /// Asks the signer which wallets it has keys for; without it no wallet that signs can be registered.
+    pub wallets: Option<AskWallets>,
     /// The rules.
     pub rules: Box<dyn Rules>,
     /// Whether this node takes the lead as soon as it starts: where it is the only one.
@@ -135,6 +138,7 @@ impl Parts {
                 .hint("it says how far the signer's memory was known; restore it, or remove it once the signer is known to be whole")
         };
         let keeper = Box::new(HeadFile(head_file.clone()));
+        let wallets = ask_wallets(client.clone(), HeadFile(head_file.clone()), config.platform_id());
         let shown = ShownFile::by_platform(&config.data());
         stores.witnesses.push(Box::new(SignerMemory::new(config.path(&config.signer.socket), config.platform_id())));
         stores.witnesses.push(Box::new(shown.clone()));
@@ -150,6 +154,7 @@ impl Parts {
             stores,
             chain: Some(chain),
             signer: Some(Box::new(move || remote)),
+            wallets: Some(wallets),
             rules: Box::new(CoreRules),
             leads_at_once: matches!(config.store, StoreConfig::Sqlite),
             lead_after_quiet_ms: Some(QUIET_MS),
@@ -178,6 +183,7 @@ pub struct Platform {
     node: String,
     trust: Trust,
     chain_name: Option<String>,
+    wallets: Option<AskWallets>,
     people: PeopleStore,
     head: Mutex<Head>,
     search: Mutex<Projection>,
@@ -244,6 +250,7 @@ impl Platform {
             node,
             trust,
             chain_name,
+            wallets: parts.wallets,
             people: PeopleStore::new(people, clock),
             head: Mutex::new(Head::new(lookup)),
             search: Mutex::new(search),
@@ -317,6 +324,11 @@ impl Platform {
     /// The names of customers.
     pub fn people(&self) -> &PeopleStore {
         &self.people
+    }
+
+    /// Asks the signer which wallets it has keys for; `None` where there is no signer.
+    pub(crate) fn ask_wallets(&self) -> Option<AskWallets> {
+        self.wallets.clone()
     }
 
     /// The engine's own handle.

@@ -1,5 +1,6 @@
 //! The engine's port to the signer, served by the signer's own protocol. It translates, and holds the signer to its key and to the memory that it showed before: one that has forgotten, or is not the one that was known, must not be believed.
 
+pub mod wallets;
 pub mod shown;
 
 use florin_core::id::{LedgerTime, PlanId};

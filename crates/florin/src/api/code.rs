@@ -72,7 +72,36 @@ pub const OWN: &[Own] = &[
         "approve again with 'florin approve'",
     ),
     own_code("asset_not_on_chain", 422, "this asset has no addresses", ""),
-    own_code("descriptor_not_ranged_pair", 400, "the two descriptors are not the two branches of one account", ""),
+    own_code(
+        "descriptor_not_ranged_pair",
+        400,
+        "the two descriptors are not the two branches of one account",
+        "they end in /0/*) and /1/*), and are the same before that",
+    ),
+    own_code(
+        "wallet_keys_unknown",
+        503,
+        "whether the signer has this wallet's keys can't be known now",
+        "start the signer, then try again with the same Idempotency-Key; a cold wallet needs none",
+    ),
+    own_code(
+        "wallet_keys_missing",
+        422,
+        "the signer's policy has no wallet with this id on this chain",
+        "add it to the signer's policy.toml and start the signer again, or register it as cold",
+    ),
+    own_code(
+        "wallet_keys_differ",
+        409,
+        "the signer names other descriptors for the wallet with this id",
+        "register it without descriptors, 'florin wallet register' takes the signer's; or register it as cold",
+    ),
+    own_code(
+        "wallet_holds_coins",
+        422,
+        "the wallet holds coins, and withdrawals are not paid from one that is retired",
+        "send them on first, or retire it with them: 'florin wallet retire --with-coins'",
+    ),
     own_code("store_unavailable", 503, "a store does not answer", "try again in a moment"),
     own_code("queue_full", 503, "too many commands wait", "try again in a moment with the same Idempotency-Key"),
     own_code(
@@ -201,6 +230,10 @@ pub fn way_out(code: &str) -> Option<&'static str> {
         "id_ahead" => "correct the clock that makes the Idempotency-Key",
         "quote_expired" | "price_moved" | "quote_unknown" => "ask for a new quote",
         "price_stale" | "price_unknown" => "set a price: 'florin price set'",
+        "pair_reversed" => {
+            "set the pair as it is, 'florin price list', or wait until its price is too old to quote from"
+        }
+        "wallet_descriptor_taken" => "see 'florin wallet list'; each wallet has keys of its own",
         "price_out_of_band" => "halt quoting first if the price is right: POST /api/v1/halts",
         "inventory_insufficient" => "send coins to an inventory address, or book a bank receipt for the inventory",
         "quote_halted" | "credit_halted" | "withdrawal_halted" | "signing_halted" => "see the halts in 'florin status'",

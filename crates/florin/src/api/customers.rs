@@ -5,11 +5,12 @@
 use crate::api::ask::{AmountText, Nothing, Order, Params, Place, outpoint};
 use crate::api::problem::Problem;
 use crate::api::view::{self, AddressView, BalanceView, CustomerView, DepositView, DoneView, Page, asset_of};
+use crate::api::wallets::hot_wallets;
 use crate::api::{Api, Reply, created, seen};
 use axum::extract::State as Shared;
 use florin_core::asset::Asset;
 use florin_core::command::{Command, Outcome};
-use florin_core::custody::{Address, Beneficiary, Branch, Deposit, OutPoint, WalletTier};
+use florin_core::custody::{Address, Beneficiary, Branch, Deposit, OutPoint};
 use florin_core::event::Customer;
 use florin_core::id::{AssetId, ChainId, CustomerId, WalletId};
 use florin_core::state::State;
@@ -177,12 +178,8 @@ pub(crate) fn wallet_for(state: &State, asset: AssetId, named: Option<u32>) -> R
                 .detail(format!("there is no wallet {id} for {}", asset.code))
         });
     }
-    let usable = |wallet: &&florin_core::custody::Wallet| wallet.tier == WalletTier::Hot && !wallet.retired;
-    let wallets = state.wallets().values().filter(on_chain).filter(usable);
-    wallets
-        .max_by_key(|wallet| (wallet.generation, wallet.id))
-        .map(|wallet| wallet.id)
-        .ok_or_else(|| Problem::new("wallet_missing"))
+    let newest = hot_wallets(state, chain).max_by_key(|wallet| (wallet.generation, wallet.id));
+    newest.map(|wallet| wallet.id).ok_or_else(|| Problem::new("wallet_missing"))
 }
 
 /// The view of the address that was handed out just now.

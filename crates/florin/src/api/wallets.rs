@@ -5,14 +5,19 @@ use crate::api::customers::issued;
 use crate::api::problem::Problem;
 use crate::api::view::{AddressView, Page, WalletView};
 use crate::api::{Api, Reply, created, seen};
+use crate::signing::wallets::AskWallets;
 use axum::extract::State as Shared;
 use florin_chain::bitcoin::descriptor::Descriptor;
+use florin_chain::bitcoin::keys;
 use florin_chain::bitcoin::network::Network;
+use florin_core::amount::Amount;
 use florin_core::command::Command;
 use florin_core::custody::{Beneficiary, Branch, Wallet, WalletTier};
 use florin_core::id::{ChainId, Height, WalletId};
+use florin_core::ledger::{Account, Owner};
 use florin_core::state::State;
 use florin_engine::lanes::Ask;
+use florin_engine::ports::SignerFault;
 use florin_engine::scripts::network_of;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -21,7 +26,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::new().routes(routes!(register_wallet, list_wallets)).routes(routes!(issue_inventory_address))
+    OpenApiRouter::new()
+        .routes(routes!(register_wallet, list_wallets))
+        .routes(routes!(issue_inventory_address))
+        .routes(routes!(retire_wallet))
 }
 
 /// A wallet to register, as 'florin wallet' prints it.
@@ -48,25 +56,25 @@ pub(crate) fn unknown_chain(id: impl std::fmt::Display) -> Problem {
     Problem::titled("chain_unknown", "there is no such chain".to_owned()).detail(format!("there is no chain {id}"))
 }
 
-/// Both descriptors of a wallet have to be of its network, and the two branches of one account.
-fn check_descriptors(network: Network, external: &str, internal: &str) -> Result<(), Problem> {
+/// Both descriptors of a wallet have to be of its network, and exactly the two branches of one account, `/0/*` and `/1/*`: the
+/// signer and every other tool that is given the account's key look for coins there and nowhere else. Says their one text.
+fn check_descriptors(network: Network, external: &str, internal: &str) -> Result<(String, String), Problem> {
     let read =
         |text: &str| Descriptor::parse(network, text).map_err(|error| Problem::titled(error.code(), error.to_string()));
     let (external, internal) = (read(external)?, read(internal)?);
-    let steps = |descriptor: &Descriptor| descriptor.steps().iter().map(|step| step.get()).collect::<Vec<u32>>();
-    let is_pair = external.origin() == internal.origin()
-        && external.xpub() == internal.xpub()
-        && external.kind() == internal.kind()
-        && steps(&external).last() == Some(&0)
-        && steps(&internal).last() == Some(&1);
-    if is_pair { Ok(()) } else { Err(Problem::new("descriptor_not_ranged_pair")) }
+    match (external.account(), internal.account()) {
+        (Some((first, keys::Branch::External)), Some((second, keys::Branch::Internal))) if first == second => {
+            Ok((external.to_string(), internal.to_string()))
+        }
+        _ => Err(Problem::new("descriptor_not_ranged_pair")),
+    }
 }
 
 fn wallet_of(state: &State, new: &NewWallet) -> Result<Wallet, Problem> {
     let tier = choice("tier", &new.tier, WalletTier::ALL, WalletTier::name)?;
     let chain = state.chains().get(&ChainId(new.chain)).ok_or_else(|| unknown_chain(new.chain))?;
     let network = network_of(chain.chain.genesis).ok_or_else(|| unknown_chain(new.chain))?;
-    check_descriptors(network, &new.descriptor_external, &new.descriptor_internal)?;
+    let (external, internal) = check_descriptors(network, &new.descriptor_external, &new.descriptor_internal)?;
     let tip = chain.tip().map_or(Height(0), |tip| tip.at.height);
     Ok(Wallet {
         id: WalletId(new.id),
@@ -74,8 +82,8 @@ fn wallet_of(state: &State, new: &NewWallet) -> Result<Wallet, Problem> {
         generation: new.generation.unwrap_or(1),
         tier,
         birthday: new.birthday.map_or(tip, Height),
-        descriptor_external: new.descriptor_external.clone(),
-        descriptor_internal: new.descriptor_internal.clone(),
+        descriptor_external: external,
+        descriptor_internal: internal,
         retired: false,
         next_external: 0,
         next_internal: 0,
@@ -87,14 +95,89 @@ fn view(state: &State, id: WalletId) -> Result<WalletView, Problem> {
     found.ok_or_else(|| Problem::titled("wallet_unknown", "there is no such wallet".to_owned()))
 }
 
-/// Registers a wallet from its descriptors.
+/// Refuses a wallet that the platform would pay from without the signer's having its keys: its addresses would be handed out
+/// to everybody, and what they receive could not be sent. Nothing is guessed where the signer does not answer.
+async fn check_keys(api: &Api, wallet: &Wallet) -> Result<(), Problem> {
+    let genesis = match wallet.tier {
+        WalletTier::Hot | WalletTier::Warm => {
+            api.read(|state| state.chains().get(&wallet.chain).map(|chain| chain.chain.genesis))
+        }
+        WalletTier::Cold => return Ok(()),
+    };
+    let silent = |why: &str| Problem::new("wallet_keys_unknown").detail(format!("the signer can't be asked: {why}"));
+    let ask: AskWallets = api.platform().ask_wallets().ok_or_else(|| silent("there is none"))?;
+    let told = tokio::task::spawn_blocking(move || ask()).await.map_err(|_| Problem::new("internal"))?;
+    let told = told.map_err(|fault: SignerFault| {
+        tracing::warn!(code = fault.code(), %fault, "the signer does not say which wallets it has");
+        silent(fault.code())
+    })?;
+    let known = told.into_iter().find(|known| known.wallet == wallet.id && Some(known.genesis) == genesis);
+    let known = known.ok_or_else(|| Problem::new("wallet_keys_missing"))?;
+    if known.external != wallet.descriptor_external || known.internal != wallet.descriptor_internal {
+        return Err(Problem::new("wallet_keys_differ"));
+    }
+    Ok(())
+}
+
+/// Registers a wallet from its descriptors. For one that is not cold the signer has to name the same ones.
 #[utoipa::path(post, path = "/api/v1/wallets", tag = "wallets", request_body = NewWallet,
     responses((status = 201, body = WalletView), (status = "default", body = Problem)))]
 async fn register_wallet(Shared(api): Shared<Arc<Api>>, order: Order<NewWallet>) -> Reply<WalletView> {
     let wallet = api.read(|state| wallet_of(state, &order.body))?;
     let id = wallet.id;
+    check_keys(&api, &wallet).await?;
     api.execute(order.origin, Command::RegisterWallet(wallet)).await?;
     created(api.read(|state| view(state, id))?)
+}
+
+/// How a wallet is retired.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Retirement {
+    /// Whether a wallet that still holds coins may be retired: withdrawals are not paid from it any more.
+    with_coins: Option<bool>,
+}
+
+/// Retires a wallet for ever: it hands out no address and pays no new withdrawal. It is watched for ever all the same.
+#[utoipa::path(post, path = "/api/v1/wallets/{id}/retire", tag = "wallets", params(("id" = u32, Path)),
+    request_body = Retirement, responses((status = 200, body = WalletView), (status = "default", body = Problem)))]
+async fn retire_wallet(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<u32>,
+    order: Order<Retirement>,
+) -> Reply<WalletView> {
+    let id = WalletId(id);
+    let holds = |state: &State| {
+        state.wallets().get(&id).is_some_and(|wallet| !wallet.retired && custody_of(state, wallet) > Amount::ZERO)
+    };
+    if order.body.with_coins != Some(true) && api.read(holds) {
+        return Err(Problem::new("wallet_holds_coins"));
+    }
+    api.execute(order.origin, Command::RetireWallet(id)).await?;
+    seen(api.read(|state| view(state, id))?)
+}
+
+/// What a wallet's coins are worth, by the books.
+pub(crate) fn custody_of(state: &State, wallet: &Wallet) -> Amount {
+    let coin = state.chains().get(&wallet.chain).map(|chain| chain.chain.coin);
+    let account = coin.and_then(|coin| state.ledger().account_of(&Owner::Custody(wallet.id), coin));
+    account.map_or(Amount::ZERO, Account::debit_balance)
+}
+
+/// The hot wallets of a chain that are in use.
+pub(crate) fn hot_wallets(state: &State, chain: ChainId) -> impl Iterator<Item = &Wallet> {
+    let is_hot = move |wallet: &&Wallet| wallet.chain == chain && wallet.tier == WalletTier::Hot && !wallet.retired;
+    state.wallets().values().filter(is_hot)
+}
+
+/// The wallet that pays a withdrawal where none is named: the newest hot one that holds enough, or else the one that holds
+/// most. A new generation has addresses to hand out long before it has coins.
+pub(crate) fn wallet_to_pay(state: &State, chain: ChainId, amount: Amount) -> Option<WalletId> {
+    let worth = |wallet: &&Wallet| {
+        let custody = custody_of(state, wallet);
+        (custody > amount, if custody > amount { Amount::ZERO } else { custody }, wallet.generation, wallet.id)
+    };
+    hot_wallets(state, chain).max_by_key(worth).map(|wallet| wallet.id)
 }
 
 /// Lists wallets.

@@ -4,6 +4,7 @@ use crate::api::ask::{AmountText, Nothing, Order, Params, Place, hex};
 use crate::api::customers::{ListParams, customer_id, wallet_for};
 use crate::api::problem::Problem;
 use crate::api::view::{Page, WithdrawalView, asset_of};
+use crate::api::wallets::wallet_to_pay;
 use crate::api::{Api, Reply, created, seen};
 use axum::extract::State as Shared;
 use florin_chain::bitcoin::address::parse_address;
@@ -78,13 +79,14 @@ async fn request_withdrawal(Shared(api): Shared<Arc<Api>>, order: Order<NewWithd
     let customer = customer_id(&new.customer)?;
     let command = api.read(|state| {
         let asset = asset_of(state, &new.asset)?;
-        Ok::<_, Problem>(Command::RequestWithdrawal {
-            customer,
-            asset: asset.id,
-            amount: new.amount.parse(asset.decimals)?,
-            script: script_of(state, asset.id, &new.address)?,
-            wallet: wallet_for(state, asset.id, new.wallet)?,
-        })
+        let amount = new.amount.parse(asset.decimals)?;
+        let script = script_of(state, asset.id, &new.address)?;
+        let chosen = asset.chain.filter(|_| new.wallet.is_none());
+        let wallet = match chosen.and_then(|chain| wallet_to_pay(state, chain, amount)) {
+            Some(wallet) => wallet,
+            None => wallet_for(state, asset.id, new.wallet)?,
+        };
+        Ok::<_, Problem>(Command::RequestWithdrawal { customer, asset: asset.id, amount, script, wallet })
     })?;
     let outcome = api.execute(order.origin, command).await?;
     let Outcome::Withdrawal(id) = outcome else { return Err(Problem::new("internal")) };

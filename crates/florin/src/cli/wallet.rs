@@ -27,6 +27,14 @@ pub(crate) enum WalletCommand {
         #[arg(default_value_t = 1)]
         id: u32,
     },
+    /// Retires a wallet for ever: it hands out no address and pays no new withdrawal. It is watched for ever all the same.
+    Retire {
+        /// The wallet's id.
+        id: u32,
+        /// Also where it holds coins. Only its keys can move them then: no withdrawal is paid from it any more.
+        #[arg(long)]
+        with_coins: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -67,13 +75,18 @@ pub(crate) struct RegisterArgs {
 pub(crate) fn run(command: WalletCommand, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
         WalletCommand::List => {
-            let columns = ["id", "tier", "asset", "coins", "coins_amount", "next_external", "descriptor_external"];
+            let columns =
+                ["id", "tier", "asset", "retired", "coins", "coins_amount", "next_external", "descriptor_external"];
             table(out, common.json, &client(common)?.get("/api/v1/wallets", &[])?, &columns)
         }
         WalletCommand::Register(args) => register(&args, common, out),
         WalletCommand::Address { id } => {
             let path = format!("/api/v1/wallets/{id}/addresses");
             record(out, common.json, &client(common)?.post(&path, &json!({}))?)
+        }
+        WalletCommand::Retire { id, with_coins } => {
+            let path = format!("/api/v1/wallets/{id}/retire");
+            record(out, common.json, &client(common)?.post(&path, &json!({ "with_coins": with_coins }))?)
         }
     }
 }

@@ -13,3 +13,4 @@ mod routes;
 mod signer;
 mod support;
 mod verify;
+mod wallets;

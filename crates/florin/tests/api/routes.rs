@@ -200,6 +200,8 @@ fn operations(walk: &mut Walk<'_>) {
     assert_eq!(walk.get("/api/v1/halts")["items"], json!([halt]));
     walk.post("/api/v1/halts/resume", json!({ "asset": "BTC", "action": "quote" }));
     assert_eq!(walk.get("/api/v1/halts")["items"], json!([]));
+    walk.post("/api/v1/wallets", wallet_body(2));
+    assert_eq!(walk.post("/api/v1/wallets/2/retire", json!({}))["retired"], true);
     walk.walked.insert(("post".into(), "/api/v1/time/confirm".into()));
     assert_eq!(walk.world.post("/api/v1/time/confirm", &json!({})).code(), "time_not_jumped");
     let events = walk.get("/api/v1/events?after=0&limit=3");
@@ -221,10 +223,16 @@ fn nodes_are_named_with_their_state() {
         let status = world.shown("/api/v1/status");
         let node = &status["chains"][0]["nodes"][0];
         if node["state"] == "unreachable" {
-            assert_eq!(
-                (&node["name"], &node["group"], &node["reason"]),
-                (&json!("silent"), &json!("test"), &json!("node_timeout"))
-            );
+            assert_eq!((&node["name"], &node["group"]), (&json!("silent"), &json!("test")));
+            let why = (&json!("node_timeout"), &json!("the node did not answer in time"));
+            assert_eq!((&node["code"], &node["reason"]), why);
+            let labels =
+                "chain=\"bitcoin-regtest\",node=\"silent\",group=\"test\",state=\"unreachable\",code=\"node_timeout\"";
+            let metrics = world.get("/api/v1/metrics").text;
+            assert!(metrics.contains(&format!("florin_node_state{{{labels}}} 1")), "{metrics}");
+            let alarms = status["alarms"].as_array().cloned().unwrap_or_default();
+            let said = alarms.iter().find(|alarm| alarm["code"] == "node_timeout").expect("an alarm");
+            assert_eq!(&said["detail"], why.1);
             return world.stop();
         }
         assert!(std::time::Instant::now() < end, "{status}");

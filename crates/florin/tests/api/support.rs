@@ -15,6 +15,7 @@ use florin_engine::lanes::Ask;
 use florin_engine::ports::{Node, NodeFault, NodeInfo, SendResult, TestAccept};
 use florin_engine::writer::{Answer as EngineAnswer, CoreRules};
 use florin_signer::approve::{OperatorKey, ShownIntent, approve};
+use florin_signer::protocol::WalletDescriptors;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -100,6 +101,7 @@ pub fn parts(folder: &Path) -> Parts {
         stores: Stores::open_sqlite(folder).expect("the files can be made"),
         chain: Some(chain),
         signer: None,
+        wallets: Some(Arc::new(|| Ok((1..=3).map(wallet_of_signer).collect()))),
         rules: Box::new(CoreRules),
         leads_at_once: true,
         lead_after_quiet_ms: None,
@@ -248,6 +250,18 @@ pub fn wallet_body(number: u32) -> Value {
         "id": number, "chain": 1, "tier": "hot",
         "descriptor_external": descriptor(Branch::External), "descriptor_internal": descriptor(Branch::Internal),
     })
+}
+
+/// What a signer with the keys of [`wallet_body`] says of a wallet.
+pub fn wallet_of_signer(number: u32) -> WalletDescriptors {
+    let body = wallet_body(number);
+    let text = |name: &str| body[name].as_str().expect("a descriptor").to_owned();
+    WalletDescriptors {
+        wallet: WalletId(number),
+        genesis: florin_engine::terms::core_hash(Network::Regtest.genesis_hash()),
+        external: text("descriptor_external"),
+        internal: text("descriptor_internal"),
+    }
 }
 
 /// A fresh UUID of version 7.
