@@ -4,17 +4,18 @@ mod common;
 
 use common::Maria;
 use florin_core::amount::Amount;
+use florin_core::broker::{Pair, Price, Quote, Side};
 use florin_core::custody::{
     Beneficiary, BlockRef, Branch, Deposit, DepositStatus, Intent, KeyPath, OutPoint, Payment, Withdrawal,
     WithdrawalStatus,
 };
-use florin_core::event::{DepositMoved, Event, HoldPosted, HoldReleased, TransfersPosted, WithdrawalMoved};
+use florin_core::event::{DepositMoved, Event, HoldPosted, HoldReleased, QuoteEnded, TransfersPosted, WithdrawalMoved};
 use florin_core::id::*;
 use florin_core::journal::{Batch, Entry, Row, SnapshotChunk, SnapshotHeader, state_hash};
 use florin_core::ledger::{Account, BalanceRule, Hold, Owner, Transfer, TransferReason};
 use florin_core::wire::{Bytes, Message};
 use florin_store::conformance::Random;
-use florin_store::projection::query::{Page, WithdrawalRecord};
+use florin_store::projection::query::{DepositKey, DepositRecord, Page, QuoteStatus, WithdrawalRecord};
 use florin_store::projection::{ApplyAnswer, FILE, Place, Projection, ProjectionError, Subject};
 use florin_store::snapshots::VerifiedSnapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,6 +168,11 @@ fn apply_all(tables: &mut Projection, rows: &Rows) {
     }
 }
 
+fn of_customer(tables: &mut Projection) -> Vec<Account> {
+    let accounts = tables.accounts_after(None, 100).expect("answers");
+    accounts.into_iter().filter(|account| account.owner == Owner::Customer(CUSTOMER)).collect()
+}
+
 #[test]
 fn a_deposit_and_a_withdrawal_can_be_found_in_every_way() {
     on_each(|tables| {
@@ -174,7 +180,7 @@ fn a_deposit_and_a_withdrawal_can_be_found_in_every_way() {
         apply_all(tables, &rows);
         assert_eq!(tables.cursor().expect("answers"), (Seq(6), rows.0[5].0.hash));
 
-        let mine = tables.accounts(CUSTOMER).expect("answers");
+        let mine = of_customer(tables);
         let sums = |account: &Account| {
             [account.debits_posted, account.credits_posted, account.debits_pending, account.credits_pending]
                 .map(Amount::units)
@@ -183,15 +189,21 @@ fn a_deposit_and_a_withdrawal_can_be_found_in_every_way() {
         let custody = &tables.accounts_after(Some(AccountId(1)), 9).expect("answers")[0];
         assert_eq!((custody.owner.clone(), sums(custody)), (Owner::Custody(WalletId(1)), [400, 0, 0, 100]));
 
-        let deposits = tables.deposits(Some(CUSTOMER), None, FIRST).expect("answers");
+        let deposits = tables.deposits(Some(CUSTOMER), None, 9).expect("answers");
         assert_eq!(deposits.len(), 1);
         assert_eq!((deposits[0].outpoint, deposits[0].status), (outpoint(1), DepositStatus::Credited));
         assert_eq!((deposits[0].at, deposits[0].amount), (Some(BLOCK), Amount::new(u128::MAX - 1)));
         assert_eq!((deposits[0].place.seq(), deposits[0].changed.seq()), (Seq(2), Seq(4)));
-        let seen = tables.deposits(None, Some(DepositStatus::Seen), FIRST).expect("answers");
-        assert_eq!(seen.iter().map(|found| (found.customer, found.at)).collect::<Vec<_>>(), [(None, None)]);
-        assert_eq!(tables.deposits(None, None, FIRST).expect("answers").len(), 2);
-        assert_eq!(tables.deposits(Some(CUSTOMER), Some(DepositStatus::Seen), FIRST).expect("answers"), []);
+        let all = tables.deposits(None, None, 9).expect("answers");
+        assert_eq!(all.len(), 2);
+        let house: Vec<_> = all.iter().filter(|found| found.customer.is_none()).collect();
+        assert_eq!(
+            house.iter().map(|found| (found.status, found.at)).collect::<Vec<_>>(),
+            [(DepositStatus::Seen, None)]
+        );
+        assert_eq!(tables.deposit(outpoint(1)).expect("answers").as_ref(), Some(&deposits[0]));
+        assert_eq!(tables.deposit(outpoint(99)).expect("answers"), None);
+        assert_eq!(tables.deposits(Some(CustomerId([8; 16])), None, 9).expect("answers"), []);
 
         let record = WithdrawalRecord {
             place: Place::new(Seq(5), 1).expect("in range"),
@@ -208,9 +220,8 @@ fn a_deposit_and_a_withdrawal_can_be_found_in_every_way() {
             paid: Some((TxId([8; 32]), BLOCK)),
         };
         assert_eq!(tables.withdrawal(record.id).expect("answers").as_ref(), Some(&record));
-        let confirmed = Some(WithdrawalStatus::Confirmed);
-        assert_eq!(tables.withdrawals(Some(CUSTOMER), confirmed, FIRST).expect("answers"), [record]);
-        assert_eq!(tables.withdrawals(None, Some(WithdrawalStatus::Queued), FIRST).expect("answers"), []);
+        assert_eq!(tables.withdrawals(Some(CUSTOMER), None, 9).expect("answers"), [record]);
+        assert_eq!(tables.withdrawals(None, Some(WithdrawalId([1; 16])), 9).expect("answers"), []);
         assert_eq!(tables.withdrawal(WithdrawalId([2; 16])).expect("answers"), None);
 
         let history = tables.history(Subject::OutPoint(outpoint(1)), None, 9).expect("answers");
@@ -325,6 +336,87 @@ fn pages_of_transfers_and_sums_of_accounts_match_a_naive_fold() {
     });
 }
 
+/// Reads a list page by page, each beginning after the last record of the one before.
+fn paged<R, K: Copy>(mut read: impl FnMut(Option<K>) -> Vec<R>, key: impl Fn(&R) -> K) -> Vec<K> {
+    let mut keys: Vec<K> = Vec::new();
+    loop {
+        let page = read(keys.last().copied());
+        if page.is_empty() {
+            return keys;
+        }
+        keys.extend(page.iter().map(&key));
+    }
+}
+
+fn quote(number: u8, customer: CustomerId) -> Quote {
+    let pair = Pair { base: AssetId(1), quote: AssetId(2) };
+    let unit = Amount::new(1);
+    let price = Price {
+        pair,
+        quote_units: unit,
+        base_units: unit,
+        as_of: LedgerTime(1),
+        age_max_ms: 1,
+        spread_bp: 1,
+        quote_ms: 1,
+    };
+    let (id, expiry) = (QuoteId([number; 16]), LedgerTime(9));
+    Quote { id, customer, pair, side: Side::Buy, base: unit, quote: unit, spread: unit, expiry, price }
+}
+
+#[test]
+fn pages_of_records_match_a_naive_sort_whatever_order_they_came_in() {
+    on_each(|tables| {
+        let seed = 23;
+        eprintln!("seed {seed}");
+        let mut random = Random::new(seed);
+        let (mut rows, other) = (Rows::default(), CustomerId([8; 16]));
+        let mut numbers: Vec<u8> = (1..=120).collect();
+        let (mut deposits, mut withdrawals, mut quotes) = (Vec::new(), Vec::new(), Vec::new());
+        while !numbers.is_empty() {
+            let number = numbers.swap_remove(random.below(numbers.len() as u64) as usize);
+            let customer = [CUSTOMER, other][random.below(2) as usize];
+            // Few moments for many deposits, so that many of them have the same one.
+            let mut seen = deposit(number, Some(customer));
+            (seen.seen, seen.outpoint.vout) = (LedgerTime(random.below(5)), random.below(1 << 32) as u32);
+            let asked = Withdrawal { customer, ..withdrawal(number) };
+            let key = DepositKey { seen: seen.seen, outpoint: seen.outpoint };
+            deposits.push((key, customer));
+            withdrawals.push((asked.id, customer));
+            quotes.push((QuoteId([number; 16]), customer));
+            let offered = Event::QuoteOffered(quote(number, customer));
+            rows.push(vec![Event::DepositSeen(seen), Event::WithdrawalRequested(asked), offered]);
+        }
+        for (number, accepted) in [(3, true), (4, false)] {
+            rows.push(vec![Event::QuoteEnded(QuoteEnded { quote: QuoteId([number; 16]), accepted })]);
+        }
+        apply_all(tables, &rows);
+        deposits.sort_unstable_by_key(|(key, _)| std::cmp::Reverse(*key));
+        withdrawals.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        quotes.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        for customer in [None, Some(CUSTOMER), Some(other)] {
+            let is_of = |owner: &CustomerId| customer.is_none_or(|customer| customer == *owner);
+            let key = |record: &DepositRecord| DepositKey { seen: record.seen, outpoint: record.outpoint };
+            let found = paged(|before| tables.deposits(customer, before, 7).expect("answers"), key);
+            assert!(found.iter().eq(deposits.iter().filter(|(_, owner)| is_of(owner)).map(|(key, _)| key)));
+            let found = paged(|before| tables.withdrawals(customer, before, 7).expect("answers"), |record| record.id);
+            assert!(found.iter().eq(withdrawals.iter().filter(|(_, owner)| is_of(owner)).map(|(id, _)| id)));
+            let Some(customer) = customer else { continue };
+            let found = paged(|before| tables.quotes(customer, before, 7).expect("answers"), |record| record.quote.id);
+            assert!(found.iter().eq(quotes.iter().filter(|(_, owner)| is_of(owner)).map(|(id, _)| id)));
+        }
+        let status = |tables: &mut Projection, number| {
+            let found = tables.quote(QuoteId([number; 16])).expect("answers");
+            found.map(|record| record.status)
+        };
+        let expected = [Some(QuoteStatus::Accepted), Some(QuoteStatus::Ended), Some(QuoteStatus::Open), None];
+        assert_eq!([3, 4, 5, 200].map(|number| status(tables, number)), expected);
+        // A moment that no table can hold is later than all.
+        let never = DepositKey { seen: LedgerTime(u64::MAX), outpoint: outpoint(255) };
+        assert_eq!(tables.deposits(None, Some(never), 1_000).expect("answers").len(), 120);
+    });
+}
+
 #[test]
 fn a_rebuild_gives_the_same_tables() {
     on_each(|tables| {
@@ -333,8 +425,8 @@ fn a_rebuild_gives_the_same_tables() {
             (
                 tables.accounts_after(None, 100).expect("answers"),
                 tables.transfers(AccountId(0), FIRST).expect("answers"),
-                tables.deposits(None, None, FIRST).expect("answers"),
-                tables.withdrawals(None, None, FIRST).expect("answers"),
+                tables.deposits(None, None, 9).expect("answers"),
+                tables.withdrawals(None, None, 9).expect("answers"),
                 tables.history(Subject::Uuid(CUSTOMER.0), None, 99).expect("answers"),
                 tables.cursor().expect("answers"),
             )
@@ -377,8 +469,8 @@ fn tables_can_start_from_a_snapshot() {
         let release = vec![Event::HoldReleased(HoldReleased { hold: HoldId(1) })];
         let (row, batch) = rows.push(release);
         assert_eq!(tables.apply(&row, &batch).expect("the next row fits"), ApplyAnswer::Applied);
-        assert_eq!(tables.accounts(CUSTOMER).expect("answers")[0].debits_pending, Amount::ZERO);
-        assert_eq!(tables.withdrawals(None, None, FIRST).expect("answers").len(), 1);
+        assert_eq!(of_customer(tables)[0].debits_pending, Amount::ZERO);
+        assert_eq!(tables.withdrawals(None, None, 9).expect("answers").len(), 1);
     });
 }
 
@@ -393,8 +485,8 @@ fn a_damaged_table_gives_a_typed_error() {
         "UPDATE deposits SET amount = x'01'; UPDATE withdrawals SET status = 99; UPDATE events SET payload = x'ff'";
     foreign.execute_batch(damages).expect("the damage is done");
     let codes = [
-        tables.deposits(None, None, FIRST).expect_err("damaged").code(),
-        tables.withdrawals(None, None, FIRST).expect_err("damaged").code(),
+        tables.deposits(None, None, 9).expect_err("damaged").code(),
+        tables.withdrawals(None, None, 9).expect_err("damaged").code(),
         tables.history(Subject::Uuid(CUSTOMER.0), None, 9).expect_err("damaged").code(),
     ];
     assert_eq!(codes, ["store_malformed"; 3]);

@@ -2,14 +2,13 @@
 //! at the same row. Nothing here writes where the platform writes.
 
 use crate::site::{Books, Site};
-use florin_core::id::{AccountId, ChainId, CustomerId, Digest, PlanId, Seq};
+use florin_core::id::{Digest, Seq};
 use florin_core::journal::{Journal, Row};
 use florin_engine::load::READ_ROWS_MAX;
-use florin_store::projection::query::{Page, Subject};
-use florin_store::projection::{self, Place, Projection};
+use florin_store::projection::query::{DepositKey, DepositRecord};
+use florin_store::projection::{self, Projection};
 use florin_store::site::Site as StoreSite;
 use florin_store::sqlite::journal;
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -25,7 +24,7 @@ const PAGE: u32 = 1_000;
 pub enum Depth {
     /// Sums and the records as they stand.
     Standing,
-    /// Every transfer and the history of everything as well.
+    /// Every record of every table.
     Everything,
 }
 
@@ -55,14 +54,20 @@ impl Twin {
         for _ in 0..LOOKS_MAX {
             let (at, hash) = tables.cursor().expect("a cursor");
             assert!(at >= self.at, "the tables went back from row {} to row {at}", self.at);
-            let found = dump(&mut tables, depth);
+            self.fold_to(journal.as_mut(), at);
+            assert_eq!(self.hash, hash, "row {at} of the tables is the journal's");
+            let wrong = match depth {
+                Depth::Standing => difference(&dump(&mut tables), &dump(&mut self.tables)),
+                Depth::Everything => {
+                    let reports = tables.compare_with(&mut self.tables, |_, _| {}).expect("the test's tables are read");
+                    let wrong = reports.into_iter().find_map(|report| Some((report.table, report.found.err()?)));
+                    wrong.map(|(table, fault)| format!("{table}: {fault}"))
+                }
+            };
             if tables.cursor().expect("a cursor") != (at, hash) {
                 continue;
             }
-            self.fold_to(journal.as_mut(), at);
-            assert_eq!(self.hash, hash, "row {at} of the tables is the journal's");
-            let expected = dump(&mut self.tables, depth);
-            assert_same(&found, &expected, at);
+            assert_eq!(wrong, None, "the tables at row {at}");
             self.compared += 1;
             return;
         }
@@ -86,12 +91,11 @@ impl Twin {
     }
 }
 
-#[track_caller]
-fn assert_same(found: &[String], expected: &[String], at: Seq) {
-    for (found, expected) in found.iter().zip(expected) {
-        assert_eq!(found, expected, "the tables at row {at}");
-    }
-    assert_eq!(found.len(), expected.len(), "records in the tables at row {at}");
+/// The first line in which two dumps differ.
+fn difference(found: &[String], expected: &[String]) -> Option<String> {
+    let count = found.len().max(expected.len());
+    let line = (0..count).find(|&line| found.get(line) != expected.get(line))?;
+    Some(format!("found {:?}, expected {:?}", found.get(line), expected.get(line)))
 }
 
 /// The stores as a killed process left them. Files are copied first: opening them would put in order what the next start
@@ -111,10 +115,10 @@ fn quiet_stores(site: &Site, copy: &Path) -> StoreSite {
     StoreSite::Folder(copy.to_owned())
 }
 
-fn pages<T>(mut read: impl FnMut(Page) -> Vec<T>, place: impl Fn(&T) -> Place) -> Vec<T> {
+fn pages<T, K>(mut read: impl FnMut(Option<K>) -> Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     let mut all: Vec<T> = Vec::new();
     loop {
-        let page = read(Page { before: all.last().map(&place), count: PAGE });
+        let page = read(all.last().map(&key));
         let is_last = page.is_empty();
         all.extend(page);
         if is_last {
@@ -123,53 +127,13 @@ fn pages<T>(mut read: impl FnMut(Page) -> Vec<T>, place: impl Fn(&T) -> Place) -
     }
 }
 
-/// Everything in the tables, a line for each record.
-fn dump(tables: &mut Projection, depth: Depth) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut accounts = Vec::new();
-    let mut after: Option<AccountId> = None;
-    loop {
-        let page = tables.accounts_after(after, PAGE).expect("accounts");
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        accounts.extend(page);
-    }
-    lines.extend(accounts.iter().map(|account| format!("{account:?}")));
-    let deposits = pages(|page| tables.deposits(None, None, page).expect("deposits"), |record| record.place);
-    let withdrawals = pages(|page| tables.withdrawals(None, None, page).expect("withdrawals"), |record| record.place);
-    let blocks = pages(|page| tables.blocks(ChainId(1), page).expect("blocks"), |record| record.place);
-    lines.extend(deposits.iter().map(|record| format!("{record:?}")));
-    lines.extend(withdrawals.iter().map(|record| format!("{record:?}")));
-    lines.extend(blocks.iter().map(|record| format!("{record:?}")));
-    for plan in (1..).map(PlanId) {
-        let Some(record) = tables.plan(plan).expect("plans") else { break };
-        lines.push(format!("{record:?}"));
-    }
-    if depth == Depth::Standing {
-        return lines;
-    }
-    let mut subjects: Vec<Subject> = Vec::new();
-    for account in &accounts {
-        subjects.push(Subject::Account(account.id));
-        let transfers = pages(|page| tables.transfers(account.id, page).expect("transfers"), |record| record.place);
-        lines.extend(transfers.iter().map(|record| format!("{record:?}")));
-    }
-    subjects.extend(withdrawals.iter().map(|record| Subject::Uuid(record.id.0)));
-    subjects.extend(deposits.iter().map(|record| Subject::OutPoint(record.outpoint)));
-    let customers: BTreeSet<CustomerId> = withdrawals.iter().map(|record| record.customer).collect();
-    for customer in customers {
-        subjects.push(Subject::Uuid(customer.0));
-        let quotes = pages(|page| tables.quotes(customer, page).expect("quotes"), |record| record.place);
-        lines.extend(quotes.iter().map(|record| format!("{record:?}")));
-    }
-    for subject in subjects {
-        let mut after = None;
-        loop {
-            let page = tables.history(subject, after, PAGE).expect("history");
-            let Some(last) = page.last() else { break };
-            after = Some(last.place);
-            lines.extend(page.iter().map(|record| format!("{record:?}")));
-        }
-    }
-    lines
+/// Sums and the records as they stand, a line for each.
+fn dump(tables: &mut Projection) -> Vec<String> {
+    let accounts = pages(|after| tables.accounts_after(after, PAGE).expect("accounts"), |account| account.id);
+    let key = |record: &DepositRecord| DepositKey { seen: record.seen, outpoint: record.outpoint };
+    let deposits = pages(|before| tables.deposits(None, before, PAGE).expect("deposits"), key);
+    let withdrawals = pages(|before| tables.withdrawals(None, before, PAGE).expect("withdrawals"), |record| record.id);
+    let accounts = accounts.iter().map(|account| format!("{account:?}"));
+    let deposits = deposits.iter().map(|record| format!("{record:?}"));
+    accounts.chain(deposits).chain(withdrawals.iter().map(|record| format!("{record:?}"))).collect()
 }

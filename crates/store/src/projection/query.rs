@@ -1,18 +1,17 @@
-//! Questions to the search tables. Lists come newest first and are paged by [`Place`]; history comes oldest first.
+//! Questions to the search tables. Lists come newest first, in an order that a record keeps whatever becomes of it; history comes oldest
+//! first. Nothing here knows what the state still holds.
 
 use super::fold::{ACCOUNT, QUOTE_ACCEPTED, QUOTE_ENDED, QUOTE_OPEN, read_account};
 use super::{Place, Projection};
 use crate::fault::StoreFault;
-use crate::record::{Cell, Cells};
+use crate::record::{Cell, Cells, NUMBER_MAX};
 use florin_core::amount::Amount;
 use florin_core::broker::Quote;
-use florin_core::custody::{
-    Beneficiary, BlockRef, Branch, DepositStatus, KeyPath, OutPoint, PlanStatus, WithdrawalStatus,
-};
+use florin_core::custody::{Beneficiary, BlockRef, Branch, DepositStatus, KeyPath, OutPoint, WithdrawalStatus};
 use florin_core::event::Event;
 use florin_core::id::{
-    AccountId, AssetId, BlockHash, ChainId, CommandId, CustomerId, Height, HoldId, LedgerTime, PlanId, TxId, WalletId,
-    WithdrawalId,
+    AccountId, AssetId, BlockHash, ChainId, CommandId, CustomerId, Height, HoldId, LedgerTime, PlanId, QuoteId, TxId,
+    WalletId, WithdrawalId,
 };
 use florin_core::ledger::{Account, Owner, TransferReason};
 use florin_core::wire::Bytes;
@@ -20,7 +19,7 @@ use florin_core::wire::Bytes;
 /// The most records of one page.
 pub const PAGE_MAX: u32 = 1_000;
 
-/// A page of a list that comes newest first.
+/// A page of transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     /// Only what is older than this; `None` for the first page.
@@ -167,6 +166,15 @@ pub struct TransferRecord {
     pub reason: TransferReason,
 }
 
+/// Where a deposit stands in lists: by when it was first seen, the newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DepositKey {
+    /// When it was first seen.
+    pub seen: LedgerTime,
+    /// The output.
+    pub outpoint: OutPoint,
+}
+
 /// A deposit as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DepositRecord {
@@ -221,40 +229,6 @@ pub struct WithdrawalRecord {
     pub paid: Option<(TxId, BlockRef)>,
 }
 
-/// A plan as it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlanRecord {
-    /// Where in the journal it was made.
-    pub place: Place,
-    /// Where it last changed.
-    pub changed: Place,
-    /// Its id.
-    pub id: PlanId,
-    /// The wallet that pays.
-    pub wallet: WalletId,
-    /// Where it stands.
-    pub status: PlanStatus,
-    /// The transaction signed last.
-    pub txid: Option<TxId>,
-}
-
-/// A block that was booked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockRecord {
-    /// Where in the journal it was connected last.
-    pub place: Place,
-    /// Its chain.
-    pub chain: ChainId,
-    /// Height and hash.
-    pub at: BlockRef,
-    /// The block before it.
-    pub previous: BlockHash,
-    /// Its own time in Unix seconds.
-    pub time_s: u64,
-    /// Whether it is part of the chain now.
-    pub connected: bool,
-}
-
 /// What became of a quote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuoteStatus {
@@ -306,8 +280,21 @@ impl Filter {
         self
     }
 
-    fn before(self, page: Page) -> Filter {
-        self.with("place < ?", page.before.map(|place| Cell::Number(place.to_number())))
+    fn of(self, customer: Option<CustomerId>) -> Filter {
+        self.with("customer = ?", customer.map(|id| Cell::bytes(&id.0)))
+    }
+
+    /// Before a deposit, in lists.
+    fn before(mut self, key: Option<DepositKey>) -> Filter {
+        let Some(DepositKey { seen, outpoint }) = key else { return self };
+        let seen = Cell::Number(seen.0.min(NUMBER_MAX));
+        // The second condition says it all; by the first alone MariaDB finds where to begin.
+        self = self
+            .with("seen_ms <= ?", Some(seen.clone()))
+            .with("(seen_ms, chain, txid, vout) < (?, ?, ?, ?)", Some(seen));
+        let OutPoint { chain, txid, vout } = outpoint;
+        self.values.extend([Cell::Number(chain.0.into()), Cell::bytes(&txid.0), Cell::Number(vout.into())]);
+        self
     }
 
     fn sql(&self) -> String {
@@ -330,32 +317,22 @@ fn block_ref(row: &mut Cells) -> Result<Option<BlockRef>, StoreFault> {
 }
 
 impl Projection {
+    /// A list, newest first by `order`.
     fn list<T>(
         &mut self,
-        table: &'static str,
-        columns: &str,
+        (table, columns, order): (&'static str, &str, &str),
         filter: Filter,
         count: u32,
         read: impl Fn(Cells) -> Result<T, StoreFault>,
     ) -> Result<Vec<T>, StoreFault> {
-        let sql = format!("SELECT {columns} FROM {table}{} ORDER BY place DESC LIMIT {}", filter.sql(), limit(count));
+        let sql = format!("SELECT {columns} FROM {table}{} ORDER BY {order} LIMIT {}", filter.sql(), limit(count));
         self.database.query(table, &sql, filter.values)?.into_iter().map(read).collect()
-    }
-
-    /// A customer's accounts, oldest first.
-    ///
-    /// # Errors
-    /// Where the store fails or holds what we never wrote; so with every question here.
-    pub fn accounts(&mut self, customer: CustomerId) -> Result<Vec<Account>, StoreFault> {
-        let sql = format!("{ACCOUNT} WHERE customer = ? ORDER BY id");
-        let rows = self.database.query("accounts", &sql, vec![Cell::bytes(&customer.0)])?;
-        rows.into_iter().map(read_account).collect()
     }
 
     /// All accounts after one, by number: for comparing their sums with the state's.
     ///
     /// # Errors
-    /// As [`Projection::accounts`].
+    /// Where the store fails or holds what we never wrote; so with every question here.
     pub fn accounts_after(&mut self, after: Option<AccountId>, count: u32) -> Result<Vec<Account>, StoreFault> {
         let filter = Filter::default().with("id > ?", after.map(|id| Cell::Number(id.0)));
         let sql = format!("{ACCOUNT}{} ORDER BY id LIMIT {}", filter.sql(), limit(count));
@@ -365,9 +342,11 @@ impl Projection {
     /// Transfers into and out of an account.
     ///
     /// # Errors
-    /// As [`Projection::accounts`].
+    /// As [`Projection::accounts_after`].
     pub fn transfers(&mut self, account: AccountId, page: Page) -> Result<Vec<TransferRecord>, StoreFault> {
-        let side = |condition| Filter::default().with(condition, Some(Cell::Number(account.0))).before(page);
+        let before = || page.before.map(|place| Cell::Number(place.to_number()));
+        let side =
+            |condition| Filter::default().with(condition, Some(Cell::Number(account.0))).with("place < ?", before());
         let (debits, credits) = (side("debit = ?"), side("credit = ?"));
         let count = limit(page.count);
         // Each side is one walk down an index; a condition on both at once would be a walk over the table.
@@ -386,114 +365,82 @@ impl Projection {
         rows.into_iter().map(read_transfer).collect()
     }
 
-    /// Deposits, of one customer or all, in one status or any.
+    /// Deposits, of one customer or all, by when they were first seen.
     ///
     /// # Errors
-    /// As [`Projection::accounts`].
+    /// As [`Projection::accounts_after`].
     pub fn deposits(
         &mut self,
         customer: Option<CustomerId>,
-        status: Option<DepositStatus>,
-        page: Page,
+        before: Option<DepositKey>,
+        count: u32,
     ) -> Result<Vec<DepositRecord>, StoreFault> {
-        let filter = Filter::default()
-            .with("customer = ?", customer.map(|id| Cell::bytes(&id.0)))
-            .with("status = ?", status.map(|status| Cell::Number(status as u64)))
-            .before(page);
-        let columns = "place, changed, chain, txid, vout, customer, amount, status, height, block, seen_ms, debited,
-            wallet, branch, address";
-        self.list("deposits", columns, filter, page.count, read_deposit)
+        let filter = Filter::default().of(customer).before(before);
+        self.list(DEPOSITS, filter, count, read_deposit)
     }
 
-    /// Withdrawals, of one customer or all, in one status or any.
+    /// One deposit, finished ones included.
     ///
     /// # Errors
-    /// As [`Projection::accounts`].
+    /// As [`Projection::accounts_after`].
+    pub fn deposit(&mut self, outpoint: OutPoint) -> Result<Option<DepositRecord>, StoreFault> {
+        let filter = Filter::default()
+            .with("chain = ?", Some(Cell::Number(outpoint.chain.0.into())))
+            .with("txid = ?", Some(Cell::bytes(&outpoint.txid.0)))
+            .with("vout = ?", Some(Cell::Number(outpoint.vout.into())));
+        Ok(self.list(DEPOSITS, filter, 1, read_deposit)?.pop())
+    }
+
+    /// Withdrawals, of one customer or all, by id, which is the order of their requests.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts_after`].
     pub fn withdrawals(
         &mut self,
         customer: Option<CustomerId>,
-        status: Option<WithdrawalStatus>,
-        page: Page,
+        before: Option<WithdrawalId>,
+        count: u32,
     ) -> Result<Vec<WithdrawalRecord>, StoreFault> {
-        let filter = Filter::default()
-            .with("customer = ?", customer.map(|id| Cell::bytes(&id.0)))
-            .with("status = ?", status.map(|status| Cell::Number(status as u64)))
-            .before(page);
-        self.list("withdrawals", WITHDRAWAL, filter, page.count, read_withdrawal)
+        let filter = Filter::default().of(customer).with("id < ?", before.map(|id| Cell::bytes(&id.0)));
+        self.list(WITHDRAWALS, filter, count, read_withdrawal)
     }
 
     /// One withdrawal, finished ones included.
     ///
     /// # Errors
-    /// As [`Projection::accounts`].
+    /// As [`Projection::accounts_after`].
     pub fn withdrawal(&mut self, id: WithdrawalId) -> Result<Option<WithdrawalRecord>, StoreFault> {
         let filter = Filter::default().with("id = ?", Some(Cell::bytes(&id.0)));
-        Ok(self.list("withdrawals", WITHDRAWAL, filter, 1, read_withdrawal)?.pop())
+        Ok(self.list(WITHDRAWALS, filter, 1, read_withdrawal)?.pop())
     }
 
-    /// One plan.
+    /// A customer's quotes, by id, which is the order of their requests.
     ///
     /// # Errors
-    /// As [`Projection::accounts`].
-    pub fn plan(&mut self, id: PlanId) -> Result<Option<PlanRecord>, StoreFault> {
-        let filter = Filter::default().with("id = ?", Some(Cell::Number(id.0)));
-        let read = |mut row: Cells| {
-            Ok(PlanRecord {
-                place: place(&mut row, "place")?,
-                changed: place(&mut row, "changed")?,
-                id: PlanId(row.number("id")?),
-                wallet: WalletId(row.small("wallet")?),
-                status: row.choice("status", PlanStatus::ALL, |status| status as u64)?,
-                txid: row.optional(|row| Ok(TxId(row.fixed("txid")?)))?,
-            })
-        };
-        Ok(self.list("plans", "place, changed, id, wallet, status, txid", filter, 1, read)?.pop())
+    /// As [`Projection::accounts_after`].
+    pub fn quotes(
+        &mut self,
+        customer: CustomerId,
+        before: Option<QuoteId>,
+        count: u32,
+    ) -> Result<Vec<QuoteRecord>, StoreFault> {
+        let filter = Filter::default().of(Some(customer)).with("id < ?", before.map(|id| Cell::bytes(&id.0)));
+        self.list(QUOTES, filter, count, read_quote)
     }
 
-    /// The blocks of a chain that were ever booked, those that were taken back included.
+    /// One quote, those that ended included.
     ///
     /// # Errors
-    /// As [`Projection::accounts`].
-    pub fn blocks(&mut self, chain: ChainId, page: Page) -> Result<Vec<BlockRecord>, StoreFault> {
-        let filter = Filter::default().with("chain = ?", Some(Cell::Number(chain.0.into()))).before(page);
-        let read = |mut row: Cells| {
-            Ok(BlockRecord {
-                place: place(&mut row, "place")?,
-                chain,
-                at: BlockRef { height: Height(row.small("height")?), hash: BlockHash(row.fixed("hash")?) },
-                previous: BlockHash(row.fixed("previous")?),
-                time_s: row.number("time_s")?,
-                connected: row.number("connected")? == 1,
-            })
-        };
-        self.list("blocks", "place, height, hash, previous, time_s, connected", filter, page.count, read)
-    }
-
-    /// A customer's quotes.
-    ///
-    /// # Errors
-    /// As [`Projection::accounts`].
-    pub fn quotes(&mut self, customer: CustomerId, page: Page) -> Result<Vec<QuoteRecord>, StoreFault> {
-        let filter = Filter::default().with("customer = ?", Some(Cell::bytes(&customer.0))).before(page);
-        let states = [
-            (QUOTE_OPEN, QuoteStatus::Open),
-            (QUOTE_ACCEPTED, QuoteStatus::Accepted),
-            (QUOTE_ENDED, QuoteStatus::Ended),
-        ];
-        let read = |mut row: Cells| {
-            Ok(QuoteRecord {
-                place: place(&mut row, "place")?,
-                quote: row.message("payload")?,
-                status: row.choice("status", &states, |(number, _)| number)?.1,
-            })
-        };
-        self.list("quotes", "place, payload, status", filter, page.count, read)
+    /// As [`Projection::accounts_after`].
+    pub fn quote(&mut self, id: QuoteId) -> Result<Option<QuoteRecord>, StoreFault> {
+        let filter = Filter::default().with("id = ?", Some(Cell::bytes(&id.0)));
+        Ok(self.list(QUOTES, filter, 1, read_quote)?.pop())
     }
 
     /// What happened to something, oldest first, after a place.
     ///
     /// # Errors
-    /// As [`Projection::accounts`].
+    /// As [`Projection::accounts_after`].
     pub fn history(
         &mut self,
         subject: Subject,
@@ -521,8 +468,18 @@ impl Projection {
     }
 }
 
-const WITHDRAWAL: &str = "place, changed, id, customer, asset, amount, fee, script, status, plan, requested_ms, txid,
-    height, block";
+/// Table, columns and order of a list.
+const DEPOSITS: (&str, &str, &str) = (
+    "deposits",
+    "place, changed, chain, txid, vout, customer, amount, status, height, block, seen_ms, debited, wallet, branch, address",
+    "seen_ms DESC, chain DESC, txid DESC, vout DESC",
+);
+const WITHDRAWALS: (&str, &str, &str) = (
+    "withdrawals",
+    "place, changed, id, customer, asset, amount, fee, script, status, plan, requested_ms, txid, height, block",
+    "id DESC",
+);
+const QUOTES: (&str, &str, &str) = ("quotes", "place, payload, status", "id DESC");
 
 fn read_transfer(mut row: Cells) -> Result<TransferRecord, StoreFault> {
     Ok(TransferRecord {
@@ -555,6 +512,16 @@ fn read_deposit(mut row: Cells) -> Result<DepositRecord, StoreFault> {
             branch: row.choice("branch", Branch::ALL, |branch| branch as u64)?,
             index: row.small("address")?,
         },
+    })
+}
+
+fn read_quote(mut row: Cells) -> Result<QuoteRecord, StoreFault> {
+    let states =
+        [(QUOTE_OPEN, QuoteStatus::Open), (QUOTE_ACCEPTED, QuoteStatus::Accepted), (QUOTE_ENDED, QuoteStatus::Ended)];
+    Ok(QuoteRecord {
+        place: place(&mut row, "place")?,
+        quote: row.message("payload")?,
+        status: row.choice("status", &states, |(number, _)| number)?.1,
     })
 }
 

@@ -9,7 +9,8 @@ pub(super) const TABLES: &[&str] =
 /// `place` says where in the journal a record came from, `changed` where it last changed; see [`super::Place`].
 pub(super) const SCHEMA: Schema = Schema {
     component: "projection",
-    steps: &["CREATE TABLE IF NOT EXISTS reader (
+    steps: &[
+        "CREATE TABLE IF NOT EXISTS reader (
             id NUMBER PRIMARY KEY, seq NUMBER NOT NULL, hash BYTES32 NOT NULL
         ) TABLE_END;
         INSERT INTO reader (id, seq, hash)
@@ -28,7 +29,6 @@ pub(super) const SCHEMA: Schema = Schema {
             rule NUMBER NOT NULL, debits_posted BYTES16 NOT NULL, credits_posted BYTES16 NOT NULL,
             debits_pending BYTES16 NOT NULL, credits_pending BYTES16 NOT NULL
         ) TABLE_END;
-        CREATE INDEX IF NOT EXISTS accounts_by_customer ON accounts (customer, id);
 
         CREATE TABLE IF NOT EXISTS transfers (
             place NUMBER PRIMARY KEY, at_ms NUMBER NOT NULL, debit NUMBER NOT NULL, credit NUMBER NOT NULL,
@@ -49,9 +49,6 @@ pub(super) const SCHEMA: Schema = Schema {
             wallet NUMBER NOT NULL, branch NUMBER NOT NULL, address NUMBER NOT NULL,
             PRIMARY KEY (chain, txid, vout)
         ) TABLE_END;
-        CREATE INDEX IF NOT EXISTS deposits_by_place ON deposits (place);
-        CREATE INDEX IF NOT EXISTS deposits_by_customer ON deposits (customer, place);
-        CREATE INDEX IF NOT EXISTS deposits_by_status ON deposits (status, place);
 
         CREATE TABLE IF NOT EXISTS withdrawals (
             id BYTES16 NOT NULL PRIMARY KEY, place NUMBER NOT NULL, changed NUMBER NOT NULL,
@@ -59,9 +56,6 @@ pub(super) const SCHEMA: Schema = Schema {
             script PAYLOAD NOT NULL, status NUMBER NOT NULL, plan NUMBER, requested_ms NUMBER NOT NULL,
             txid BYTES32, height NUMBER, block BYTES32
         ) TABLE_END;
-        CREATE INDEX IF NOT EXISTS withdrawals_by_place ON withdrawals (place);
-        CREATE INDEX IF NOT EXISTS withdrawals_by_customer ON withdrawals (customer, place);
-        CREATE INDEX IF NOT EXISTS withdrawals_by_status ON withdrawals (status, place);
 
         CREATE TABLE IF NOT EXISTS plans (
             id NUMBER PRIMARY KEY, place NUMBER NOT NULL, changed NUMBER NOT NULL, wallet NUMBER NOT NULL,
@@ -72,12 +66,16 @@ pub(super) const SCHEMA: Schema = Schema {
             chain NUMBER NOT NULL, hash BYTES32 NOT NULL, place NUMBER NOT NULL, height NUMBER NOT NULL,
             previous BYTES32 NOT NULL, time_s NUMBER NOT NULL, connected NUMBER NOT NULL, PRIMARY KEY (chain, hash)
         ) TABLE_END;
-        CREATE INDEX IF NOT EXISTS blocks_by_height ON blocks (chain, height);
 
         CREATE TABLE IF NOT EXISTS quotes (
             id BYTES16 NOT NULL PRIMARY KEY, place NUMBER NOT NULL, customer BYTES16 NOT NULL, payload PAYLOAD NOT NULL,
             status NUMBER NOT NULL
-        ) TABLE_END;
-        CREATE INDEX IF NOT EXISTS quotes_by_customer ON quotes (customer, place)"],
+        ) TABLE_END",
+        // In the order of lists.
+        "CREATE INDEX IF NOT EXISTS deposits_seen ON deposits (seen_ms, chain, txid, vout);
+        CREATE INDEX IF NOT EXISTS deposits_of_customer ON deposits (customer, seen_ms, chain, txid, vout);
+        CREATE INDEX IF NOT EXISTS withdrawals_of_customer ON withdrawals (customer, id);
+        CREATE INDEX IF NOT EXISTS quotes_of_customer ON quotes (customer, id)",
+    ],
     page_bytes: 4_096,
 };
