@@ -7,9 +7,11 @@ mod common;
 
 use common::*;
 use florin_core::id::Epoch;
+use florin_engine::load::Place;
 use florin_engine::ports::{Beat, BeatAnswer, Clock, Heartbeat, HeartbeatFault};
 use florin_engine::runtime::{Engine, EngineConfig, EngineHandle, Fatal, HeartbeatPart, Parts};
 use florin_engine::snapshotter::SnapshotterConfig;
+use florin_engine::witness::{Witness, WitnessFault};
 use florin_engine::writer::{Answer, Role};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -127,6 +129,16 @@ const PATIENT: Manners = Manners { is_first: false, ..FIRST };
 const EAGER: Manners = Manners { is_first: false, still_ms: 50, ..FIRST };
 
 fn start(rows: &Rows, signs: &Signs, node: &str, manners: Manners) -> EngineHandle {
+    start_before(rows, signs, node, manners, Vec::new())
+}
+
+fn start_before(
+    rows: &Rows,
+    signs: &Signs,
+    node: &str,
+    manners: Manners,
+    witnesses: Vec<Box<dyn Witness>>,
+) -> EngineHandle {
     let heartbeat = HeartbeatPart {
         store: Box::new(signs.clone()),
         url: Some(format!("http://{node}")),
@@ -139,7 +151,7 @@ fn start(rows: &Rows, signs: &Signs, node: &str, manners: Manners) -> EngineHand
         journal: Box::new(rows.clone()),
         history: Box::new(rows.clone()),
         snapshots: Box::new(Kept::default()),
-        witnesses: Vec::new(),
+        witnesses,
         rules: Box::new(Toy),
         followers: Vec::new(),
         workers: Vec::new(),
@@ -261,6 +273,32 @@ fn a_follower_claims_the_lead_of_a_dead_leader_before_it_takes_it() {
     let log: Vec<_> = signs.log().into_iter().map(|beat| (beat.epoch.0, beat.number)).collect();
     assert_eq!(log[..2], [(2, 0), (2, 1)]);
     assert!(is_current(&engine));
+    assert!(engine.stop());
+}
+
+/// A witness that takes longer than others wait for a claim, and knows nothing.
+struct Slow(Duration);
+
+impl Witness for Slow {
+    fn name(&self) -> &'static str {
+        "a slow one"
+    }
+    fn newest(&mut self) -> Result<Option<Place>, WitnessFault> {
+        std::thread::sleep(self.0);
+        Ok(None)
+    }
+}
+
+#[test]
+fn a_claim_that_grew_old_while_witnesses_were_heard_is_made_anew() {
+    let (rows, signs) = (abandoned(), Signs::default());
+    signs.leave(ghost(1));
+    let manners = Manners { still_ms: 200, ..EAGER };
+    let slow = Slow(Duration::from_millis(manners.still_ms));
+    let engine = start_before(&rows, &signs, "a", manners, vec![Box::new(slow)]);
+    lead(&engine);
+    let claims = signs.log().iter().take_while(|beat| beat.number == 0).count();
+    assert!(claims >= 2, "{:?}", signs.log());
     assert!(engine.stop());
 }
 

@@ -153,7 +153,7 @@ impl Heart {
         let next = Epoch(journal.epoch.0 + 1);
         if let Some((epoch, claimed)) = self.claimed.take()
             && epoch == next
-            && claimed.age(now) < patience.still
+            && claimed.age(now) < patience.still / 2
         {
             tracing::info!(epoch = next.0, "this node takes the lead that it has claimed");
             return true;
@@ -176,6 +176,12 @@ impl Heart {
                 false
             }
         }
+    }
+
+    /// Whether an attempt to lead that began at `began` took so long that what it rests on may not hold any more: half of
+    /// the time that others wait before they replace a claim.
+    pub(super) fn is_late(&self, began: Moment, now: Moment) -> bool {
+        self.limits.is_some_and(|limits| began.age(now) >= limits.patience.still / 2)
     }
 
     /// The node that leads, where it is known to live.

@@ -84,6 +84,8 @@ pub(super) struct WriterThread {
     writer: Writer,
     config: EngineConfig,
     witnesses: Vec<Box<dyn Witness>>,
+    /// The journal's last row when no witness contradicted it, in an attempt to lead that came to nothing since.
+    vouched: Option<Seq>,
     to_journal: Sender<Arc<Sealed>>,
     to_reader: Sender<Durable>,
     callbacks: BTreeMap<Ticket, Callback>,
@@ -110,6 +112,7 @@ impl WriterThread {
             writer,
             config,
             witnesses,
+            vouched: None,
             to_journal,
             to_reader,
             callbacks: BTreeMap::new(),
@@ -226,12 +229,17 @@ impl WriterThread {
         let may_lead = is_first || lock(&shared.heart).may_lead(journal, began);
         shared.heart_bell.notify_all();
         if may_lead {
-            match self.contradiction(shared) {
+            match self.contradiction(shared, at) {
                 Ok(None) => {}
                 Ok(Some(found)) => return shared.die(&Fatal::Contradicted(found)),
                 Err(error) => return tracing::warn!(%error, "the journal can't be led now"),
             }
+            if !is_first && lock(&shared.heart).is_late(began, shared.moment()) {
+                // What was claimed may be another's by now. The next attempt need not wait for the witnesses.
+                return tracing::info!("the witnesses took long; this node claims the lead anew");
+            }
             self.has_led = true;
+            self.vouched = None;
             self.quiet = None;
             self.took = Some(shared.moment());
             let loaded = shared.model.read().unwrap_or_else(PoisonError::into_inner).loaded();
@@ -241,11 +249,13 @@ impl WriterThread {
 
     /// Whether somebody knows another journal than this one, this process included: it may have been set back under a process
     /// that runs.
-    fn contradiction(&mut self, shared: &Shared) -> Result<Option<Contradiction>, ReadError> {
-        match own_row(shared)? {
-            None => witness::contradiction(lock(&shared.history).as_mut(), &mut self.witnesses),
-            found => Ok(found),
+    fn contradiction(&mut self, shared: &Shared, at: Seq) -> Result<Option<Contradiction>, ReadError> {
+        let mut found = own_row(shared)?;
+        if found.is_none() && self.vouched != Some(at) {
+            found = witness::contradiction(lock(&shared.history).as_mut(), &mut self.witnesses)?;
         }
+        self.vouched = found.is_none().then_some(at);
+        Ok(found)
     }
 
     /// Gives the writer the durable state back, as soon as the reader has all of it.
