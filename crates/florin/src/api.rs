@@ -7,14 +7,18 @@ mod broker;
 mod chains;
 pub mod code;
 mod customers;
+mod deposits;
 pub mod event_json;
 mod events;
 pub mod faults;
+mod history;
 mod intake;
 pub mod leadership;
 mod operations;
+mod past;
 mod plans;
 pub mod problem;
+mod records;
 mod server;
 pub mod token;
 pub mod view;
@@ -241,12 +245,14 @@ fn described() -> (Router<Arc<Api>>, OpenApi) {
         .build();
     OpenApiRouter::with_openapi(document)
         .merge(customers::routes())
+        .merge(deposits::routes())
         .merge(broker::routes())
         .merge(withdrawals::routes())
         .merge(plans::routes())
         .merge(wallets::routes())
         .merge(chains::routes())
         .merge(events::routes())
+        .merge(history::routes())
         .merge(operations::routes())
         .routes(routes!(show_document))
         .split_for_parts()

@@ -67,14 +67,15 @@ enum Command {
     Serve,
     /// Shows how the platform stands: nodes, halts, alarms.
     Status,
-    /// Customers: open, list, show, balances, addresses.
+    /// Customers: open, list, show, balances, transfers, addresses.
     #[command(subcommand)]
     Customer(platform::CustomerCommand),
-    /// Deposits.
+    /// Deposits: list, show.
     #[command(subcommand)]
     Deposit(platform::DepositCommand),
-    /// Asks for a quote to buy or sell.
-    Quote(platform::QuoteArgs),
+    /// Quotes: ask for one to buy or sell, show, list.
+    #[command(subcommand)]
+    Quote(platform::QuoteCommand),
     /// Accepts a quote: the exchange is done at once.
     Accept(platform::AcceptArgs),
     /// Asks for a withdrawal.
@@ -90,10 +91,16 @@ enum Command {
     Price(platform::PriceCommand),
     /// Books money that arrived at the bank.
     BankReceipt(platform::BankReceiptArgs),
+    /// Assets and their policies.
+    #[command(subcommand)]
+    Asset(platform::AssetCommand),
+    /// Chains that are followed, and the transactions on them that pay us or that we sent.
+    #[command(subcommand)]
+    Chain(platform::ChainCommand),
     /// Blocks that are followed.
     #[command(subcommand)]
     Block(platform::BlockCommand),
-    /// Events, in order, resuming at any row.
+    /// Events, in order, resuming at any row; and what happened to something.
     #[command(subcommand)]
     Event(platform::EventCommand),
     /// Shows the books of each asset, and whether they are balanced.
@@ -168,13 +175,15 @@ fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(),
         Command::Status => platform::status(common, out),
         Command::Customer(command) => platform::customer(command, common, out),
         Command::Deposit(command) => platform::deposit(command, common, out),
-        Command::Quote(args) => platform::quote(&args, common, out),
+        Command::Quote(command) => platform::quote(command, common, out),
         Command::Accept(args) => platform::accept(&args, common, out),
         Command::Withdraw(args) => platform::withdraw(&args, common, out),
         Command::Withdrawal(command) => platform::withdrawal(command, common, out),
         Command::Plan(command) => plan::run(command, common, out),
         Command::Price(command) => platform::price(command, common, out),
         Command::BankReceipt(args) => platform::bank_receipt(&args, common, out),
+        Command::Asset(command) => platform::asset(command, common, out),
+        Command::Chain(command) => platform::chain(command, common, out),
         Command::Block(command) => platform::block(command, common, out),
         Command::Event(command) => platform::event(command, common, out),
         Command::Books => platform::books(common, out),

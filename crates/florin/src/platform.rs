@@ -21,7 +21,7 @@ use crate::signing::shown::ShownFile;
 use crate::signing::wallets::{AskWallets, ask_wallets};
 use crate::signing::{HeadFile, RemoteSigner};
 use florin_core::custody::Block;
-use florin_core::id::{Digest, Seq, WithdrawalId};
+use florin_core::id::{Digest, Seq};
 use florin_engine::lanes::Ask;
 use florin_engine::load::LoadError;
 use florin_engine::ports::{Clock, Signer};
@@ -29,8 +29,8 @@ use florin_engine::read_model::FeedRow;
 use florin_engine::runtime::{self, Engine, EngineConfig, EngineHandle, Fatal, HeartbeatPart, Told};
 use florin_engine::snapshotter::SnapshotterConfig;
 use florin_engine::writer::{CoreRules, Rules, SubmitRefusal, WriterConfig};
+use florin_store::fault::StoreFault;
 use florin_store::projection::Projection;
-use florin_store::projection::query::WithdrawalRecord;
 use projector::Projector;
 use status::{ChainStatusView, Status};
 use std::path::Path;
@@ -341,13 +341,18 @@ impl Platform {
         self.head.lock().unwrap_or_else(PoisonError::into_inner).hash(seq)
     }
 
-    /// A withdrawal from the search tables, where finished ones live on.
+    /// Asks the search tables, where finished records live on.
     ///
     /// # Errors
     /// The store's codes.
-    pub fn past_withdrawal(&self, id: WithdrawalId) -> Result<Option<WithdrawalRecord>, Failure> {
-        let found = self.search.lock().unwrap_or_else(PoisonError::into_inner).withdrawal(id);
-        found.map_err(|fault| Failure::new(fault.code(), "the search tables can't be read").because(fault))
+    pub fn search<T>(&self, ask: impl FnOnce(&mut Projection) -> Result<T, StoreFault>) -> Result<T, Failure> {
+        let answer = ask(&mut self.search.lock().unwrap_or_else(PoisonError::into_inner));
+        answer.map_err(|fault| Failure::new(fault.code(), "the search tables can't be read").because(fault))
+    }
+
+    /// Has the projector look for new rows now: somebody waits for them.
+    pub fn hasten_projector(&self) {
+        self.projector.hasten();
     }
 
     /// Up to where the search tables are written.

@@ -72,7 +72,7 @@ pub struct WalletBooksView {
 }
 
 /// The word under which an owner's accounts are added up.
-fn line_of(owner: &Owner) -> String {
+pub(crate) fn line_of(owner: &Owner) -> String {
     match owner {
         Owner::Customer(_) => "customers".to_owned(),
         Owner::House(account) => account.name(),

@@ -1,17 +1,22 @@
-//! Prices and quotes. Which price a quote gets, and whether it still stands, is for the rules alone.
+//! Prices and quotes. Those that ended are shown too. Which price a quote gets, and whether it still stands, is for the rules alone.
 
-use crate::api::ask::{AmountText, Nothing, Order, Params, Place, choice};
-use crate::api::customers::customer_id;
+use crate::api::ask::{AmountText, Order, Params, Place, choice};
+use crate::api::customers::{ListParams, customer_id, customer_of, number};
+use crate::api::past::{self, Span};
 use crate::api::problem::Problem;
-use crate::api::view::{Page, PriceView, QuoteView, asset_of};
+use crate::api::view::{Page, PriceView, QuoteStatus, QuoteView, asset_of};
 use crate::api::{Api, Reply, created, seen};
 use axum::extract::State as Shared;
 use florin_core::amount::Amount;
 use florin_core::asset::Asset;
 use florin_core::broker::{Pair, Price, Side};
 use florin_core::command::{Command, Outcome};
-use florin_core::id::{CustomerId, QuoteId};
+use florin_core::id::{AssetId, CustomerId, QuoteId};
+use florin_core::state::State;
+use florin_store::projection::Projection;
+use florin_store::projection::query::QuoteRecord;
 use serde::Deserialize;
+use std::ops::Bound;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -34,6 +39,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(set_price, list_prices))
         .routes(routes!(request_quote))
         .routes(routes!(show_quote))
+        .routes(routes!(list_quotes_of))
         .routes(routes!(accept_quote))
 }
 
@@ -93,12 +99,22 @@ async fn set_price(Shared(api): Shared<Arc<Api>>, order: Order<NewPrice>) -> Rep
     created(api.read(|state| PriceView::new(state, &price)))
 }
 
-/// Lists the newest price of each pair.
-#[utoipa::path(get, path = "/api/v1/prices", tag = "broker",
+/// A pair's place in lists, as `next` names it.
+fn pair_of(text: &str) -> Option<Pair> {
+    let (base, quote) = text.split_once(':')?;
+    Some(Pair { base: AssetId(number(base)?), quote: AssetId(number(quote)?) })
+}
+
+/// Lists the newest price of each pair, in the order in which their assets were defined.
+#[utoipa::path(get, path = "/api/v1/prices", tag = "broker", params(ListParams),
     responses((status = 200, body = Page<PriceView>), (status = "default", body = Problem)))]
-async fn list_prices(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<Nothing>) -> Reply<Page<PriceView>> {
-    let items = api.read(|state| state.prices().values().map(|price| PriceView::new(state, price)).collect());
-    seen(Page { items, next: None })
+async fn list_prices(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<PriceView>> {
+    let (limit, start) = (params.limit()?, params.start(pair_of)?);
+    seen(api.read(|state| {
+        let rest = state.prices().range((start, Bound::Unbounded));
+        let name = |pair: &Pair| format!("{}:{}", pair.base.0, pair.quote.0);
+        Page::first(rest.map(|(pair, price)| (name(pair), PriceView::new(state, price))), limit)
+    }))
 }
 
 fn unknown() -> Problem {
@@ -142,18 +158,38 @@ async fn request_quote(Shared(api): Shared<Arc<Api>>, order: Order<NewQuote>) ->
         })
     })?;
     let Outcome::Quote(quote) = api.execute(order.origin, command).await? else { return Err(Problem::new("internal")) };
-    created(api.read(|state| QuoteView::new(state, &quote)))
+    created(api.read(|state| QuoteView::new(state, &quote, QuoteStatus::Open)))
 }
 
-/// Shows a quote that stands.
+/// Shows a quote, and what became of it.
 #[utoipa::path(get, path = "/api/v1/quotes/{id}", tag = "broker", params(("id" = String, Path)),
     responses((status = 200, body = QuoteView), (status = "default", body = Problem)))]
 async fn show_quote(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<QuoteView> {
-    let view = api.read(|state| {
-        let found = QuoteId::parse(&id).and_then(|id| state.quotes().get(&id));
-        found.map(|quote| QuoteView::new(state, quote))
-    });
-    seen(view.ok_or_else(unknown)?)
+    let id = QuoteId::parse(&id).ok_or_else(unknown)?;
+    let live = |state: &State| state.quotes().get(&id).map(|quote| QuoteView::new(state, quote, QuoteStatus::Open));
+    let found = past::one::<QuoteRecord>(&api, live, move |tables| tables.quote(id)).await?;
+    seen(found.ok_or_else(unknown)?)
+}
+
+/// Lists a customer's quotes by id, those that ended included: those that were requested last come first.
+#[utoipa::path(get, path = "/api/v1/customers/{id}/quotes", tag = "broker",
+    params(("id" = String, Path), ListParams),
+    responses((status = 200, body = Page<QuoteView>), (status = "default", body = Problem)))]
+async fn list_quotes_of(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<String>,
+    Params(params): Params<ListParams>,
+) -> Reply<Page<QuoteView>> {
+    let span = params.span(QuoteId::parse)?;
+    let owner = api.read(|state| customer_of(state, &id).map(|customer| customer.id))?;
+    let live = |state: &State, span: &Span<QuoteId>| {
+        let before = span.before.map_or(Bound::Unbounded, Bound::Excluded);
+        let newest = state.quotes().range((Bound::Unbounded, before)).rev();
+        let ours = newest.filter(|(_, quote)| quote.customer == owner);
+        ours.take(span.limit).map(|(id, quote)| (*id, QuoteView::new(state, quote, QuoteStatus::Open))).collect()
+    };
+    let past = move |tables: &mut Projection, before, count| tables.quotes(owner, before, count);
+    seen(past::page::<QuoteRecord>(&api, span, live, past, QuoteId::to_string).await?)
 }
 
 /// Who accepts.
@@ -182,5 +218,5 @@ async fn accept_quote(
     };
     let outcome = api.execute(order.origin, Command::AcceptQuote { customer, quote }).await?;
     let Outcome::Exchanged(quote) = outcome else { return Err(Problem::new("internal")) };
-    seen(api.read(|state| QuoteView::new(state, &quote)))
+    seen(api.read(|state| QuoteView::new(state, &quote, QuoteStatus::Accepted)))
 }

@@ -2,18 +2,19 @@
 
 #![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
-use crate::api::ask::{Nothing, Params, Place};
-use crate::api::customers::PAGE_MAX;
+use crate::api::ask::{Nothing, Params, Place, outpoint};
+use crate::api::customers::{ListParams, number};
 use crate::api::problem::Problem;
 use crate::api::view::{self, BlockView, ChainBlockView, Page, money, outpoint_text};
 use crate::api::wallets::unknown_chain;
 use crate::api::{Api, Reply, seen};
 use axum::extract::State as Shared;
 use florin_core::amount::Amount;
-use florin_core::custody::{Deposit, Plan, PlanVersion};
-use florin_core::id::{ChainId, Height};
+use florin_core::custody::{Deposit, OutPoint, Plan, PlanVersion};
+use florin_core::id::{ChainId, Height, PlanId};
 use florin_core::state::{ChainState, State};
 use serde::{Deserialize, Serialize};
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -79,10 +80,7 @@ async fn list_blocks(
     Place(id): Place<u32>,
     Params(params): Params<BlockParams>,
 ) -> Reply<Page<ChainBlockView>> {
-    let limit = params.limit.unwrap_or(100);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::new("query_invalid").detail(format!("'limit' is 1 to {PAGE_MAX}")));
-    }
+    let limit = ListParams { after: None, limit: params.limit }.limit()?;
     let below = params.below.map(Height);
     let blocks = api.read(|state| view::blocks(state, ChainId(id), below, limit + 1));
     let blocks = blocks.ok_or_else(|| unknown_chain(id))?;
@@ -110,24 +108,72 @@ pub(crate) struct TransactionView {
     concerns: Vec<String>,
 }
 
-/// Lists transactions as we see them: deposits first, then the versions of our payments.
-#[utoipa::path(get, path = "/api/v1/chains/{id}/transactions", tag = "chains", params(("id" = u32, Path)),
+/// A transaction's place in the list: deposits come first, then the versions of our payments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Spot {
+    Deposit(OutPoint),
+    Payment(PlanId, usize),
+}
+
+impl Spot {
+    /// As `next` names it.
+    fn name(&self) -> String {
+        match self {
+            Spot::Deposit(outpoint) => format!("deposit:{}", outpoint_text(outpoint)),
+            Spot::Payment(plan, version) => format!("payment:{}:{version}", plan.0),
+        }
+    }
+
+    fn read(chain: ChainId, text: &str) -> Option<Spot> {
+        match text.split_once(':')? {
+            ("deposit", output) => Some(Spot::Deposit(outpoint(chain, output)?)),
+            ("payment", rest) => {
+                let (plan, version) = rest.split_once(':')?;
+                let is_number = plan.bytes().all(|byte| byte.is_ascii_digit());
+                let plan = PlanId(plan.parse().ok().filter(|_| is_number)?);
+                Some(Spot::Payment(plan, usize::try_from(number(version)?).ok()?))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Lists transactions as we see them: deposits first, then the versions of our payments. Those that left with their blocks are found by
+/// their deposits and withdrawals.
+#[utoipa::path(get, path = "/api/v1/chains/{id}/transactions", tag = "chains", params(("id" = u32, Path), ListParams),
     responses((status = 200, body = Page<TransactionView>), (status = "default", body = Problem)))]
 async fn list_transactions(
     Shared(api): Shared<Arc<Api>>,
     Place(id): Place<u32>,
-    Params(Nothing {}): Params<Nothing>,
+    Params(params): Params<ListParams>,
 ) -> Reply<Page<TransactionView>> {
-    let items = api.read(|state| {
+    let (limit, start) = (params.limit()?, params.start(|text| Spot::read(ChainId(id), text))?);
+    seen(api.read(|state| {
         let chain = state.chains().get(&ChainId(id)).ok_or_else(|| unknown_chain(id))?;
-        let here = |deposit: &&Deposit| deposit.outpoint.chain == chain.chain.id;
-        let deposits = state.deposits().values().filter(here).map(|deposit| deposit_transaction(state, chain, deposit));
-        let ours =
-            |plan: &&Plan| state.wallets().get(&plan.wallet).is_some_and(|wallet| wallet.chain == chain.chain.id);
-        let payments = state.plans().values().filter(ours).flat_map(|plan| payment_transactions(state, chain, plan));
-        Ok::<_, Problem>(deposits.chain(payments).collect())
-    })?;
-    seen(Page { items, next: None })
+        Ok::<_, Problem>(Page::first(transactions(state, chain, start), limit))
+    })?)
+}
+
+fn transactions<'a>(
+    state: &'a State,
+    chain: &'a ChainState,
+    start: Bound<Spot>,
+) -> impl Iterator<Item = (String, TransactionView)> + 'a {
+    let (outpoints, plans) = match start {
+        Bound::Excluded(Spot::Deposit(outpoint)) => (Some(Bound::Excluded(outpoint)), Bound::Unbounded),
+        // More versions of this very plan may follow.
+        Bound::Excluded(Spot::Payment(plan, _)) => (None, Bound::Included(plan)),
+        Bound::Included(_) | Bound::Unbounded => (Some(Bound::Unbounded), Bound::Unbounded),
+    };
+    let deposits = outpoints.into_iter().flat_map(|from| state.deposits().range((from, Bound::Unbounded)));
+    let here = deposits.filter(|(outpoint, _)| outpoint.chain == chain.chain.id);
+    let deposits =
+        here.map(|(outpoint, deposit)| (Spot::Deposit(*outpoint), deposit_transaction(state, chain, deposit)));
+    let ours = |plan: &&Plan| state.wallets().get(&plan.wallet).is_some_and(|wallet| wallet.chain == chain.chain.id);
+    let plans = state.plans().range((plans, Bound::Unbounded)).map(|(_, plan)| plan).filter(ours);
+    let payments = plans.flat_map(|plan| payment_transactions(state, chain, plan));
+    let rest = deposits.chain(payments).filter(move |(spot, _)| (start, Bound::Unbounded).contains(spot));
+    rest.map(|(spot, view)| (spot.name(), view))
 }
 
 fn deposit_transaction(state: &State, chain: &ChainState, deposit: &Deposit) -> TransactionView {
@@ -147,12 +193,13 @@ fn payment_transactions<'a>(
     state: &'a State,
     chain: &'a ChainState,
     plan: &'a Plan,
-) -> impl Iterator<Item = TransactionView> + 'a {
+) -> impl Iterator<Item = (Spot, TransactionView)> + 'a {
     let coin = chain.chain.coin;
-    let signed = plan.versions.iter().filter_map(|version| version.txid.map(|txid| (version, txid)));
-    signed.map(move |(version, txid)| {
+    let versions = plan.versions.iter().enumerate();
+    let signed = versions.filter_map(|(number, version)| version.txid.map(|txid| (number, version, txid)));
+    signed.map(move |(number, version, txid)| {
         let paid = plan.paid.as_ref().filter(|paid| paid.txid == txid);
-        TransactionView {
+        let view = TransactionView {
             txid: txid.to_string(),
             kind: "payment".to_owned(),
             status: plan.status.name(),
@@ -161,7 +208,8 @@ fn payment_transactions<'a>(
             block: paid.map(|paid| BlockView { height: paid.at.height.0, hash: paid.at.hash.to_string() }),
             confirmations: paid.map_or(0, |paid| chain.confirmations(paid.at.height)),
             concerns: version.payments.iter().map(|payment| payment.withdrawal.to_string()).collect(),
-        }
+        };
+        (Spot::Payment(plan.id, number), view)
     })
 }
 

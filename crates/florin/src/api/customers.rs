@@ -1,22 +1,23 @@
-//! Customers, their addresses, balances and deposits. Names go to the people store alone; the journal knows an opaque id.
+//! Customers, their addresses and balances, and how lists are paged. Names go to the people store alone; the journal knows an opaque id.
 
 #![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
-use crate::api::ask::{AmountText, Nothing, Order, Params, Place, outpoint};
+use crate::api::ask::{AmountText, Order, Params, Place};
+use crate::api::past::Span;
 use crate::api::problem::Problem;
-use crate::api::view::{self, AddressView, BalanceView, CustomerView, DepositView, DoneView, Page, asset_of};
+use crate::api::view::{self, AddressView, BalanceView, CustomerView, DoneView, Page, asset_of};
 use crate::api::wallets::hot_wallets;
 use crate::api::{Api, Reply, created, seen};
 use axum::extract::State as Shared;
 use florin_core::asset::Asset;
 use florin_core::command::{Command, Outcome};
-use florin_core::custody::{Address, Beneficiary, Branch, Deposit, OutPoint};
+use florin_core::custody::{Address, Beneficiary, Branch, KeyPath};
 use florin_core::event::Customer;
-use florin_core::id::{AssetId, ChainId, CustomerId, WalletId};
+use florin_core::id::{AssetId, CustomerId, WalletId};
 use florin_core::state::State;
 use florin_engine::lanes::Ask;
 use serde::Deserialize;
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -31,8 +32,6 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(show_customer))
         .routes(routes!(issue_address, list_addresses))
         .routes(routes!(list_balances))
-        .routes(routes!(list_deposits_of))
-        .routes(routes!(list_deposits))
         .routes(routes!(book_bank_receipt))
 }
 
@@ -56,7 +55,7 @@ pub(crate) struct ListParams {
 }
 
 /// How many items a page has at most.
-pub(crate) const PAGE_MAX: usize = 500;
+const PAGE_MAX: usize = 500;
 const PAGE: usize = 100;
 
 impl ListParams {
@@ -66,6 +65,29 @@ impl ListParams {
             _ => Err(Problem::new("query_invalid").detail(format!("'limit' is 1 to {PAGE_MAX}"))),
         }
     }
+
+    /// What the page begins after, as `read` understands it.
+    pub(crate) fn after<K>(&self, read: impl FnOnce(&str) -> Option<K>) -> Result<Option<K>, Problem> {
+        let Some(text) = self.after.as_deref() else { return Ok(None) };
+        let after =
+            read(text).ok_or_else(|| Problem::new("query_invalid").detail("'after' is the 'next' of a page"))?;
+        Ok(Some(after))
+    }
+
+    /// Where a page of a list in rising order begins.
+    pub(crate) fn start<K>(&self, read: impl FnOnce(&str) -> Option<K>) -> Result<Bound<K>, Problem> {
+        Ok(self.after(read)?.map_or(Bound::Unbounded, Bound::Excluded))
+    }
+
+    /// The page of a list that comes newest first.
+    pub(crate) fn span<K>(&self, read: impl FnOnce(&str) -> Option<K>) -> Result<Span<K>, Problem> {
+        Ok(Span { limit: self.limit()?, before: self.after(read)? })
+    }
+}
+
+/// A small number of a list that is ordered by it.
+pub(crate) fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The customer with an id.
@@ -118,10 +140,7 @@ async fn list_customers(
     Params(params): Params<ListParams>,
 ) -> Reply<Page<CustomerView>> {
     let limit = params.limit()?;
-    let start = match params.after.as_deref() {
-        None => Bound::Unbounded,
-        Some(text) => Bound::Excluded(CustomerId::parse(text).ok_or_else(|| Problem::new("query_invalid"))?),
-    };
+    let start = params.start(CustomerId::parse)?;
     let customers: Vec<Customer> = api.read(|state| {
         state
             .customers()
@@ -210,69 +229,53 @@ async fn issue_address(
     created(issued(&api, outcome)?)
 }
 
-/// Lists a customer's addresses.
-#[utoipa::path(get, path = "/api/v1/customers/{id}/addresses", tag = "customers", params(("id" = String, Path)),
+/// An address's place in lists, as `next` names it: wallet, branch, index.
+fn path_name(path: &KeyPath) -> String {
+    format!("{}:{}:{}", path.wallet.0, path.branch.name(), path.index)
+}
+
+fn path_of(text: &str) -> Option<KeyPath> {
+    let mut parts = text.splitn(3, ':');
+    let wallet = WalletId(number(parts.next()?)?);
+    let word = parts.next()?;
+    let branch = Branch::ALL.iter().copied().find(|branch| branch.name() == word)?;
+    Some(KeyPath { wallet, branch, index: number(parts.next()?)? })
+}
+
+/// Lists a customer's addresses in order of wallet, branch and index.
+#[utoipa::path(get, path = "/api/v1/customers/{id}/addresses", tag = "customers",
+    params(("id" = String, Path), ListParams),
     responses((status = 200, body = Page<AddressView>), (status = "default", body = Problem)))]
 async fn list_addresses(
     Shared(api): Shared<Arc<Api>>,
     Place(id): Place<String>,
-    Params(Nothing {}): Params<Nothing>,
+    Params(params): Params<ListParams>,
 ) -> Reply<Page<AddressView>> {
-    let items = api.read(|state| {
+    let (limit, start) = (params.limit()?, params.start(path_of)?);
+    seen(api.read(|state| {
         let owner = Beneficiary::Customer(customer_of(state, &id)?.id);
-        let ours = state.addresses().values().filter(|address| address.beneficiary == owner);
-        Ok::<_, Problem>(ours.map(|address| AddressView::new(state, address)).collect())
-    })?;
-    seen(Page { items, next: None })
+        let rest = state.addresses().range((start, Bound::Unbounded)).map(|(_, address)| address);
+        let ours = rest.filter(|address| address.beneficiary == owner);
+        let named = ours.map(|address| (path_name(&address.path), AddressView::new(state, address)));
+        Ok::<_, Problem>(Page::first(named, limit))
+    })?)
 }
 
-/// Shows a customer's balances: what is available, held, pending and frozen.
-#[utoipa::path(get, path = "/api/v1/customers/{id}/balances", tag = "customers", params(("id" = String, Path)),
-    responses((status = 200, body = Page<BalanceView>), (status = "default", body = Problem)))]
-async fn list_balances(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) -> Reply<Page<BalanceView>> {
-    let items = api.read(|state| Ok::<_, Problem>(view::balances(state, customer_of(state, &id)?.id)))?;
-    seen(Page { items, next: None })
-}
-
-/// The output named by a page's `next`.
-fn cursor(text: &str) -> Option<OutPoint> {
-    let (chain, output) = text.split_once(':')?;
-    outpoint(ChainId(chain.parse().ok()?), output)
-}
-
-fn deposits(state: &State, params: &ListParams, keep: impl Fn(&Deposit) -> bool) -> Result<Page<DepositView>, Problem> {
-    let limit = params.limit()?;
-    let start = match params.after.as_deref() {
-        None => Bound::Unbounded,
-        Some(text) => Bound::Excluded(cursor(text).ok_or_else(|| Problem::new("query_invalid"))?),
-    };
-    let range = state.deposits().range((start, Bound::Unbounded)).map(|(_, deposit)| deposit);
-    let views = range.filter(|deposit| keep(deposit)).take(limit + 1).map(|found| DepositView::new(state, found));
-    Ok(Page::cut(views.collect(), limit, |deposit| format!("{}:{}", deposit.chain, deposit.id)))
-}
-
-/// Lists a customer's deposits.
-#[utoipa::path(get, path = "/api/v1/customers/{id}/deposits", tag = "deposits",
+/// Shows a customer's balances, in the order in which assets were defined: what is available, held, pending and frozen.
+#[utoipa::path(get, path = "/api/v1/customers/{id}/balances", tag = "customers",
     params(("id" = String, Path), ListParams),
-    responses((status = 200, body = Page<DepositView>), (status = "default", body = Problem)))]
-async fn list_deposits_of(
+    responses((status = 200, body = Page<BalanceView>), (status = "default", body = Problem)))]
+async fn list_balances(
     Shared(api): Shared<Arc<Api>>,
     Place(id): Place<String>,
     Params(params): Params<ListParams>,
-) -> Reply<Page<DepositView>> {
-    let page = api.read(|state| {
-        let owner = Beneficiary::Customer(customer_of(state, &id)?.id);
-        deposits(state, &params, |deposit| deposit.beneficiary == owner)
-    })?;
-    seen(page)
-}
-
-/// Lists deposits, those to the house's inventory included.
-#[utoipa::path(get, path = "/api/v1/deposits", tag = "deposits", params(ListParams),
-    responses((status = 200, body = Page<DepositView>), (status = "default", body = Problem)))]
-async fn list_deposits(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<DepositView>> {
-    let page = api.read(|state| deposits(state, &params, |_| true))?;
-    seen(page)
+) -> Reply<Page<BalanceView>> {
+    let (limit, start) = (params.limit()?, params.start(number)?);
+    seen(api.read(|state| {
+        let all = view::balances(state, customer_of(state, &id)?.id);
+        let rest = all.into_iter().filter(|(asset, _)| (start, Bound::Unbounded).contains(&asset.0));
+        Ok::<_, Problem>(Page::first(rest.map(|(asset, balance)| (asset.0.to_string(), balance)), limit))
+    })?)
 }
 
 /// Money that arrived at the bank.

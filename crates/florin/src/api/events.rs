@@ -6,7 +6,8 @@ use crate::api::ask::Params;
 use crate::api::problem::Problem;
 use crate::api::{Api, Reply, event_json, seen};
 use axum::extract::State as Shared;
-use florin_core::id::Seq;
+use florin_core::event::Event;
+use florin_core::id::{LedgerTime, Seq};
 use florin_engine::read_model::FeedRow;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -68,6 +69,13 @@ pub(crate) struct EventView {
     data: serde_json::Value,
 }
 
+impl EventView {
+    pub(crate) fn new(seq: Seq, index: usize, time: LedgerTime, event: &Event) -> Result<EventView, Problem> {
+        let (kind, data) = event_json::schema().event(event).map_err(|_| Problem::new("event_unreadable"))?;
+        Ok(EventView { seq: seq.0, index, time_ms: time.0, kind, data })
+    }
+}
+
 /// Lists events in order. A reader that keeps `next` misses none and sees none twice.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventParams),
     responses((status = 200, body = EventsView), (status = "default", body = Problem)))]
@@ -105,8 +113,7 @@ fn show(after: Seq, rows: &[FeedRow]) -> Result<EventsView, Problem> {
     let mut view = EventsView { items: Vec::new(), next: after.0 };
     for row in rows {
         for (index, event) in row.events().enumerate() {
-            let (kind, data) = event_json::schema().event(event).map_err(|_| Problem::new("event_unreadable"))?;
-            view.items.push(EventView { seq: row.seq.0, index, time_ms: row.time.0, kind, data });
+            view.items.push(EventView::new(row.seq, index, row.time, event)?);
         }
         view.next = row.seq.0;
         if view.items.len() >= EVENTS_MAX {

@@ -2,6 +2,7 @@
 
 use crate::api::ask::{Nothing, Order, Params, choice};
 use crate::api::books::{self, BooksReport, house_balance};
+use crate::api::customers::{ListParams, number};
 use crate::api::leadership::LeaderView;
 use crate::api::problem::Problem;
 use crate::api::view::{AssetView, DoneView, HaltView, Page, asset_of};
@@ -12,12 +13,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use florin_core::asset::{Halt, HaltAction, HaltReason};
 use florin_core::command::Command;
-use florin_core::id::Seq;
+use florin_core::id::{AssetId, Seq};
 use florin_core::ledger::HouseAccount;
 use florin_core::state::State;
 use florin_engine::lanes::Lane;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
+use std::ops::Bound;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -175,12 +177,16 @@ async fn show_books(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<No
     seen(api.read(books::report))
 }
 
-/// Lists assets with their policies.
-#[utoipa::path(get, path = "/api/v1/assets", tag = "operations",
+/// Lists assets with their policies, in the order in which they were defined.
+#[utoipa::path(get, path = "/api/v1/assets", tag = "operations", params(ListParams),
     responses((status = 200, body = Page<AssetView>), (status = "default", body = Problem)))]
-async fn list_assets(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<Nothing>) -> Reply<Page<AssetView>> {
-    let items = api.read(|state| state.assets().values().map(|asset| AssetView::new(state, asset)).collect());
-    seen(Page { items, next: None })
+async fn list_assets(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<AssetView>> {
+    let limit = params.limit()?;
+    let start = params.start(|text| number(text).map(AssetId))?;
+    seen(api.read(|state| {
+        let rest = state.assets().range((start, Bound::Unbounded));
+        Page::first(rest.map(|(id, asset)| (id.0.to_string(), AssetView::new(state, asset))), limit)
+    }))
 }
 
 /// What to halt.

@@ -14,7 +14,6 @@ use florin_core::ledger::Owner;
 use florin_core::state::State;
 use florin_core::wire::Message;
 use florin_engine::scripts::network_of;
-use florin_store::projection::query::WithdrawalRecord;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -23,12 +22,21 @@ use utoipa::ToSchema;
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// What `after` has to be for those that follow; absent at the end.
+    /// What `after` has to be for those that follow, of blocks `below`; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
 impl<T> Page<T> {
+    /// The first `limit` of what follows in a list, each with its name for `after`.
+    pub(crate) fn first(items: impl Iterator<Item = (String, T)>, limit: usize) -> Page<T> {
+        let (mut names, mut views): (Vec<String>, Vec<T>) = items.take(limit + 1).unzip();
+        names.truncate(limit);
+        let next = names.pop().filter(|_| views.len() > limit);
+        views.truncate(limit);
+        Page { items: views, next }
+    }
+
     /// The first `limit` of `items`; one more says that there is a next page, which begins after the last one shown.
     pub(crate) fn cut(mut items: Vec<T>, limit: usize, name: impl Fn(&T) -> String) -> Page<T> {
         let more = items.len() > limit;
@@ -180,14 +188,14 @@ pub struct DepositView {
     pub block: Option<BlockView>,
     /// Confirmations now.
     pub confirmations: u32,
-    /// Confirmations at which it is credited.
-    pub confirmations_needed: u32,
+    /// Confirmations at which it is credited; absent once the deposit is archived.
+    pub confirmations_needed: Option<u32>,
     /// Why it is not credited yet, in a sentence.
     pub waits_for: Option<String>,
     /// The address paid.
     pub address: Option<String>,
-    /// Whether it was mined.
-    pub coinbase: bool,
+    /// Whether it was mined; absent once the deposit is archived.
+    pub coinbase: Option<bool>,
     /// When it was first seen, in Unix milliseconds.
     pub seen_ms: u64,
     /// Since when it is missing, in Unix milliseconds.
@@ -238,6 +246,20 @@ pub struct QuoteView {
     pub spread: String,
     /// Not to be accepted at or after this time, in Unix milliseconds.
     pub expiry_ms: u64,
+    /// What became of it.
+    pub status: QuoteStatus,
+}
+
+/// What became of a quote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuoteStatus {
+    /// It stands, if it has not expired.
+    Open,
+    /// Its exchange was done.
+    Accepted,
+    /// It expired, or a newer one took its place.
+    Ended,
 }
 
 /// A withdrawal.
@@ -343,7 +365,7 @@ fn decimals(state: &State, asset: AssetId) -> u8 {
     state.assets().get(&asset).map_or(0, |asset| asset.decimals)
 }
 
-fn code(state: &State, asset: AssetId) -> String {
+pub(crate) fn code(state: &State, asset: AssetId) -> String {
     state.assets().get(&asset).map_or_else(|| asset.to_string(), |asset| asset.code.clone())
 }
 
@@ -362,15 +384,15 @@ fn chain_of_wallet(state: &State, path: KeyPath) -> ChainId {
     state.wallets().get(&path.wallet).map_or(ChainId(0), |wallet| wallet.chain)
 }
 
-fn coin_of(state: &State, chain: ChainId) -> Option<AssetId> {
+pub(crate) fn coin_of(state: &State, chain: ChainId) -> Option<AssetId> {
     state.chains().get(&chain).map(|chain| chain.chain.coin)
 }
 
-fn block(at: BlockRef) -> BlockView {
+pub(crate) fn block(at: BlockRef) -> BlockView {
     BlockView { height: at.height.0, hash: at.hash.to_string() }
 }
 
-fn confirmations(state: &State, chain: ChainId, at: Option<BlockRef>) -> u32 {
+pub(crate) fn confirmations(state: &State, chain: ChainId, at: Option<BlockRef>) -> u32 {
     let Some(at) = at else { return 0 };
     state.chains().get(&chain).map_or(0, |chain| chain.confirmations(at.height))
 }
@@ -422,7 +444,7 @@ impl PolicyView {
 }
 
 /// A customer's balances, in order of asset.
-pub(crate) fn balances(state: &State, customer: CustomerId) -> Vec<BalanceView> {
+pub(crate) fn balances(state: &State, customer: CustomerId) -> Vec<(AssetId, BalanceView)> {
     let owner = Owner::Customer(customer);
     let missing = |deposit: &&Deposit| {
         deposit.status == DepositStatus::Missing && deposit.beneficiary == Beneficiary::Customer(customer)
@@ -433,13 +455,14 @@ pub(crate) fn balances(state: &State, customer: CustomerId) -> Vec<BalanceView> 
         let ours = holds.filter(|hold| hold.transfer.debit == account.id);
         let frozen: Amount = ours.map(|hold| hold.transfer.amount).sum();
         let show = |amount: Amount| money(state, account.asset, amount);
-        BalanceView {
+        let balance = BalanceView {
             asset: code(state, account.asset),
             available: show(account.available()),
             held: show(account.debits_pending.saturating_sub(frozen)),
             pending: show(account.credits_pending),
             frozen: show(frozen),
-        }
+        };
+        (account.asset, balance)
     };
     state.ledger().accounts_of(&owner).map(view).collect()
 }
@@ -474,10 +497,10 @@ impl DepositView {
             status: deposit.status.name(),
             block: deposit.at.map(block),
             confirmations,
-            confirmations_needed: needed,
+            confirmations_needed: Some(needed),
             waits_for: waits_for(deposit, needed.saturating_sub(confirmations)),
             address: paid.and_then(|paid| address(state, chain, &paid.script.0)),
-            coinbase: deposit.coinbase,
+            coinbase: Some(deposit.coinbase),
             seen_ms: deposit.seen.0,
             missing_since_ms: deposit.missing_since.map(|since| since.0),
             debited: money(state, asset, deposit.debited),
@@ -524,7 +547,7 @@ impl PriceView {
 }
 
 impl QuoteView {
-    pub(crate) fn new(state: &State, quote: &Quote) -> QuoteView {
+    pub(crate) fn new(state: &State, quote: &Quote, status: QuoteStatus) -> QuoteView {
         QuoteView {
             id: quote.id.to_string(),
             customer: quote.customer.to_string(),
@@ -535,6 +558,7 @@ impl QuoteView {
             quote_amount: money(state, quote.pair.quote, quote.quote),
             spread: money(state, quote.pair.quote, quote.spread),
             expiry_ms: quote.expiry.0,
+            status,
         }
     }
 }
@@ -565,34 +589,6 @@ impl WithdrawalView {
             intent: Some(encode_hex(&withdrawal.intent.encode())),
             intent_expiry_ms: Some(withdrawal.intent.expiry.0),
             requested_ms: withdrawal.requested.0,
-        }
-    }
-}
-
-impl WithdrawalView {
-    /// The view of a withdrawal that has left the state; what mattered only until it was paid is not kept.
-    pub(crate) fn archived(state: &State, record: &WithdrawalRecord) -> WithdrawalView {
-        let chain = state.assets().get(&record.asset).and_then(|asset| asset.chain).unwrap_or(ChainId(0));
-        let at = record.paid.map(|(_, at)| at);
-        WithdrawalView {
-            id: record.id.to_string(),
-            customer: record.customer.to_string(),
-            asset: code(state, record.asset),
-            amount: money(state, record.asset, record.amount),
-            fee: money(state, record.asset, record.fee),
-            address: address(state, chain, &record.script.0),
-            status: record.status.name(),
-            wallet: None,
-            plan: record.plan.map(|plan| plan.0),
-            signed_txids: Vec::new(),
-            txid: record.paid.map(|(txid, _)| txid.to_string()),
-            block: at.map(block),
-            confirmations: confirmations(state, chain, at),
-            approved_by: Vec::new(),
-            intent_digest: None,
-            intent: None,
-            intent_expiry_ms: None,
-            requested_ms: record.requested.0,
         }
     }
 }

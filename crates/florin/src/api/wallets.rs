@@ -1,7 +1,7 @@
 //! Wallets as the online process knows them: descriptors and counters, never a private key.
 
 use crate::api::ask::{Nothing, Order, Params, Place, choice};
-use crate::api::customers::issued;
+use crate::api::customers::{ListParams, issued, number};
 use crate::api::problem::Problem;
 use crate::api::view::{AddressView, Page, WalletView};
 use crate::api::{Api, Reply, created, seen};
@@ -20,6 +20,7 @@ use florin_engine::lanes::Ask;
 use florin_engine::ports::SignerFault;
 use florin_engine::scripts::network_of;
 use serde::Deserialize;
+use std::ops::Bound;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -180,12 +181,16 @@ pub(crate) fn wallet_to_pay(state: &State, chain: ChainId, amount: Amount) -> Op
     hot_wallets(state, chain).max_by_key(worth).map(|wallet| wallet.id)
 }
 
-/// Lists wallets.
-#[utoipa::path(get, path = "/api/v1/wallets", tag = "wallets",
+/// Lists wallets in order of id.
+#[utoipa::path(get, path = "/api/v1/wallets", tag = "wallets", params(ListParams),
     responses((status = 200, body = Page<WalletView>), (status = "default", body = Problem)))]
-async fn list_wallets(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<Nothing>) -> Reply<Page<WalletView>> {
-    let items = api.read(|state| state.wallets().values().map(|wallet| WalletView::new(state, wallet)).collect());
-    seen(Page { items, next: None })
+async fn list_wallets(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<WalletView>> {
+    let limit = params.limit()?;
+    let start = params.start(|text| number(text).map(WalletId))?;
+    seen(api.read(|state| {
+        let rest = state.wallets().range((start, Bound::Unbounded));
+        Page::first(rest.map(|(id, wallet)| (id.0.to_string(), WalletView::new(state, wallet))), limit)
+    }))
 }
 
 /// Hands out an address for the house's inventory.

@@ -1,7 +1,8 @@
 //! Withdrawals: asked for, approved, cancelled, followed. The address is decoded here; everything else is for the rules and the signer.
 
 use crate::api::ask::{AmountText, Nothing, Order, Params, Place, hex};
-use crate::api::customers::{ListParams, customer_id, wallet_for};
+use crate::api::customers::{ListParams, customer_id, customer_of, wallet_for};
+use crate::api::past::{self, Span};
 use crate::api::problem::Problem;
 use crate::api::view::{Page, WithdrawalView, asset_of};
 use crate::api::wallets::wallet_to_pay;
@@ -9,11 +10,13 @@ use crate::api::{Api, Reply, created, seen};
 use axum::extract::State as Shared;
 use florin_chain::bitcoin::address::parse_address;
 use florin_core::command::{Command, Outcome};
-use florin_core::custody::{Approval, Withdrawal};
-use florin_core::id::{AssetId, WithdrawalId};
+use florin_core::custody::Approval;
+use florin_core::id::{AssetId, CustomerId, WithdrawalId};
 use florin_core::state::State;
 use florin_core::wire::Bytes;
 use florin_engine::scripts::network_of;
+use florin_store::projection::Projection;
+use florin_store::projection::query::WithdrawalRecord;
 use serde::Deserialize;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use utoipa_axum::routes;
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(request_withdrawal, list_withdrawals))
+        .routes(routes!(list_withdrawals_of))
         .routes(routes!(show_withdrawal))
         .routes(routes!(approve_withdrawal))
         .routes(routes!(cancel_withdrawal))
@@ -62,13 +66,10 @@ fn script_of(state: &State, asset: AssetId, address: &str) -> Result<Bytes, Prob
     Ok(Bytes(script.into_bytes()))
 }
 
-/// The view of a withdrawal. One that has left the state is found in the search tables.
+/// The view of a withdrawal, finished or not.
 async fn view(api: &Arc<Api>, id: WithdrawalId) -> Result<WithdrawalView, Problem> {
-    if let Some(view) = api.read(|state| state.withdrawals().get(&id).map(|found| WithdrawalView::new(state, found))) {
-        return Ok(view);
-    }
-    let record = api.blocking(move |platform| platform.past_withdrawal(id)).await?.ok_or_else(unknown)?;
-    Ok(api.read(|state| WithdrawalView::archived(state, &record)))
+    let live = |state: &State| state.withdrawals().get(&id).map(|found| WithdrawalView::new(state, found));
+    past::one::<WithdrawalRecord>(api, live, move |tables| tables.withdrawal(id)).await?.ok_or_else(unknown)
 }
 
 /// Asks for a withdrawal. Its id is the command's.
@@ -93,24 +94,43 @@ async fn request_withdrawal(Shared(api): Shared<Arc<Api>>, order: Order<NewWithd
     created(view(&api, id).await?)
 }
 
-/// Lists withdrawals in order of id, which is that of their requests.
+/// Lists withdrawals, finished ones included, by id: those that were requested last come first.
 #[utoipa::path(get, path = "/api/v1/withdrawals", tag = "withdrawals", params(ListParams),
     responses((status = 200, body = Page<WithdrawalView>), (status = "default", body = Problem)))]
 async fn list_withdrawals(
     Shared(api): Shared<Arc<Api>>,
     Params(params): Params<ListParams>,
 ) -> Reply<Page<WithdrawalView>> {
-    let limit = params.limit()?;
-    let start = match params.after.as_deref() {
-        None => Bound::Unbounded,
-        Some(text) => Bound::Excluded(WithdrawalId::parse(text).ok_or_else(|| Problem::new("query_invalid"))?),
+    seen(page(&api, params.span(WithdrawalId::parse)?, None).await?)
+}
+
+/// Lists a customer's withdrawals, finished ones included, by id: those that were requested last come first.
+#[utoipa::path(get, path = "/api/v1/customers/{id}/withdrawals", tag = "withdrawals",
+    params(("id" = String, Path), ListParams),
+    responses((status = 200, body = Page<WithdrawalView>), (status = "default", body = Problem)))]
+async fn list_withdrawals_of(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<String>,
+    Params(params): Params<ListParams>,
+) -> Reply<Page<WithdrawalView>> {
+    let span = params.span(WithdrawalId::parse)?;
+    let owner = api.read(|state| customer_of(state, &id).map(|customer| customer.id))?;
+    seen(page(&api, span, Some(owner)).await?)
+}
+
+async fn page(
+    api: &Arc<Api>,
+    span: Span<WithdrawalId>,
+    owner: Option<CustomerId>,
+) -> Result<Page<WithdrawalView>, Problem> {
+    let live = |state: &State, span: &Span<WithdrawalId>| {
+        let before = span.before.map_or(Bound::Unbounded, Bound::Excluded);
+        let newest = state.withdrawals().range((Bound::Unbounded, before)).rev();
+        let ours = newest.filter(|(_, found)| owner.is_none_or(|owner| found.customer == owner));
+        ours.take(span.limit).map(|(id, found)| (*id, WithdrawalView::new(state, found))).collect()
     };
-    let show = |state: &State, found: &Withdrawal| WithdrawalView::new(state, found);
-    let views: Vec<WithdrawalView> = api.read(|state| {
-        let range = state.withdrawals().range((start, Bound::Unbounded));
-        range.take(limit + 1).map(|(_, found)| show(state, found)).collect()
-    });
-    seen(Page::cut(views, limit, |withdrawal| withdrawal.id.clone()))
+    let past = move |tables: &mut Projection, before, count| tables.withdrawals(owner, before, count);
+    past::page::<WithdrawalRecord>(api, span, live, past, WithdrawalId::to_string).await
 }
 
 /// Shows a withdrawal.

@@ -1,12 +1,12 @@
 //! The commands that speak to a running platform. Each is one request, and what came of it is printed.
 
 use super::Common;
-use super::show::{line, record, rows, table};
+use super::show::{line, record, rows, table, table_by};
 use crate::api::token;
 use crate::client::Client;
 use crate::config::Config;
 use crate::failure::Failure;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::Write;
 
@@ -53,6 +53,25 @@ pub(crate) enum CustomerCommand {
     Balances {
         /// The customer's id.
         id: String,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Lists the addresses that were handed out for a customer.
+    Addresses {
+        /// The customer's id.
+        id: String,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Lists what moved on a customer's account, the newest first.
+    Transfers {
+        /// The customer's id.
+        id: String,
+        /// The asset's code.
+        #[arg(long, default_value = "BTC")]
+        asset: String,
+        #[command(flatten)]
+        page: PageArgs,
     },
     /// Hands out a fresh deposit address.
     Address {
@@ -69,7 +88,7 @@ pub(crate) enum CustomerCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DepositCommand {
-    /// Lists deposits, and what each waits for.
+    /// Lists deposits, and what each waits for: those that were seen last come first, finished ones are included.
     List {
         /// Only those of this customer.
         #[arg(long)]
@@ -77,22 +96,41 @@ pub(crate) enum DepositCommand {
         #[command(flatten)]
         page: PageArgs,
     },
+    /// Shows a deposit, a finished one too.
+    Show {
+        /// The deposit's id.
+        #[arg(value_name = "TXID:VOUT")]
+        id: String,
+        /// The chain's id.
+        #[arg(long, default_value_t = 1)]
+        chain: u32,
+    },
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SideWord {
-    /// Pays quote, receives base.
-    Buy,
-    /// Pays base, receives quote.
-    Sell,
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuoteCommand {
+    /// Asks for a quote to pay quote and receive base.
+    Buy(QuoteArgs),
+    /// Asks for a quote to pay base and receive quote.
+    Sell(QuoteArgs),
+    /// Shows a quote, and what became of it.
+    Show {
+        /// The quote's id.
+        id: String,
+    },
+    /// Lists a customer's quotes, those that ended included: those that were requested last come first.
+    List {
+        /// The customer's id.
+        #[arg(long)]
+        customer: String,
+        #[command(flatten)]
+        page: PageArgs,
+    },
 }
 
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("how_much").required(true).args(["amount", "quote_amount"])))]
 pub(crate) struct QuoteArgs {
-    /// Which way.
-    #[arg(value_enum)]
-    side: SideWord,
     /// The customer's id.
     #[arg(long)]
     customer: String,
@@ -140,9 +178,15 @@ pub(crate) struct WithdrawArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WithdrawalCommand {
-    /// Lists withdrawals.
-    List(PageArgs),
-    /// Shows a withdrawal.
+    /// Lists withdrawals: those that were requested last come first, finished ones are included.
+    List {
+        /// Only those of this customer.
+        #[arg(long)]
+        customer: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Shows a withdrawal, a finished one too.
     Show {
         /// The withdrawal's id.
         id: String,
@@ -189,7 +233,27 @@ pub(crate) enum PriceCommand {
         quote_s: Option<u64>,
     },
     /// Lists the newest price of each pair.
+    List(PageArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AssetCommand {
+    /// Lists assets with what is asked of their deposits and withdrawals.
+    List(PageArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChainCommand {
+    /// Lists the chains that are followed.
     List,
+    /// Lists the transactions that pay us or that we sent, as long as their blocks may be taken back: deposits first.
+    Transactions {
+        /// The chain's id.
+        #[arg(long, default_value_t = 1)]
+        chain: u32,
+        #[command(flatten)]
+        page: PageArgs,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -234,6 +298,14 @@ pub(crate) enum EventCommand {
         /// Ends at the last event instead of waiting for more.
         #[arg(long)]
         once: bool,
+    },
+    /// Prints what happened to something, oldest first.
+    History {
+        /// Its id, its hash, TXID:VOUT, or plan:1, wallet:1, account:1, hold:1.
+        #[arg(value_name = "NAME")]
+        subject: String,
+        #[command(flatten)]
+        page: PageArgs,
     },
 }
 
@@ -328,9 +400,18 @@ pub(crate) fn customer(command: CustomerCommand, common: &Common, out: &mut dyn 
         CustomerCommand::Show { id } => {
             record(out, common.json, &client.get(&format!("/api/v1/customers/{}", part(&id)), &[])?)
         }
-        CustomerCommand::Balances { id } => {
-            let page = client.get(&format!("/api/v1/customers/{}/balances", part(&id)), &[])?;
+        CustomerCommand::Balances { id, page } => {
+            let page = client.get(&format!("/api/v1/customers/{}/balances", part(&id)), &page.query())?;
             table(out, common.json, &page, &["asset", "available", "held", "pending", "frozen"])
+        }
+        CustomerCommand::Addresses { id, page } => {
+            let page = client.get(&format!("/api/v1/customers/{}/addresses", part(&id)), &page.query())?;
+            table(out, common.json, &page, &["wallet", "branch", "index", "address", "issued_ms"])
+        }
+        CustomerCommand::Transfers { id, asset, page } => {
+            let query: Vec<_> = page.query().into_iter().chain([("asset", asset)]).collect();
+            let page = client.get(&format!("/api/v1/customers/{}/transfers", part(&id)), &query)?;
+            table(out, common.json, &page, &["seq", "time_ms", "direction", "amount", "reason", "other"])
         }
         CustomerCommand::Address { id, asset, wallet } => {
             let body = body(&[("asset", json!(asset)), ("wallet", json!(wallet))]);
@@ -340,20 +421,43 @@ pub(crate) fn customer(command: CustomerCommand, common: &Common, out: &mut dyn 
 }
 
 pub(crate) fn deposit(command: DepositCommand, common: &Common, out: &mut dyn Write) -> Done {
-    let DepositCommand::List { customer, page } = command;
-    let path = match customer {
-        Some(id) => format!("/api/v1/customers/{}/deposits", part(&id)),
-        None => "/api/v1/deposits".to_owned(),
-    };
-    let deposits = client(common)?.get(&path, &page.query())?;
-    table(out, common.json, &deposits, &["id", "asset", "amount", "status", "confirmations", "waits_for"])
+    let client = client(common)?;
+    match command {
+        DepositCommand::List { customer, page } => {
+            let deposits = client.get(&path_of("deposits", customer.as_deref()), &page.query())?;
+            table(out, common.json, &deposits, &["id", "asset", "amount", "status", "confirmations", "waits_for"])
+        }
+        DepositCommand::Show { id, chain } => {
+            let query = [("chain", chain.to_string())];
+            record(out, common.json, &client.get(&format!("/api/v1/deposits/{}", part(&id)), &query)?)
+        }
+    }
 }
 
-pub(crate) fn quote(args: &QuoteArgs, common: &Common, out: &mut dyn Write) -> Done {
-    let side = match args.side {
-        SideWord::Buy => "buy",
-        SideWord::Sell => "sell",
-    };
+/// The path of a list: of all, or of one customer's.
+fn path_of(list: &str, customer: Option<&str>) -> String {
+    match customer {
+        Some(id) => format!("/api/v1/customers/{}/{list}", part(id)),
+        None => format!("/api/v1/{list}"),
+    }
+}
+
+pub(crate) fn quote(command: QuoteCommand, common: &Common, out: &mut dyn Write) -> Done {
+    match command {
+        QuoteCommand::Buy(args) => request_quote("buy", &args, common, out),
+        QuoteCommand::Sell(args) => request_quote("sell", &args, common, out),
+        QuoteCommand::Show { id } => {
+            record(out, common.json, &client(common)?.get(&format!("/api/v1/quotes/{}", part(&id)), &[])?)
+        }
+        QuoteCommand::List { customer, page } => {
+            let quotes = client(common)?.get(&path_of("quotes", Some(&customer)), &page.query())?;
+            let columns = ["id", "side", "base_amount", "base", "quote_amount", "quote", "status"];
+            table(out, common.json, &quotes, &columns)
+        }
+    }
+}
+
+fn request_quote(side: &str, args: &QuoteArgs, common: &Common, out: &mut dyn Write) -> Done {
     let body = body(&[
         ("customer", json!(args.customer)),
         ("side", json!(side)),
@@ -384,8 +488,8 @@ pub(crate) fn withdraw(args: &WithdrawArgs, common: &Common, out: &mut dyn Write
 pub(crate) fn withdrawal(command: WithdrawalCommand, common: &Common, out: &mut dyn Write) -> Done {
     let client = client(common)?;
     match command {
-        WithdrawalCommand::List(page) => {
-            let page = client.get("/api/v1/withdrawals", &page.query())?;
+        WithdrawalCommand::List { customer, page } => {
+            let page = client.get(&path_of("withdrawals", customer.as_deref()), &page.query())?;
             table(out, common.json, &page, &["id", "asset", "amount", "fee", "status", "confirmations", "txid"])
         }
         WithdrawalCommand::Show { id } => {
@@ -415,9 +519,43 @@ pub(crate) fn price(command: PriceCommand, common: &Common, out: &mut dyn Write)
             ]);
             record(out, common.json, &client.post("/api/v1/prices", &body)?)
         }
-        PriceCommand::List => {
+        PriceCommand::List(page) => {
             let columns = ["base", "quote", "quote_units", "base_units", "spread_bp"];
-            table(out, common.json, &client.get("/api/v1/prices", &[])?, &columns)
+            table(out, common.json, &client.get("/api/v1/prices", &page.query())?, &columns)
+        }
+    }
+}
+
+pub(crate) fn asset(command: AssetCommand, common: &Common, out: &mut dyn Write) -> Done {
+    let AssetCommand::List(page) = command;
+    let assets = client(common)?.get("/api/v1/assets", &page.query())?;
+    if common.json {
+        return line(out, &assets.to_string());
+    }
+    // What people ask for first stands in each asset's policy.
+    let flat = |asset: &Value| {
+        let mut flat = asset.as_object().cloned().unwrap_or_default();
+        let policy = flat.remove("policy").and_then(|policy| policy.as_object().cloned()).unwrap_or_default();
+        flat.extend(policy);
+        Value::Object(flat)
+    };
+    let items: Vec<Value> = assets["items"].as_array().into_iter().flatten().map(flat).collect();
+    let columns =
+        ["id", "code", "kind", "decimals", "deposit_min", "withdrawal_min", "withdrawal_fee", "automatic_max"];
+    table(out, false, &json!({ "items": items, "next": assets["next"] }), &columns)
+}
+
+pub(crate) fn chain(command: ChainCommand, common: &Common, out: &mut dyn Write) -> Done {
+    let client = client(common)?;
+    match command {
+        ChainCommand::List => {
+            let columns = ["id", "name", "family", "coin", "genesis"];
+            table(out, common.json, &client.get("/api/v1/chains", &[])?, &columns)
+        }
+        ChainCommand::Transactions { chain, page } => {
+            let transactions = client.get(&format!("/api/v1/chains/{chain}/transactions"), &page.query())?;
+            let columns = ["txid", "kind", "status", "amount", "fee", "confirmations"];
+            table(out, common.json, &transactions, &columns)
         }
     }
 }
@@ -435,12 +573,21 @@ pub(crate) fn block(command: BlockCommand, common: &Common, out: &mut dyn Write)
     let limit = limit.map(|limit| ("limit", limit.to_string()));
     let query: Vec<_> = below.into_iter().chain(limit).collect();
     let blocks = client(common)?.get(&format!("/api/v1/chains/{chain}/blocks"), &query)?;
-    table(out, common.json, &blocks, &["height", "hash", "confirmations", "time_s"])
+    table_by(out, common.json, &blocks, &["height", "hash", "confirmations", "time_s"], "--below")
 }
 
 pub(crate) fn event(command: EventCommand, common: &Common, out: &mut dyn Write) -> Done {
-    let EventCommand::Tail { after, once } = command;
     let client = client(common)?;
+    match command {
+        EventCommand::Tail { after, once } => tail(&client, after, once, common, out),
+        EventCommand::History { subject, page } => {
+            let page = client.get(&format!("/api/v1/history/{}", part(&subject)), &page.query())?;
+            table(out, common.json, &page, &["seq", "time_ms", "kind", "data"])
+        }
+    }
+}
+
+fn tail(client: &Client, after: Option<u64>, once: bool, common: &Common, out: &mut dyn Write) -> Done {
     let mut after = match after {
         Some(after) => after,
         None => client.get("/api/v1/status", &[])?["seq"].as_u64().unwrap_or(0),

@@ -27,13 +27,24 @@ pub(crate) fn record(out: &mut dyn Write, json: bool, value: &Value) -> Result<(
 
 /// Prints a page of records as a table of some of their fields, or all of it as JSON.
 pub(crate) fn table(out: &mut dyn Write, json: bool, page: &Value, columns: &[&str]) -> Result<(), Failure> {
+    table_by(out, json, page, columns, "--after")
+}
+
+/// As [`table`], of a list that goes on by another option.
+pub(crate) fn table_by(
+    out: &mut dyn Write,
+    json: bool,
+    page: &Value,
+    columns: &[&str],
+    option: &str,
+) -> Result<(), Failure> {
     if json {
         return line(out, &page.to_string());
     }
     let items: &[Value] = page.get("items").and_then(Value::as_array).map_or(&[], Vec::as_slice);
     rows(out, items, columns)?;
     match page.get("next").and_then(Value::as_str) {
-        Some(next) => line(out, &format!("more follow: --after {next}")),
+        Some(next) => line(out, &format!("more follow: {option} {next}")),
         None => Ok(()),
     }
 }
@@ -100,6 +111,8 @@ mod tests {
             more follow: --after longer
         "]]
         .assert_eq(&printed(|out| table(out, false, &page, &["id", "n"])));
+        let below = printed(|out| table_by(out, false, &page, &["id"], "--below"));
+        assert!(below.ends_with("more follow: --below longer\n"), "{below}");
         assert_eq!(printed(|out| table(out, true, &page, &["id"])), format!("{page}\n"));
         assert_eq!(printed(|out| table(out, false, &json!({ "items": [] }), &["id"])), "none\n");
     }

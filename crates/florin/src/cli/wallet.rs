@@ -1,7 +1,7 @@
 //! `florin wallet`: wallets as the platform knows them, by public descriptors. Keys are the signer's alone and never pass here.
 
 use super::Common;
-use super::platform::client;
+use super::platform::{PageArgs, client};
 use super::show::{record, table};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -18,7 +18,7 @@ const SIGNER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Subcommand)]
 pub(crate) enum WalletCommand {
     /// Lists wallets with their descriptors and what they hold.
-    List,
+    List(PageArgs),
     /// Registers a wallet. Without descriptors the signer is asked for those of the wallet with this id.
     Register(RegisterArgs),
     /// Hands out an address for the house's inventory.
@@ -74,10 +74,10 @@ pub(crate) struct RegisterArgs {
 
 pub(crate) fn run(command: WalletCommand, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
     match command {
-        WalletCommand::List => {
+        WalletCommand::List(page) => {
             let columns =
                 ["id", "tier", "asset", "retired", "coins", "coins_amount", "next_external", "descriptor_external"];
-            table(out, common.json, &client(common)?.get("/api/v1/wallets", &[])?, &columns)
+            table(out, common.json, &client(common)?.get("/api/v1/wallets", &page.query())?, &columns)
         }
         WalletCommand::Register(args) => register(&args, common, out),
         WalletCommand::Address { id } => {

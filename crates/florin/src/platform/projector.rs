@@ -91,6 +91,13 @@ impl Projector {
         Seq(self.shared.at.load(Ordering::Relaxed))
     }
 
+    /// Ends its rest. Where it is at work it rests no more before it has looked again.
+    pub(super) fn hasten(&self) {
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            thread.thread().unpark();
+        }
+    }
+
     /// What stands still, and why.
     pub(super) fn alarm(&self) -> Option<Alarm> {
         self.shared.alarm.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -6,6 +6,7 @@ mod connections;
 mod documents;
 mod edges;
 mod leadership;
+mod pages;
 mod plans;
 mod refusals;
 mod rollback;

@@ -89,6 +89,8 @@ fn deposits(walk: &mut Walk<'_>, customer: &str) {
     assert_eq!(balance, parts);
     walk.world.mine(None);
     walk.world.mine(None);
+    let credited = walk.get(&format!("/api/v1/deposits/{}", id(&deposit)));
+    assert_eq!((&credited["id"], &credited["status"]), (&deposit["id"], &json!("credited")));
     let all = walk.get("/api/v1/deposits?limit=10");
     assert_eq!((&all["items"][0]["status"], &all["items"][0]["waits_for"]), (&json!("credited"), &Value::Null));
     let balance = walk.get(&format!("/api/v1/customers/{customer}/balances"))["items"][0].clone();
@@ -129,7 +131,15 @@ fn broker(walk: &mut Walk<'_>, customer: &str) {
     assert_eq!(walk.get(&path), quote);
     let accepted = walk.post(&format!("{path}/accept"), json!({ "customer": customer }));
     assert_eq!((&accepted["quote_amount"], &accepted["base_amount"]), (&json!("600.00"), &quote["base_amount"]));
-    assert_eq!(walk.world.get(&path).code(), "quote_unknown");
+    assert_eq!((&accepted["status"], walk.get(&path)), (&json!("accepted"), accepted.clone()));
+    let quotes = walk.get(&format!("/api/v1/customers/{customer}/quotes"));
+    assert_eq!(quotes["items"], json!([accepted]));
+    let transfers = walk.get(&format!("/api/v1/customers/{customer}/transfers?asset=EUR"));
+    // The margin is an entry of its own.
+    let paid = ["spread", "exchange", "bank_receipt"].map(Value::from);
+    assert_eq!([0, 1, 2].map(|place: usize| transfers["items"][place]["reason"].clone()), paid, "{transfers}");
+    let history = walk.get(&format!("/api/v1/history/{}", id(&quote)));
+    assert_eq!(history["items"][0]["kind"], "quote_offered", "{history}");
     let balances = walk.get(&format!("/api/v1/customers/{customer}/balances"));
     let euro = balances["items"].as_array().expect("a list").iter().find(|balance| balance["asset"] == "EUR");
     assert_eq!(euro.expect("a euro account")["available"], "400.00");
@@ -168,6 +178,8 @@ fn withdrawals(walk: &mut Walk<'_>, customer: &str, second: &str) {
     let body = json!({ "customer": customer, "asset": "BTC", "amount": "0.1", "address": address["address"] });
     let internal = walk.post("/api/v1/withdrawals", body);
     assert_eq!(internal["status"], "final", "{internal}");
+    let listed = walk.get(&format!("/api/v1/customers/{customer}/withdrawals"));
+    assert_eq!([&listed["items"][0], &listed["items"][1]["id"]], [&internal, &cancelled["id"]]);
     let received = walk.get(&format!("/api/v1/customers/{second}/balances"));
     assert_eq!(received["items"][0]["available"], "0.10000000");
 }
