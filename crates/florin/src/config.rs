@@ -1,8 +1,10 @@
 //! The configuration file: what it may say, what it means, and the commented one that `florin init` writes. It never holds a secret: those are files that it names.
 
+pub(crate) mod check;
+
 use crate::failure::Failure;
 use florin_core::id::CommandId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +23,7 @@ pub fn fresh(id: [u8; 16]) -> String {
 }
 
 /// The whole configuration. Unknown keys are refused: a misspelt limit must not be a missing one.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Who and where.
@@ -40,7 +42,7 @@ pub struct Config {
 }
 
 /// Who and where.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformConfig {
     /// The journal's id, drawn once by `florin init`: it names the platform in every intent. All nodes of a platform share it.
@@ -52,8 +54,8 @@ pub struct PlatformConfig {
 }
 
 /// Which store.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, tag = "kind", rename_all = "lowercase")]
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase", try_from = "StoreKeys")]
 pub enum StoreConfig {
     /// SQLite files in the data folder.
     Sqlite,
@@ -64,9 +66,44 @@ pub enum StoreConfig {
         /// What the database names begin with.
         prefix: String,
         /// For how many milliseconds a leader's signs of life must stand still before another node takes over.
-        #[serde(default = "takeover_ms")]
         takeover_ms: u64,
     },
+}
+
+/// The keys as they are written: a key of another kind of store would otherwise be read by nobody.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreKeys {
+    kind: StoreKind,
+    url_file: Option<PathBuf>,
+    prefix: Option<String>,
+    takeover_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoreKind {
+    Sqlite,
+    Mariadb,
+}
+
+impl TryFrom<StoreKeys> for StoreConfig {
+    type Error = String;
+
+    fn try_from(keys: StoreKeys) -> Result<StoreConfig, String> {
+        let StoreKeys { kind, url_file, prefix, takeover_ms: still_ms } = keys;
+        match kind {
+            StoreKind::Mariadb => Ok(StoreConfig::Mariadb {
+                url_file: url_file.ok_or("store.url_file is missing")?,
+                prefix: prefix.ok_or("store.prefix is missing")?,
+                takeover_ms: still_ms.unwrap_or(takeover_ms()),
+            }),
+            StoreKind::Sqlite if url_file.is_none() && prefix.is_none() && still_ms.is_none() => {
+                Ok(StoreConfig::Sqlite)
+            }
+            StoreKind::Sqlite => Err("store: url_file, prefix and takeover_ms are for kind = \"mariadb\"".to_owned()),
+        }
+    }
 }
 
 /// The shortest time after which another node takes over. A leader answers account reads for a second
@@ -85,7 +122,7 @@ fn takeover_ms() -> u64 {
 const URL_BYTES_MAX: usize = 200;
 
 /// The HTTP interface.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiConfig {
     /// Where to listen.
@@ -97,7 +134,7 @@ pub struct ApiConfig {
 }
 
 /// The signer process.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignerConfig {
     /// Its socket.
@@ -105,7 +142,7 @@ pub struct SignerConfig {
 }
 
 /// How far nodes are believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trust {
     /// Several groups have to agree.
@@ -115,7 +152,7 @@ pub enum Trust {
 }
 
 /// The Bitcoin network that is followed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BitcoinConfig {
     /// `main`, `test`, `signet` or `regtest`.
@@ -139,7 +176,7 @@ pub struct BitcoinConfig {
 }
 
 /// A node.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
     /// Its name, in status and logs.
@@ -175,7 +212,7 @@ impl Config {
         let mut config: Config =
             toml::from_str(text).map_err(|fault| Failure::new("config_invalid", fault.to_string()))?;
         config.folder = folder;
-        config.check()?;
+        check::check(&config)?;
         Ok(config)
     }
 
@@ -202,93 +239,11 @@ impl Config {
         self.path(&self.platform.data)
     }
 
-    fn check(&self) -> Result<(), Failure> {
-        let wrong = |text: String| Err(Failure::new("config_invalid", text));
-        let bitcoin = &self.bitcoin;
-        if CommandId::parse(&self.platform.id).is_none() {
-            return wrong("platform.id: a UUID in lower case, as 'florin init' draws it".into());
-        }
-        if self.platform.node.is_empty() || self.platform.node.len() > 64 {
-            return wrong("platform.node: 1 to 64 characters".into());
-        }
-        if !(TAKEOVER_MS_MIN..=TAKEOVER_MS_MAX).contains(&self.takeover_ms()) {
-            return wrong(format!("store.takeover_ms: {TAKEOVER_MS_MIN} to {TAKEOVER_MS_MAX}"));
-        }
-        let is_url = |url: &str| {
-            let has_scheme = url.starts_with("http://") || url.starts_with("https://");
-            has_scheme && url.len() <= URL_BYTES_MAX && url.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        if self.api.url.as_deref().is_some_and(|url| !is_url(url)) {
-            return wrong(format!("api.url: http:// or https:// and at most {URL_BYTES_MAX} characters"));
-        }
-        if !["main", "test", "signet", "regtest"].contains(&bitcoin.network.as_str()) {
-            return wrong(format!("bitcoin.network: '{}' is not one of main, test, signet, regtest", bitcoin.network));
-        }
-        if bitcoin.node.is_empty() {
-            return wrong("bitcoin.node: at least one node is needed".into());
-        }
-        let mut groups: Vec<&str> = bitcoin.node.iter().map(|node| node.group.as_str()).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        if bitcoin.quorum == 0 || bitcoin.quorum > groups.len() {
-            return wrong(format!(
-                "bitcoin.quorum: {} of {} failure groups can't be reached",
-                bitcoin.quorum,
-                groups.len()
-            ));
-        }
-        if bitcoin.quorum == 1 && bitcoin.trust != Trust::Single {
-            return wrong("bitcoin.trust: a quorum of one group believes whatever that group says; say trust = \"single\" to accept it".into());
-        }
-        if bitcoin.fee_floor_sat_kvb == 0 || bitcoin.fee_floor_sat_kvb > bitcoin.fee_cap_sat_kvb {
-            return wrong("bitcoin.fee_floor_sat_kvb: more than 0 and at most fee_cap_sat_kvb".into());
-        }
-        if bitcoin.stale_s == 0 && bitcoin.network != "regtest" {
-            return wrong("bitcoin.stale_s: may be 0 on regtest only".into());
-        }
-        Ok(())
+    /// The words of the configuration as one text that does not depend on where the file lies or how it is laid out.
+    pub fn canonical(&self) -> String {
+        serde_json::to_string(self).expect("text, numbers and paths, which were read from text, are JSON")
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(change: impl Fn(String) -> String) -> String {
-        let text = change(TEMPLATE.to_owned());
-        assert_ne!(text, TEMPLATE, "the change applies");
-        let failure = Config::parse(&text, PathBuf::new()).expect_err("the change makes it wrong");
-        assert_eq!(failure.code(), "config_invalid");
-        failure.to_string()
-    }
-
-    #[test]
-    fn the_template_is_a_configuration() {
-        let config = Config::parse(TEMPLATE, PathBuf::from("/srv/florin")).expect("the template is right");
-        assert_eq!(config.data(), PathBuf::from("/srv/florin/data"));
-        assert_eq!(config.bitcoin.network, "regtest");
-    }
-
-    #[test]
-    fn a_fresh_platform_has_its_own_id() {
-        let config = Config::parse(&fresh([7; 16]), PathBuf::new()).expect("a fresh file is right");
-        assert_eq!(config.platform_id(), [7; 16]);
-    }
-
-    #[test]
-    fn what_is_wrong_is_refused_and_named() {
-        assert!(refused(|text| text.replace("quorum = 1", "qourum = 1")).contains("qourum"));
-        assert!(refused(|text| text.replace(TEMPLATE_ID, "one")).contains("platform.id"));
-        assert!(refused(|text| text.replace("quorum = 1", "quorum = 2")).contains("2 of 1 failure groups"));
-        assert!(refused(|text| text.replace("trust = \"single\"", "trust = \"quorum\"")).contains("bitcoin.trust"));
-        assert!(refused(|text| text.replace("network = \"regtest\"", "network = \"mainnet\"")).contains("mainnet"));
-        assert!(refused(|text| text.replace("network = \"regtest\"", "network = \"main\"")).contains("stale_s"));
-        assert!(
-            refused(|text| text.replace("fee_floor_sat_kvb = 1000", "fee_floor_sat_kvb = 0")).contains("fee_floor")
-        );
-        assert!(refused(|text| text.replace("# url = \"https", "url = \"ftp")).contains("api.url"));
-        let maria = "kind = \"mariadb\"\nurl_file = \"x\"\nprefix = \"florin\"\ntakeover_ms = 1499";
-        assert!(refused(|text| text.replace("kind = \"sqlite\"", maria)).contains("takeover_ms"));
-        assert!(refused(|text| text.replace("start_height = 0", "start_height = -1")).contains("start_height"));
-    }
-}
+mod tests;

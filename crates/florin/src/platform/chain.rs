@@ -3,6 +3,7 @@
 
 use super::CHAIN;
 use crate::config::Config;
+use crate::config::check::start_hash;
 use crate::failure::Failure;
 use crate::node::bitcoind::Bitcoind;
 use crate::node::rpc::Rpc;
@@ -23,9 +24,6 @@ use florin_engine::workers::planner::{Planner, PlannerConfig};
 use florin_engine::workers::signing::{Signing, SigningConfig};
 use florin_engine::workers::ticker::Ticker;
 use std::sync::Arc;
-
-/// Blocks of a retarget period (Bitcoin's consensus rules).
-const PERIOD: u32 = 2_016;
 
 /// Headers kept: those of a whole chain, at some 150 bytes each.
 const HEADERS_MAX: usize = 1_500_000;
@@ -111,7 +109,7 @@ impl ChainPart {
     /// configured hash proves.
     ///
     /// # Errors
-    /// `start_hash_missing`, `start_hash_invalid`, `start_height_invalid`, `start_unknown`.
+    /// Those of [`start_hash`], and `start_unknown`.
     pub fn of(config: &Config) -> Result<ChainPart, Failure> {
         let bitcoin = &config.bitcoin;
         let network = Network::parse(&bitcoin.network)
@@ -125,9 +123,10 @@ impl ChainPart {
         let mut chain = ChainPart::from_genesis(network, bitcoin.quorum, nodes);
         chain.fee_floor_sat_kvb = bitcoin.fee_floor_sat_kvb;
         chain.fee_cap_sat_kvb = bitcoin.fee_cap_sat_kvb;
-        chain.tip_age_max_ms = Some(bitcoin.stale_s).filter(|seconds| *seconds > 0).map(|seconds| seconds * 1_000);
-        if bitcoin.start_height > 0 {
-            chain.start_at(bitcoin.start_height, bitcoin.start_hash.as_deref())?;
+        chain.tip_age_max_ms =
+            Some(bitcoin.stale_s).filter(|seconds| *seconds > 0).map(|seconds| seconds.saturating_mul(1_000));
+        if let Some(hash) = start_hash(bitcoin)? {
+            chain.start_at(bitcoin.start_height, hash)?;
         }
         Ok(chain)
     }
@@ -137,25 +136,9 @@ impl ChainPart {
         format!("bitcoin-{}", self.network.name())
     }
 
-    fn start_at(&mut self, height: u32, hash: Option<&str>) -> Result<(), Failure> {
-        let hash = hash.ok_or_else(|| {
-            Failure::new("start_hash_missing", "bitcoin.start_hash says which block is meant by bitcoin.start_height")
-        })?;
-        let mut bytes: [u8; 32] = florin_core::hex::decode(hash)
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or_else(|| Failure::new("start_hash_invalid", "bitcoin.start_hash has 64 hexadecimal digits"))?;
-        bytes.reverse();
-        let hash = BlockHash(bytes);
-        let retargets = self.network != Network::Regtest;
-        if retargets && !height.is_multiple_of(PERIOD) {
-            return Err(Failure::new(
-                "start_height_invalid",
-                "following starts at the first block of a retarget period",
-            )
-            .hint(format!("take {}, and its hash", height - height % PERIOD)));
-        }
+    fn start_at(&mut self, height: u32, hash: BlockHash) -> Result<(), Failure> {
         let header = self.header_from_nodes(hash)?;
-        self.checkpoint = if retargets {
+        self.checkpoint = if self.network != Network::Regtest {
             let checkpoint = Checkpoint::at_period_start(height, header);
             checkpoint.map_err(|fault| Failure::new(fault.code(), "following can't start there").because(fault))?
         } else {

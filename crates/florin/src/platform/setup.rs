@@ -111,7 +111,7 @@ fn refuse_users(own: u32, signer: u32) -> Result<(), Failure> {
 
 /// SHA-256 of what the configuration says, as `EpochStarted` records it: of its words alone, not of where its file lies.
 pub(super) fn config_hash(config: &Config) -> Digest {
-    Digest(sha256::Hash::hash(format!("{config:?}").as_bytes()).to_byte_array())
+    Digest(sha256::Hash::hash(config.canonical().as_bytes()).to_byte_array())
 }
 
 /// Whether a journal has its assets and its chain.
