@@ -152,8 +152,13 @@ fn the_network_in_process_answers_the_port() {
     check(&mut world, &mut node);
 
     std::fs::write(&auth, "user:wrong").expect("written");
-    assert!(matches!(node.info(), Err(NodeFault::Transport(_))));
+    assert!(matches!(node.info(), Err(NodeFault::Forbidden)));
+    std::fs::set_permissions(&auth, std::os::unix::fs::PermissionsExt::from_mode(0o640)).expect("set");
+    assert!(matches!(node.info(), Err(NodeFault::Credentials(_))));
     std::fs::remove_file(&auth).expect("removed");
+    assert!(matches!(node.info(), Err(NodeFault::Credentials(_))));
+    drop(server);
+    write_private(&auth, "user:password\n");
     assert!(matches!(node.info(), Err(NodeFault::Transport(_))));
 }
 

@@ -49,12 +49,7 @@ pub fn refuse_unready(config: &Config) -> Result<(), Failure> {
     }
     let client = Client::new(config.path(&config.signer.socket), HELLO_TIMEOUT);
     refuse_signer(config, &client)?;
-    refuse_users(own_user(), client.signer_user().map_err(silent)?)?;
-    Err(Failure::new(
-        "backup_drill_missing",
-        "no backup of the keys has been restored on trial, and this build can't make one",
-    )
-    .hint("main networks wait for a release with a backup and its drill; use another network until then"))
+    Err(refuse_main(own_user(), client.signer_user().map_err(silent)?))
 }
 
 /// A node that does not run yet has no cookie; that is no reason not to start, a file that others read is.
@@ -62,10 +57,13 @@ fn refuse_exposed_passwords(config: &Config) -> Result<(), Failure> {
     for node in &config.bitcoin.node {
         let path = config.path(&node.auth_file);
         if let Err(fault @ PrivateFault::Exposed { .. }) = read_private(&path) {
-            let said = format!("others may read the password of node {} in {}", node.name, path.display());
-            return Err(Failure::new("node_auth_exposed", said)
-                .because(fault)
-                .hint(format!("chmod 600 {}", path.display())));
+            let (name, shown) = (&node.name, path.display());
+            return Err(Failure::new(
+                "node_auth_exposed",
+                format!("others may read the password of node {name}: {shown}"),
+            )
+            .because(fault)
+            .hint(format!("chmod 600 {shown}")));
         }
     }
     Ok(())
@@ -93,20 +91,25 @@ fn refuse_signer(config: &Config, client: &Client) -> Result<(), Failure> {
     }
 }
 
-/// Refuses where whoever takes this process over has the signer's files as well.
-fn refuse_users(own: u32, signer: u32) -> Result<(), Failure> {
+/// Why coins of value are not kept, where this process acts as `own` and the signer as `signer`. A user who takes this process
+/// over must not have the signer's files as well; and this build never has the last thing that is needed.
+fn refuse_main(own: u32, signer: u32) -> Failure {
     if own == signer {
-        return Err(Failure::new(
+        return Failure::new(
             "signer_same_user",
             "the signer runs as the same user as the platform, who may read its keys",
         )
-        .hint("run 'florin signer serve' as a user of its own, and name the platform's user in its policy.toml"));
+        .hint("run 'florin signer serve' as a user of its own, and name the platform's user in its policy.toml");
     }
     if own == ROOT {
-        return Err(Failure::new("platform_is_root", "the platform runs as root, who may read everybody's keys")
-            .hint("run 'florin serve' as a user of its own"));
+        return Failure::new("platform_is_root", "the platform runs as root, who may read everybody's keys")
+            .hint("run 'florin serve' as a user of its own");
     }
-    Ok(())
+    Failure::new(
+        "backup_drill_missing",
+        "no backup of the keys has been restored on trial, and this build can't make one",
+    )
+    .hint("main networks wait for a release with a backup and its drill; use another network until then")
 }
 
 /// SHA-256 of what the configuration says, as `EpochStarted` records it: of its words alone, not of where its file lies.
@@ -210,12 +213,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_platform_is_neither_the_signers_user_nor_root() {
-        let code = |own, signer| refuse_users(own, signer).err().map(|failure| failure.code());
-        assert_eq!(code(1001, 1001), Some("signer_same_user"));
-        assert_eq!(code(ROOT, ROOT), Some("signer_same_user"));
-        assert_eq!(code(ROOT, 1001), Some("platform_is_root"));
+    fn a_main_network_is_refused_for_the_users_first_and_for_the_drill_always() {
+        let code = |own, signer| refuse_main(own, signer).code();
+        assert_eq!(code(1001, 1001), "signer_same_user");
+        assert_eq!(code(ROOT, ROOT), "signer_same_user");
+        assert_eq!(code(ROOT, 1001), "platform_is_root");
         // Root as the signer keeps its keys from everybody else.
-        assert_eq!((code(1001, 1002), code(1001, ROOT)), (None, None));
+        assert_eq!((code(1001, 1002), code(1001, ROOT)), ("backup_drill_missing", "backup_drill_missing"));
     }
 }

@@ -15,7 +15,7 @@ use florin_signer::memory::{Memory, MemoryError};
 use florin_signer::policy::Policy;
 use florin_signer::sealed::Passphrase;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -106,16 +106,17 @@ impl<'a> Making<'a> {
             return Err(Failure::new("sealed_exists", format!("{} has keys already", dir.display()))
                 .hint("they are left as they are; name another folder"));
         }
-        let hint = "an attempt that was cut short leaves a policy and a memory without keys.florin: remove them where nothing was ever signed, otherwise 'florin signer restore' goes on with them";
         if exists(POLICY_FILE) {
-            return Err(
-                Failure::new("policy_exists", format!("{} has a signer's policy already", dir.display())).hint(hint)
-            );
+            return Err(Failure::new("policy_exists", format!("{} has a signer's policy already", dir.display()))
+                .hint(
+                    "remove it where no signer ever ran with it; otherwise 'florin signer restore' goes on with it",
+                ));
         }
         if exists(MEMORY_FILE) {
-            return Err(
-                Failure::new("memory_exists", format!("{} has a signer's memory already", dir.display())).hint(hint)
-            );
+            return Err(Failure::new("memory_exists", format!("{} has a signer's memory already", dir.display()))
+                .hint(
+                    "remove it where no signer ever ran with it; otherwise 'florin signer restore' goes on with it",
+                ));
         }
         Ok(())
     }
@@ -161,9 +162,8 @@ impl<'a> Making<'a> {
             let _ = remove_drafts(&self.drafts);
         }
         placed.map_err(|fault| {
-            let taken = fault.kind() == ErrorKind::AlreadyExists;
-            let said = if taken { "somebody else makes a signer in" } else { "nothing was made in" };
-            Failure::new("signer_unfinished", format!("{said} {}", self.dir.display()))
+            let dir = self.dir.display();
+            Failure::new("signer_unfinished", format!("not all files in {dir} got their names, and nothing was made"))
                 .because(fault)
                 .hint("words that were shown belong to no keys: discard them")
         })

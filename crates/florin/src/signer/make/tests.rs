@@ -133,7 +133,7 @@ fn a_failed_restore_keeps_the_policy_and_the_memory_that_stood_there() {
     }
     // The configuration is not asked where there is a policy.
     let known = Known { words: &fresh.words, words_passphrase: "" };
-    let asked = || Err(Failure::new("asked", "for nothing"));
+    let asked = || -> Result<([u8; 16], Network), Failure> { panic!("there is a policy already") };
     let restored = restore(&dir, asked, &passphrase(), Purpose::Real, &known, &no_fault).expect("restored");
     assert_eq!((restored.policy, restored.memory), (Origin::Kept, Origin::Kept));
     assert_eq!((&restored.fingerprint, &restored.wallets[0].external), (&fresh.fingerprint, &fresh.external));
