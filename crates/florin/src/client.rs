@@ -24,6 +24,9 @@ const ATTEMPTS_MAX: u32 = 3;
 /// The pause before a change is sent again, doubled each time.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// The pause before a read is sent again that the platform was not sure enough to answer, as its Retry-After says.
+const DOUBT_PAUSE: Duration = Duration::from_secs(1);
+
 /// A client of one platform.
 #[derive(Debug)]
 pub struct Client {
@@ -63,11 +66,22 @@ impl Client {
         Ok(Client::new(&format!("http://{}", config.api.listen), &token))
     }
 
-    /// Reads. `path` is the whole path, such as `/api/v1/status`.
+    /// Reads, and again after a second where the platform can't tell whether it leads. `path` is the whole path, such as `/api/v1/status`.
     ///
     /// # Errors
     /// `platform_unreachable`, `platform_answer_malformed`, and every code of docs/errors.md.
     pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        for _ in 1..ATTEMPTS_MAX {
+            match self.read(path, query) {
+                // Of a node that is alone this is over in moments.
+                Err(failure) if failure.code() == "reads_unconfirmed" => std::thread::sleep(DOUBT_PAUSE),
+                answer => return answer,
+            }
+        }
+        self.read(path, query)
+    }
+
+    fn read(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
         let seen = self.seen.load(Ordering::Relaxed);
         let ask = || {
             let mut request = self.agent.get(self.at(path)).header("Authorization", self.token.0.as_str());

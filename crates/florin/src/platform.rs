@@ -113,6 +113,8 @@ pub struct Parts {
     pub lead_after_quiet_ms: Option<u64>,
     /// How long they must stand still before it does, where it can.
     pub takeover_ms: u64,
+    /// How old a confirmation may be for account reads to be answered; shorter than `takeover_ms`.
+    pub confirmed_ms: u64,
     /// Where others reach this node's interface, where the configuration says so.
     pub url: Option<String>,
     /// Hears why the process must end.
@@ -159,6 +161,7 @@ impl Parts {
             leads_at_once: matches!(config.store, StoreConfig::Sqlite),
             lead_after_quiet_ms: Some(QUIET_MS),
             takeover_ms: config.takeover_ms(),
+            confirmed_ms: CONFIRMED_MS,
             url: config.api.url.clone(),
             fatal: Arc::new(end_process),
         })
@@ -211,7 +214,7 @@ impl Platform {
             url: parts.url,
             beat_ms: BEAT_MS,
             still_ms: parts.takeover_ms,
-            confirmed_ms: CONFIRMED_MS,
+            confirmed_ms: parts.confirmed_ms,
         };
         let start_block: Option<Block> = chain.as_ref().map(|chain| chain.start.clone());
         let network = chain.as_ref().map(|chain| chain.network);

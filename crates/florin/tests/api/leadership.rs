@@ -59,6 +59,7 @@ fn account_reads(world: &World) -> Vec<String> {
 fn a_leader_that_nobody_confirms_tells_nothing_of_money_and_does_what_it_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut parts = parts(folder.path());
+    parts.confirmed_ms = 1_000;
     let is_broken = Arc::new(AtomicBool::new(false));
     parts.stores.heartbeat = Box::new(Breakable { store: parts.stores.heartbeat, is_broken: Arc::clone(&is_broken) });
     let world = World::of(parts);

@@ -105,7 +105,9 @@ pub fn parts(folder: &Path) -> Parts {
         rules: Box::new(CoreRules),
         leads_at_once: true,
         lead_after_quiet_ms: None,
-        takeover_ms: 2_000,
+        takeover_ms: 120_000,
+        // A busy machine does not run a thread for a second now and then, and most tests are about something else.
+        confirmed_ms: 60_000,
         url: None,
         fatal: Arc::new(|fatal| panic!("{fatal}")),
     }
