@@ -138,6 +138,9 @@ fn the_command_line_speaks_the_interface() {
     let (external, internal) = (text("descriptor_external"), text("descriptor_internal"));
     let cold = ["wallet", "register", "--id", "2", "--tier", "cold", "--external", &external, "--internal", &internal];
     assert_eq!(ask(&cold).1["tier"], "cold");
+    assert_eq!(ask(&["wallet", "retire", "2"]).1["retired"], true);
+    let (code, refused) = ask(&["wallet", "retire", "1"]);
+    assert_eq!((code, &refused["code"]), (EXIT_FAILED, &Value::from("wallet_holds_coins")));
     assert_eq!(ask(&["withdrawal", "show", id]).1["status"], "cancelled");
     assert_eq!(ask(&["withdrawal", "list"]).1["items"].as_array().map(Vec::len), Some(1));
     assert_eq!(ask(&["block", "list", "--limit", "1"]).1["items"][0]["height"], 3);
@@ -301,11 +304,14 @@ fn what_was_answered_outlives_a_kill_and_a_signal_ends_in_peace() {
     assert_eq!(ask(&second.url, &["customer", "show", customer["id"].as_str().expect("an id")]), customer);
     assert_eq!(ask(&second.url, &["status"])["epoch"], 2);
     // Started again by mistake it fails before it takes the lead from the one that runs.
+    let third = florin(&["serve", "--config", path(&config)]);
+    assert!(third.code == EXIT_FAILED && third.err.contains("error[data_folder_in_use]"), "{}", third.err);
     let text = std::fs::read_to_string(&config).expect("text");
     let taken = folder.path().join("taken.toml");
-    std::fs::write(&taken, text.replace("127.0.0.1:0", second.url.trim_start_matches("http://"))).expect("it is ours");
-    let third = florin(&["serve", "--config", path(&taken)]);
-    assert!(third.code == EXIT_FAILED && third.err.contains("error[listen_failed]"), "{}", third.err);
+    let text = text.replace("127.0.0.1:0", second.url.trim_start_matches("http://"));
+    std::fs::write(&taken, text.replace("data = \"data\"", "data = \"other\"")).expect("it is ours");
+    let fourth = florin(&["serve", "--config", path(&taken)]);
+    assert!(fourth.code == EXIT_FAILED && fourth.err.contains("error[listen_failed]"), "{}", fourth.err);
     assert_eq!(ask(&second.url, &["status"])["leading"], true);
     let process = second.child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-TERM", &process]).status().expect("kill is there").success());
