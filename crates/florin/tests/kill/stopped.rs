@@ -24,7 +24,10 @@ fn without_a_signer_withdrawals_wait_with_a_reason_and_all_else_goes_on() {
     let site = Site::new(Books::Sqlite);
     let mut engine = site.serve("one");
     assert!(engine.wait_up(), "the engine starts");
+    // It says once which wallet it has the keys of: otherwise none is registered.
+    let mut signer = site.signer();
     site.found();
+    signer.kill();
     let mut caller = site.caller();
     // No signer at all: the load asks for everything, and everything is acknowledged.
     let load = Load::start(&site, &mut random, 3);
@@ -37,7 +40,7 @@ fn without_a_signer_withdrawals_wait_with_a_reason_and_all_else_goes_on() {
     wait_for_alarm(&mut caller);
     load.wait_for_more(30);
     // It comes, and pays; then it stands still, with its socket open.
-    let mut signer = site.signer();
+    signer = site.signer();
     wait_for_broadcast(&mut caller);
     signer.pause();
     wait_for_alarm(&mut caller);
