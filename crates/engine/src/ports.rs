@@ -292,6 +292,8 @@ pub trait Signer: Send {
     fn sign_plan(&mut self, request: &SignRequest) -> Result<SignerAnswer, SignerFault>;
     /// Asks the signer to give up on a plan for ever. [`SignerAnswer::Signed`] says that it is too late.
     fn void_plan(&mut self, fence: &Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault>;
+    /// Shows the signer where the journal stands, so that it knows an older copy from then on; its refusal, if it refuses.
+    fn show(&mut self, fence: &Fence) -> Result<Option<SignerRefusal>, SignerFault>;
     /// What the signer says of itself.
     fn status(&mut self) -> Result<SignerStatus, SignerFault>;
 }

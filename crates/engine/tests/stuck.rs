@@ -95,6 +95,9 @@ impl Signer for Unwilling {
         self.0.lock().unwrap().push(plan);
         Ok(SignerAnswer::Voided { receipt: Bytes(vec![0x76, 1]) })
     }
+    fn show(&mut self, _: &Fence) -> Result<Option<SignerRefusal>, SignerFault> {
+        Ok(None)
+    }
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {
         Ok(SignerStatus { epoch: Epoch(1), seq: Seq(0), head: Digest::ZERO, is_unlocked: true })
     }

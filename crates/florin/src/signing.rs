@@ -1,7 +1,7 @@
 //! The engine's port to the signer, served by the signer's own protocol. It translates, and holds the signer to its key and to the memory that it showed before: one that has forgotten, or is not the one that was known, must not be believed.
 
-pub mod wallets;
 pub mod shown;
+pub mod wallets;
 
 use florin_core::id::{LedgerTime, PlanId};
 use florin_core::wire::{Bytes, Message};
@@ -9,8 +9,8 @@ use florin_engine::load::Place;
 use florin_engine::ports::{self, SignerAnswer, SignerFault, SignerRefusal, SignerStatus};
 use florin_signer::client::{Client, ClientError};
 use florin_signer::protocol::{
-    Fence, Hello, Input, KnownRow, MemoryHead, Outcome, PROTOCOL, PaymentRequest, Refused, Reply, Request, SignPlan,
-    StatusWanted, VoidPlan, VoidReceipt,
+    CheckpointHead, Fence, Hello, Input, KnownRow, MemoryHead, Outcome, PROTOCOL, PaymentRequest, Refused, Reply,
+    Request, SignPlan, StatusWanted, VoidPlan, VoidReceipt,
 };
 use florin_signer::refusal;
 use shown::ShownFile;
@@ -177,8 +177,14 @@ impl<T: Transport> RemoteSigner<T> {
         Ok(())
     }
 
-    /// Asks about a plan of a journal, which must be the one that the signer serves.
+    /// Asks about a plan.
     fn ask_about(&mut self, request: &Request, at: &ports::Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
+        let (outcome, known) = self.ask_at(request, at)?;
+        answer(outcome, plan, &known)
+    }
+
+    /// Asks from a place of a journal, which must be the one that the signer serves.
+    fn ask_at(&mut self, request: &Request, at: &ports::Fence) -> Result<(Outcome, KnownSigner), SignerFault> {
         if !self.met {
             self.meet()?;
         }
@@ -189,8 +195,7 @@ impl<T: Transport> RemoteSigner<T> {
             let place = Place { seq: at.seq, hash: at.head };
             shown.raise(place).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
         }
-        let (outcome, known) = self.ask(request)?;
-        answer(outcome, plan, &known)
+        self.ask(request)
     }
 }
 
@@ -286,6 +291,18 @@ impl<T: Transport> ports::Signer for RemoteSigner<T> {
 
     fn void_plan(&mut self, at: &ports::Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
         self.ask_about(&Request::VoidPlan(VoidPlan { fence: fence(at), plan, known: known_row(at) }), at, plan)
+    }
+
+    fn show(&mut self, at: &ports::Fence) -> Result<Option<SignerRefusal>, SignerFault> {
+        let fence = fence(at);
+        let request = Request::CheckpointHead(CheckpointHead { fence, known: known_row(at) });
+        match self.ask_at(&request, at)? {
+            (Outcome::Checkpoint(checkpoint), known) if checkpoint.fence == fence && checkpoint.is_by(&known.key) => {
+                Ok(None)
+            }
+            (Outcome::Refused(refused), _) => Ok(Some(refusal(&refused))),
+            _ => Err(odd()),
+        }
     }
 
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {

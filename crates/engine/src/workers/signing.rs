@@ -34,6 +34,11 @@ use std::collections::BTreeMap;
 /// Plans taken to the signer in one step.
 pub const PLANS_MAX: usize = 16;
 
+/// How often the signer is shown where the journal stands where nothing else is asked of it, in milliseconds: ten minutes. What
+/// is lost with an older copy that nobody else knows to be one is at most what these bring, and a year of them is some
+/// 10 megabytes of its memory.
+pub const SHOW_MS: u64 = 10 * 60 * 1_000;
+
 /// How often a plan is taken to the signer again for a reason that passes with time, before it is given up so that others
 /// can go on: with 5 seconds between, 5 minutes.
 pub const PATIENCE_RETRIES: u64 = 60;
@@ -80,6 +85,8 @@ pub struct Signing {
     journal: Box<dyn Journal>,
     seats: Vec<Seat>,
     refused: BTreeMap<(PlanId, u32), Refused>,
+    /// When the signer was last shown where the journal stands.
+    shown_ms: Option<u64>,
     doubts: Doubts,
     alarms: Alarms,
 }
@@ -100,6 +107,7 @@ impl Signing {
             journal,
             seats,
             refused: BTreeMap::new(),
+            shown_ms: None,
             doubts: Doubts::default(),
             alarms: Alarms::default(),
         }
@@ -333,6 +341,20 @@ impl Signing {
         }
         Err(Unsure::Contradicted)
     }
+
+    /// Shows the signer where the journal stands, now and then: withdrawals may be rare, and what happens between two of them
+    /// is to be remembered outside of the journal as well.
+    fn show(&mut self, fence: &Fence, now_ms: u64) {
+        // A clock that was set back makes it due.
+        if self.shown_ms.is_some_and(|shown| shown <= now_ms && now_ms - shown < SHOW_MS) {
+            return;
+        }
+        match self.signer.show(fence) {
+            Ok(None) => self.shown_ms = Some(now_ms),
+            Ok(Some(refusal)) => self.alarms.say(now_ms, "signer_refused", "the journal's head", refusal.code),
+            Err(fault) => self.alarms.say(now_ms, fault.code(), "signer", &fault),
+        }
+    }
 }
 
 /// Why the signer is asked for nothing.
@@ -379,6 +401,7 @@ impl Worker for Signing {
                 for plan in hopeless {
                     asks.extend(self.give_up(plan, &fence, now_ms));
                 }
+                self.show(&fence, now_ms);
             }
             Err(Unsure::Contradicted) => asks = halt(view),
             Err(Unsure::Unknown) => {}

@@ -20,8 +20,8 @@ use florin_core::command::Command;
 use florin_core::custody::{Branch, DepositStatus, OutPoint, PlanStatus, WithdrawalStatus};
 use florin_core::id::{BlockHash, Digest, Epoch, PlanId, Seq, WithdrawalId};
 use florin_core::wire::Bytes;
-use florin_engine::follower::{Follower, FollowerConfig};
 use florin_engine::follower::nodes::NodeCondition;
+use florin_engine::follower::{Follower, FollowerConfig};
 use florin_engine::load::Place;
 use florin_engine::ports::{
     Culprit, Fence, SignRequest, Signer, SignerAnswer, SignerFault, SignerRefusal, SignerStatus, Standing,
@@ -31,7 +31,7 @@ use florin_engine::workers::Worker;
 use florin_engine::workers::broadcaster::{Broadcaster, BroadcasterConfig};
 use florin_engine::workers::doubts::Doubts;
 use florin_engine::workers::planner::{Planner, PlannerConfig};
-use florin_engine::workers::signing::{Signing, SigningConfig};
+use florin_engine::workers::signing::{SHOW_MS, Signing, SigningConfig};
 use network::{FakeNode, Manner, payment};
 use platform::*;
 use std::sync::{Arc, Mutex};
@@ -292,6 +292,8 @@ struct SignerMood {
     kind: Option<ScriptKind>,
     /// The row that it says it was shown last.
     seen: Option<Place>,
+    /// The heads that it was shown.
+    shown: Vec<Seq>,
     /// What the journal was said to have there, by each plan that it was asked for.
     known: Vec<Place>,
     asked: Vec<(PlanId, u32)>,
@@ -339,6 +341,10 @@ impl Signer for TestSigner {
     fn void_plan(&mut self, _: &Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
         self.0.lock().unwrap().voids.push(plan);
         Ok(SignerAnswer::Voided { receipt: Bytes(vec![0x76, 1]) })
+    }
+    fn show(&mut self, fence: &Fence) -> Result<Option<SignerRefusal>, SignerFault> {
+        self.0.lock().unwrap().shown.push(fence.seq);
+        Ok(None)
     }
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {
         let Place { seq, hash } = self.0.lock().unwrap().seen.unwrap_or(Place::START);
@@ -545,6 +551,22 @@ fn a_signer_that_knows_another_row_stops_signing_before_anything_is_to_be_signed
     world.platform.settle(&mut world.signing);
     assert_eq!(halt_reasons(&world.platform), [HaltReason::SignerFenced]);
     assert_eq!(alarm_codes(&world.signing), ["signer_of_other_journal"]);
+}
+
+#[test]
+fn the_signer_is_shown_the_journals_head_now_and_then_though_there_is_nothing_to_sign() {
+    let mut world = paying();
+    for _ in 0..5 {
+        world.platform.step(&mut world.signing);
+    }
+    let first = world.platform.model.at();
+    assert_eq!(world.signer.0.lock().unwrap().shown, [first]);
+    world.platform.wait(SHOW_MS);
+    world.platform.step(&mut world.signing);
+    world.platform.step(&mut world.signing);
+    let second = world.platform.model.at();
+    assert!(second > first);
+    assert_eq!(world.signer.0.lock().unwrap().shown, [first, second]);
 }
 
 #[test]
