@@ -37,7 +37,7 @@ pub struct Problem {
     hint: Option<&'static str>,
     /// The node that leads, where another one does and is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    leader: Option<LeaderView>,
+    leader: Option<Box<LeaderView>>,
 }
 
 impl Problem {
@@ -74,7 +74,7 @@ impl Problem {
             Some(url) => format!("node '{}' leads, at {url}", leader.node),
             None => format!("node '{}' leads", leader.node),
         };
-        self.leader = Some(leader);
+        self.leader = Some(Box::new(leader));
         self
     }
 
