@@ -177,7 +177,7 @@ fn configuration(site: &Site, nodes: &[(&str, &str)]) -> Result<String, Failure>
     let quorum = nodes.len().min(2);
     let trust = if quorum > 1 { "quorum" } else { "single" };
     let fresh = config::fresh(*uuid::Uuid::now_v7().as_bytes());
-    let (head, _) = fresh.split_once("# One block for each node.").unwrap_or((&fresh, ""));
+    let (head, _) = fresh.split_once("# One block for each node").expect("the nodes stand last in the template");
     let mut text = head
         .replace("listen = \"127.0.0.1:7700\"", &format!("listen = \"127.0.0.1:{}\"", site.port))
         .replace("quorum = 1", &format!("quorum = {quorum}"))
