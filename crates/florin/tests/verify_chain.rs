@@ -167,8 +167,11 @@ fn restarted_nodes(folder: &Path, world: &World) -> Vec<NodeServer> {
     let nodes: Vec<NodeServer> = (0..NODES).map(|index| start(index).expect("a port is free")).collect();
     let text = fs::read_to_string(folder.join(FILE_NAME)).expect("text");
     let mut urls = nodes.iter().map(|node| format!("url = \"http://{}\"", node.address()));
+    let mut is_node = false;
     let line = |line: &str| {
-        if line.starts_with("url = ") { urls.next().expect("as many nodes as there were") } else { line.to_owned() }
+        is_node |= line == "[[bitcoin.node]]";
+        let is_url = is_node && line.starts_with("url = ");
+        if is_url { urls.next().expect("as many nodes as there were") } else { line.to_owned() }
     };
     let text: Vec<String> = text.lines().map(line).collect();
     assert!(urls.next().is_none(), "every node has its new address");

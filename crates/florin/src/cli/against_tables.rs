@@ -46,35 +46,16 @@ pub(super) fn compare(
     let mut tables = match open(config) {
         Ok(Some(tables)) => tables,
         Ok(None) => return findings.skips(NAME, "there are none yet"),
+        // On a server nobody has made them before the first row.
+        Err(_) if report.rows == 0 && report.wrong_seq().is_none() => {
+            return findings.skips(NAME, "there are none yet");
+        }
         Err((why, detail)) => return findings.differs(NAME, why, detail),
     };
-    let at = match tables.begin_view().and_then(|()| tables.only_cursor()) {
-        Ok((seq, hash)) => Place { seq, hash },
-        Err(fault) => {
-            let detail = format!("nobody knows on which row they stand: {}", sentence(&fault));
-            return findings.differs(NAME, Why::Fault(fault.code()), detail);
-        }
-    };
-    if let Some(wrong) = report.wrong_seq().filter(|wrong| *wrong <= at.seq) {
-        return findings.skips(NAME, format!("they stand on row {}, and row {wrong} of the journal is wrong", at.seq));
-    }
-    let mut expected = match fold(journal, at.seq, progress) {
-        Ok((expected, end)) if end == at => expected,
-        Ok((_, end)) if end.seq == at.seq => {
-            return findings.differs(
-                NAME,
-                Why::TablesOtherRow,
-                format!("they stand on another row {} than the journal has", at.seq),
-            );
-        }
-        Ok((_, end)) => {
-            let detail = format!("they stand on row {}, past the journal's end at row {}", at.seq, end.seq);
-            return findings.differs(NAME, Why::TablesPastEnd, detail);
-        }
-        Err(fault) => {
-            let detail = format!("the journal's rows can't be folded for them: {}", sentence(&fault));
-            return findings.differs(NAME, Why::TablesUnfoldable, detail);
-        }
+    let (mut expected, at) = match beside(&mut tables, journal, report, progress) {
+        Ok(beside) => beside,
+        Err(Beside::Incomparable(reason)) => return findings.skips(NAME, reason),
+        Err(Beside::Differs(why, detail)) => return findings.differs(NAME, why, detail),
     };
     let compared =
         tables.compare_with(&mut expected, |table, count| progress.say(|| format!("table {table}: record {count}")));
@@ -95,6 +76,63 @@ pub(super) fn compare(
     compare_accounts(&mut expected, at, report, findings);
 }
 
+/// Why the tables could not be compared.
+enum Beside {
+    Incomparable(String),
+    Differs(Why, String),
+}
+
+impl From<FoldFault> for Beside {
+    fn from(fault: FoldFault) -> Self {
+        let detail = format!("the journal's rows can't be folded for them: {}", sentence(&fault));
+        Beside::Differs(Why::TablesUnfoldable, detail)
+    }
+}
+
+/// A fold of the journal up to the row on which the tables stand, and that row. From then on they stand still for this handle.
+fn beside(
+    tables: &mut Projection,
+    journal: &mut dyn Journal,
+    report: &JournalReport,
+    progress: &mut Progress,
+) -> Result<(Projection, Place), Beside> {
+    // Most is folded before the tables are held still: as long as they are, the database keeps what others overwrite.
+    let early = stands(tables, report)?;
+    let mut fold = Fold::new()?;
+    fold.go_on(journal, early.seq, progress)?;
+    tables.begin_view().map_err(|fault| nowhere(&fault))?;
+    let at = stands(tables, report)?;
+    if at.seq < fold.at.seq {
+        // Somebody has them made again just now.
+        fold = Fold::new()?;
+    }
+    fold.go_on(journal, at.seq, progress)?;
+    if fold.at.seq < at.seq {
+        let detail = format!("they stand on row {}, past the journal's end at row {}", at.seq, fold.at.seq);
+        return Err(Beside::Differs(Why::TablesPastEnd, detail));
+    }
+    if fold.at != at {
+        let detail = format!("they stand on another row {} than the journal has", at.seq);
+        return Err(Beside::Differs(Why::TablesOtherRow, detail));
+    }
+    Ok((fold.tables, at))
+}
+
+/// The row on which the tables stand.
+fn stands(tables: &mut Projection, report: &JournalReport) -> Result<Place, Beside> {
+    let (seq, hash) = tables.only_cursor().map_err(|fault| nowhere(&fault))?;
+    match report.wrong_seq().filter(|wrong| *wrong <= seq) {
+        Some(wrong) => {
+            Err(Beside::Incomparable(format!("they stand on row {seq}, and row {wrong} of the journal is wrong")))
+        }
+        None => Ok(Place { seq, hash }),
+    }
+}
+
+fn nowhere(fault: &StoreFault) -> Beside {
+    Beside::Differs(Why::Fault(fault.code()), format!("nobody knows on which row they stand: {}", sentence(fault)))
+}
+
 fn open(config: &Config) -> Result<Option<Projection>, (Why, String)> {
     let opened = match &config.store {
         StoreConfig::Sqlite => {
@@ -113,24 +151,34 @@ fn open(config: &Config) -> Result<Option<Projection>, (Why, String)> {
     opened.map(Some).map_err(|fault| (Why::Fault(fault.code()), format!("they can't be opened: {}", sentence(&fault))))
 }
 
-/// The journal's rows up to one, in tables of their own; and the last of them.
-fn fold(journal: &mut dyn Journal, until: Seq, progress: &mut Progress) -> Result<(Projection, Place), FoldFault> {
-    let mut tables = Projection::temporary()?;
-    let mut at = Place::START;
-    while at.seq < until {
-        let left = usize::try_from(until.0 - at.seq.0).unwrap_or(READ_ROWS_MAX);
-        let rows = journal.read(at.seq, left.min(READ_ROWS_MAX))?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in &rows {
-            let batch = row.open(at.seq, at.hash)?;
-            tables.apply(row, &batch)?;
-            at = Place { seq: row.seq, hash: row.hash };
-        }
-        progress.part("search tables: row", at.seq.0, until.0);
+/// The journal's rows in tables of their own.
+struct Fold {
+    tables: Projection,
+    at: Place,
+}
+
+impl Fold {
+    fn new() -> Result<Fold, FoldFault> {
+        Ok(Fold { tables: Projection::temporary()?, at: Place::START })
     }
-    Ok((tables, at))
+
+    /// Takes in rows up to one, or to the journal's end.
+    fn go_on(&mut self, journal: &mut dyn Journal, until: Seq, progress: &mut Progress) -> Result<(), FoldFault> {
+        while self.at.seq < until {
+            let left = usize::try_from(until.0 - self.at.seq.0).unwrap_or(READ_ROWS_MAX);
+            let rows = journal.read(self.at.seq, left.min(READ_ROWS_MAX))?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in &rows {
+                let batch = row.open(self.at.seq, self.at.hash)?;
+                self.tables.apply(row, &batch)?;
+                self.at = Place { seq: row.seq, hash: row.hash };
+            }
+            progress.part("search tables: row", self.at.seq.0, until.0);
+        }
+        Ok(())
+    }
 }
 
 /// Accounts' sums are folded twice: by the tables and by the rules. Both have to come to the same, where both stand on one row.

@@ -4,7 +4,7 @@ use super::cli::{Ran, florin};
 use super::support::World;
 use florin::cli::{EXIT_FAILED, EXIT_USAGE};
 use florin_core::event::Event;
-use florin_core::id::{Digest, Seq};
+use florin_core::id::{Digest, LedgerTime, Seq};
 use florin_core::journal::{Journal, Row, SnapshotChunk, SnapshotHeader, state_hash};
 use florin_core::snapshot;
 use florin_core::state::State;
@@ -334,13 +334,33 @@ fn retold(copy: &Copy, seq: Seq, change: impl Fn(&mut Vec<Event>)) {
     reheaded(copy, seq, |header| header.state_hash = state_hash(std::iter::once(&payload)));
 }
 
+/// What is done to the snapshot of a row.
+type SnapshotDamage = fn(&Copy, Seq);
+
+/// Runs SQL in which SEQ is the snapshot's row.
+fn on(copy: &Copy, seq: Seq, sql: &str) {
+    copy.sql(snapshots::FILE, &sql.replace("SEQ", &seq.to_string()));
+}
+
+/// Each damage is told, under the code beside it, and the other snapshot still agrees.
+fn check_snapshots(damages: &[(&str, &str, SnapshotDamage)]) {
+    let stopped = Stopped::new();
+    let [old, new] = snapshot_rows(stopped.head);
+    for (what, code, damage) in damages.iter().copied() {
+        for (damaged, whole) in [(new, old), (old, new)] {
+            let copy = stopped.copy();
+            damage(&copy, damaged);
+            let verified = copy.verify(&[]);
+            let name = if what == "its row" { "snapshot 1000".to_owned() } else { format!("snapshot {damaged}") };
+            verified.tells(&[(&name, code)], what);
+            assert!(verified.agreeing().contains(&format!("snapshot {whole}").as_str()), "{what}: {}", verified.report);
+        }
+    }
+}
+
 #[test]
 fn each_damaged_field_of_a_snapshot_is_told_and_the_other_snapshot_still_agrees() {
-    type Damage = fn(&Copy, Seq);
-    fn on(copy: &Copy, seq: Seq, sql: &str) {
-        copy.sql(snapshots::FILE, &sql.replace("SEQ", &seq.to_string()));
-    }
-    let damages: [(&str, &str, Damage); 16] = [
+    check_snapshots(&[
         ("header", "store_malformed", |copy, seq| on(copy, seq, "UPDATE snapshot SET header = x'ff' WHERE seq = SEQ")),
         ("seq", "store_malformed", |copy, seq| reheaded(copy, seq, |header| header.seq = Seq(header.seq.0 + 1))),
         ("row_hash", "snapshot_differs", |copy, seq| reheaded(copy, seq, |header| header.row_hash = Digest([1; 32]))),
@@ -362,6 +382,12 @@ fn each_damaged_field_of_a_snapshot_is_told_and_the_other_snapshot_still_agrees(
             );
         }),
         ("no header", "snapshot_chunk_count", |copy, seq| on(copy, seq, "DELETE FROM snapshot WHERE seq = SEQ")),
+    ]);
+}
+
+#[test]
+fn a_snapshot_that_says_something_else_is_told_however_well_its_hash_fits() {
+    check_snapshots(&[
         ("another balance", "snapshot_differs", |copy, seq| {
             retold(copy, seq, |events| {
                 let account = events.iter_mut().rev().find_map(|event| match event {
@@ -398,19 +424,12 @@ fn each_damaged_field_of_a_snapshot_is_told_and_the_other_snapshot_still_agrees(
                 "UPDATE snapshot SET seq = 1000 WHERE seq = SEQ; UPDATE snapshot_chunk SET seq = 1000 WHERE seq = SEQ",
             );
         }),
-    ];
+    ]);
+}
+
+#[test]
+fn a_file_that_is_no_store_of_snapshots_is_told() {
     let stopped = Stopped::new();
-    let [old, new] = snapshot_rows(stopped.head);
-    for (what, code, damage) in damages {
-        for (damaged, whole) in [(new, old), (old, new)] {
-            let copy = stopped.copy();
-            damage(&copy, damaged);
-            let verified = copy.verify(&[]);
-            let name = if what == "its row" { "snapshot 1000".to_owned() } else { format!("snapshot {damaged}") };
-            verified.tells(&[(&name, code)], what);
-            assert!(verified.agreeing().contains(&format!("snapshot {whole}").as_str()), "{what}: {}", verified.report);
-        }
-    }
     let copy = stopped.copy();
     std::fs::write(copy.data(snapshots::FILE), b"this is no database, whatever its name says").expect("written");
     drop(std::fs::remove_file(copy.data(&format!("{}-wal", snapshots::FILE))));
@@ -429,113 +448,83 @@ fn name(path: &Path) -> String {
     format!("segment {}", path.file_name().expect("a name").to_string_lossy())
 }
 
-#[test]
-fn exported_segments_are_held_against_each_other_and_the_journal() {
-    let stopped = Stopped::new();
+/// A copy with segments of four rows each.
+fn archived(stopped: &Stopped) -> (Copy, PathBuf, Vec<PathBuf>) {
     let copy = stopped.copy();
     let folder = copy.folder.path().join("segments");
     assert_eq!(copy.ledger(&["export", text(&folder), "--rows", "4"]).code, 0);
     let paths = segments(&folder);
     assert!(paths.len() >= 4, "{paths:?}");
+    (copy, folder, paths)
+}
+
+fn rows_of(path: &Path) -> Vec<Row> {
+    segment::read_segment(&std::fs::read(path).expect("a file")).expect("a segment")
+}
+
+fn write_rows(path: &Path, rows: &[Row]) {
+    std::fs::write(path, export_segment(rows).expect("rows")).expect("written");
+}
+
+#[test]
+fn exported_segments_agree_with_the_journal_and_a_folder_without_any_is_told() {
+    let stopped = Stopped::new();
+    let (copy, folder, paths) = archived(&stopped);
     let whole = copy.verify(&["--segments", text(&folder)]);
     assert_eq!(whole.code, 0, "{}", whole.report);
     for path in &paths {
         assert!(whole.agreeing().contains(&name(path).as_str()), "{}", whole.report);
     }
-    let rows = |path: &Path| segment::read_segment(&std::fs::read(path).expect("a file")).expect("a segment");
-    let export =
-        |path: &Path, rows: &[Row]| std::fs::write(path, export_segment(rows).expect("rows")).expect("written");
-    type Damage<'a> = (&'a str, &'a str, usize, Box<dyn Fn(&[PathBuf])>);
-    let damages: [Damage<'_>; 5] = [
-        (
-            "a changed byte",
-            "segment_wrong_hash",
-            1,
-            Box::new(|paths| {
-                let mut bytes = std::fs::read(&paths[1]).expect("a file");
-                bytes[40] ^= 1;
-                std::fs::write(&paths[1], bytes).expect("written");
-            }),
-        ),
-        (
-            "a cut file",
-            "segment_wrong_hash",
-            1,
-            Box::new(|paths| {
-                let bytes = std::fs::read(&paths[1]).expect("a file");
-                std::fs::write(&paths[1], &bytes[..bytes.len() - 1]).expect("written");
-            }),
-        ),
-        ("a missing file", "segment_gap", 2, Box::new(|paths| std::fs::remove_file(&paths[1]).expect("removed"))),
-        (
-            "rows of another journal",
-            "segment_other_row",
-            0,
-            Box::new(move |paths| {
-                let mut forged: Vec<Row> = Vec::new();
-                for row in rows(&paths[0]) {
-                    let previous = forged.last().map_or(Digest::ZERO, |row| row.hash);
-                    forged.push(Row::seal(
-                        row.seq,
-                        row.epoch,
-                        florin_core::id::LedgerTime(row.time.0 + 1),
-                        previous,
-                        row.payload,
-                    ));
-                }
-                export(&paths[0], &forged);
-                // So that what follows is judged by itself.
-                std::fs::remove_file(&paths[1]).expect("removed");
-            }),
-        ),
-        (
-            "rows past the end",
-            "segment_past_end",
-            3,
-            Box::new(move |paths| {
-                let path = paths.last().expect("there are some");
-                let mut rows = rows(path);
-                let last = rows.last().expect("a row");
-                let next = Row::seal(last.seq.next(), last.epoch, last.time, last.hash, last.payload.clone());
-                rows.push(next);
-                export(path, &rows);
-            }),
-        ),
-    ];
-    for (what, code, index, damage) in damages {
-        let copy = stopped.copy();
-        let folder = copy.folder.path().join("segments");
-        assert_eq!(copy.ledger(&["export", text(&folder), "--rows", "4"]).code, 0);
-        let paths = segments(&folder);
-        damage(&paths);
-        let index = if what == "rows past the end" { paths.len() - 1 } else { index };
-        let verified = copy.verify(&["--segments", text(&folder)]);
-        assert!(verified.wrong().contains(&(&name(&paths[index]), code)), "{what}: {}", verified.report);
-        assert_eq!(
-            (verified.code, &verified.failure["code"]),
-            (EXIT_FAILED, &Value::from("ledger_disagrees")),
-            "{what}"
-        );
-        let others = verified.wrong().into_iter().filter(|(found, _)| *found != name(&paths[index]));
-        let others: Vec<(&str, &str)> = others.collect();
-        let expected = match what {
-            // What follows upon them has nothing to follow upon.
-            "rows of another journal" => vec![(name(&paths[2]), "segment_gap")],
-            _ => Vec::new(),
-        };
-        assert_eq!(others, expected.iter().map(|(name, code)| (name.as_str(), *code)).collect::<Vec<_>>(), "{what}");
-    }
-    for (words, code) in
-        [(["--segments", "EMPTY"], "segments_missing"), (["--segments", "/nonexistent"], "segments_missing")]
-    {
-        let empty = copy.folder.path().join("empty");
-        std::fs::create_dir_all(&empty).expect("a folder");
-        let folder = if words[1] == "EMPTY" { text(&empty) } else { words[1] };
-        copy.verify(&[words[0], folder]).tells(&[("segments", code)], folder);
+    let empty = copy.folder.path().join("empty");
+    std::fs::create_dir(&empty).expect("a folder");
+    for folder in [text(&empty), "/nonexistent"] {
+        copy.verify(&["--segments", folder]).tells(&[("segments", "segments_missing")], folder);
     }
     std::fs::create_dir(folder.join("journal-999.segment")).expect("a folder");
-    copy.verify(&["--segments", text(&folder)])
-        .tells(&[("segment journal-999.segment", "segment_unreadable")], "a folder");
+    let unreadable = [("segment journal-999.segment", "segment_unreadable")];
+    copy.verify(&["--segments", text(&folder)]).tells(&unreadable, "a folder");
+}
+
+#[test]
+fn each_damaged_segment_is_told_by_name() {
+    type Damage = fn(&[PathBuf]);
+    let damages: [(&str, &[(usize, &str)], Damage); 6] = [
+        ("a changed byte", &[(1, "segment_wrong_hash")], |paths| {
+            let mut bytes = std::fs::read(&paths[1]).expect("a file");
+            bytes[40] ^= 1;
+            std::fs::write(&paths[1], bytes).expect("written");
+        }),
+        ("a cut file", &[(1, "segment_wrong_hash")], |paths| {
+            let bytes = std::fs::read(&paths[1]).expect("a file");
+            std::fs::write(&paths[1], &bytes[..bytes.len() - 1]).expect("written");
+        }),
+        ("an empty file", &[(1, "segment_wrong_hash")], |paths| std::fs::write(&paths[1], b"").expect("written")),
+        ("a missing file", &[(2, "segment_gap")], |paths| std::fs::remove_file(&paths[1]).expect("removed")),
+        // What follows upon rows of another journal does not link to them.
+        ("rows of another journal", &[(0, "segment_other_row"), (1, "segment_gap")], |paths| {
+            let mut forged: Vec<Row> = Vec::new();
+            for row in rows_of(&paths[0]) {
+                let previous = forged.last().map_or(Digest::ZERO, |row| row.hash);
+                forged.push(Row::seal(row.seq, row.epoch, LedgerTime(row.time.0 + 1), previous, row.payload));
+            }
+            write_rows(&paths[0], &forged);
+        }),
+        ("rows past the end", &[(3, "segment_past_end")], |paths| {
+            let mut rows = rows_of(&paths[3]);
+            let last = rows.last().expect("a row");
+            rows.push(Row::seal(last.seq.next(), last.epoch, last.time, last.hash, last.payload.clone()));
+            write_rows(&paths[3], &rows);
+        }),
+    ];
+    let stopped = Stopped::new();
+    assert!((13..=16).contains(&stopped.head.0), "four segments of four rows: {}", stopped.head);
+    for (what, wrong, damage) in damages {
+        let (copy, folder, paths) = archived(&stopped);
+        damage(&paths);
+        let wrong: Vec<(String, &str)> = wrong.iter().map(|(index, code)| (name(&paths[*index]), *code)).collect();
+        let wrong: Vec<(&str, &str)> = wrong.iter().map(|(name, code)| (name.as_str(), *code)).collect();
+        copy.verify(&["--segments", text(&folder)]).tells(&wrong, what);
+    }
 }
 
 #[test]
