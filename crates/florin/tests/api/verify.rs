@@ -487,8 +487,9 @@ fn exported_segments_agree_with_the_journal_and_a_folder_without_any_is_told() {
 
 #[test]
 fn each_damaged_segment_is_told_by_name() {
-    type Damage = fn(&[PathBuf]);
-    let damages: [(&str, &[(usize, &str)], Damage); 6] = [
+    /// What is done, the files that are told with their codes, and how it is done.
+    type Damage = (&'static str, &'static [(usize, &'static str)], fn(&[PathBuf]));
+    let damages: [Damage; 6] = [
         ("a changed byte", &[(1, "segment_wrong_hash")], |paths| {
             let mut bytes = std::fs::read(&paths[1]).expect("a file");
             bytes[40] ^= 1;
