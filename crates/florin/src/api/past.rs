@@ -109,7 +109,10 @@ pub(crate) async fn search<T: Send + 'static>(
         api.platform().hasten_projector();
     }
     while api.platform().projected() < at {
-        if Instant::now() >= end || api.is_stopping() {
+        if api.is_stopping() {
+            return Err(Problem::new("stopping"));
+        }
+        if Instant::now() >= end {
             let stand = api.platform().projected();
             return Err(Problem::new("search_tables_behind")
                 .detail(format!("the search tables are at row {stand}, and this answer needs row {at}")));
