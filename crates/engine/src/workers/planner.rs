@@ -26,9 +26,6 @@ use florin_core::state::{ChainState, State};
 use florin_core::wire::Bytes;
 use std::collections::BTreeSet;
 
-/// How often one step tries a smaller batch, or goes on without a withdrawal that can't be paid now.
-pub const TRIES_MAX: usize = 32;
-
 /// How plans are made for one chain.
 #[derive(Debug, Clone)]
 pub struct PlannerConfig {
@@ -249,30 +246,38 @@ impl Planner {
         Some(SatPerKvb(rate.max(self.config.rate_min)))
     }
 
-    /// The largest batch, the oldest first, for which there is a plan.
+    /// A large batch, the oldest first, for which there is a plan. Withdrawals that can't be paid now, not even alone, are
+    /// left out one by one, however many there are.
     fn plan(&mut self, job: &mut Job, rate: SatPerKvb, now_ms: u64) -> Option<ProposePlan> {
         let mut count = job.withdrawals.len();
-        for _ in 0..TRIES_MAX {
-            if job.withdrawals.is_empty() {
-                return None;
-            }
+        // After one is left out the batch grows again, from one to as many as can be paid.
+        let (mut grows, mut found) = (false, None);
+        while !job.withdrawals.is_empty() {
             count = count.clamp(1, job.withdrawals.len());
-            match self.try_plan(job, count, rate) {
-                Ok(plan) => return Some(proposal(job, count, &plan)),
-                Err(refusal) => {
-                    let unpayable = match refusal {
-                        PlanRefusal::ScriptNotPayable { index } | PlanRefusal::AmountBelowDust { index, .. } => index,
-                        _ if count > 1 => {
-                            count /= 2;
-                            continue;
-                        }
-                        _ => 0,
-                    };
-                    let withdrawal = job.withdrawals.remove(unpayable);
-                    let subject = format!("withdrawal {}", withdrawal.id);
-                    self.alarms.say(now_ms, refusal.code(), subject, refusal);
+            let refusal = match self.try_plan(job, count, rate) {
+                Ok(plan) => {
+                    found = Some(proposal(job, count, &plan));
+                    if !grows || count == job.withdrawals.len() {
+                        return found;
+                    }
+                    count *= 2;
+                    continue;
                 }
-            }
+                Err(_) if found.is_some() => return found,
+                Err(refusal) => refusal,
+            };
+            let unpayable = match refusal {
+                PlanRefusal::ScriptNotPayable { index } | PlanRefusal::AmountBelowDust { index, .. } => index,
+                _ if count > 1 => {
+                    count /= 2;
+                    continue;
+                }
+                _ => 0,
+            };
+            grows |= count == 1;
+            let withdrawal = job.withdrawals.remove(unpayable);
+            let subject = format!("withdrawal {}", withdrawal.id);
+            self.alarms.say(now_ms, refusal.code(), subject, refusal);
         }
         None
     }

@@ -639,3 +639,21 @@ fn a_withdrawal_that_is_too_large_now_does_not_stop_the_others() {
     assert_eq!(world.plan_status(), [PlanStatus::Signing]);
     assert!(world.statuses().contains(&WithdrawalStatus::Signing));
 }
+
+#[test]
+fn many_withdrawals_that_cost_too_much_now_do_not_stop_the_others() {
+    let mut world = paying();
+    // At 100 sat/vB each of these costs seven times what it pays, and all together cost more than a fee may be.
+    for number in 10..50 {
+        world.withdraw(number, 2, 2_000);
+    }
+    world.withdraw(50, 1, 40_000);
+    world.withdraw(51, 1, 41_000);
+    world.nodes.iter().for_each(|node| node.state().estimate = Some(100_000));
+    world.platform.step(&mut world.planner);
+    assert_eq!(world.plan_status(), [PlanStatus::Signing]);
+    let state = world.platform.state();
+    let signing = state.withdrawals().values().filter(|withdrawal| withdrawal.status == WithdrawalStatus::Signing);
+    let amounts: Vec<u128> = signing.map(|withdrawal| withdrawal.amount.units()).collect();
+    assert_eq!(amounts, [40_000, 41_000], "both that can be paid, in one plan");
+}
