@@ -140,11 +140,11 @@ impl Parts {
                 .hint("it says how far the signer's memory was known; restore it, or remove it once the signer is known to be whole")
         };
         let keeper = Box::new(HeadFile(head_file.clone()));
-        let wallets = ask_wallets(client.clone(), HeadFile(head_file.clone()), config.platform_id());
         let shown = ShownFile::by_platform(&config.data());
         stores.witnesses.push(Box::new(SignerMemory::new(config.path(&config.signer.socket), config.platform_id())));
         stores.witnesses.push(Box::new(shown.clone()));
         stores.witnesses.push(Box::new(ShownFile::by_checkpoint(&config.data())));
+        let wallets = ask_wallets(client.clone(), HeadFile(head_file.clone()), config.platform_id());
         let remote = RemoteSigner::keeping(client, keeper).map_err(unreadable)?.recording(shown);
         let remote: Box<dyn Signer> = Box::new(remote);
         Ok(Parts {
