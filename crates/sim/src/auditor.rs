@@ -64,9 +64,20 @@ struct Coin {
     amount: u128,
     wallet: u64,
     is_spent: bool,
-    /// Whether it was spent by what no plan meant.
-    is_taken: bool,
+    /// What spent it that no plan meant.
+    taken: Option<Taken>,
     is_suspense: bool,
+    is_coinbase: bool,
+    /// Whether a plan of ours paid it back: then its arrival is booked with that plan's confirmation.
+    is_change: bool,
+}
+
+/// A spend that no plan meant.
+#[derive(Debug, Clone)]
+struct Taken {
+    txid: [u8; 32],
+    /// Withdrawals that it pays all the same.
+    pays: BTreeSet<Vec<u8>>,
 }
 
 #[derive(Debug, Clone)]
@@ -112,6 +123,8 @@ struct Plan {
     inputs: BTreeSet<Output>,
     anchor: Output,
     withdrawals: BTreeSet<Vec<u8>>,
+    /// The transaction that confirmed it, or ended it.
+    paid: Option<[u8; 32]>,
 }
 
 /// The schema's numbers for where a withdrawal stands.
@@ -162,6 +175,8 @@ pub struct Auditor {
     deposits: BTreeMap<Output, Deposit>,
     withdrawals: BTreeMap<Vec<u8>, Withdrawal>,
     plans: BTreeMap<u64, Plan>,
+    /// Withdrawals that ended as paid by what no plan meant: by which transaction, and how much.
+    paid_by_others: BTreeMap<Vec<u8>, ([u8; 32], u128)>,
     scripts: BTreeMap<Vec<u8>, Path>,
     next_index: BTreeMap<(u64, u64), u64>,
     issued: Vec<(Path, Vec<u8>)>,
@@ -241,6 +256,25 @@ impl Auditor {
     /// How often each thing worth counting was seen.
     pub fn counts(&self) -> &BTreeMap<String, u64> {
         &self.counts
+    }
+    /// The spend that no plan meant by which a withdrawal is paid now, if there is one.
+    fn foreign_payer(&self, id: &[u8]) -> Option<[u8; 32]> {
+        let taken = self.coins.values().filter_map(|coin| coin.taken.as_ref());
+        let mut payers = taken.filter(|taken| taken.pays.contains(id));
+        payers.next().map(|taken| taken.txid)
+    }
+    /// What each spend that no plan meant has taken, and what it has paid of withdrawals that ended by it.
+    fn foreign_sums(&self) -> BTreeMap<[u8; 32], (u128, u128)> {
+        let mut sums: BTreeMap<[u8; 32], (u128, u128)> = BTreeMap::new();
+        for coin in self.coins.values() {
+            if let Some(taken) = &coin.taken {
+                sums.entry(taken.txid).or_default().0 += coin.amount;
+            }
+        }
+        for (txid, amount) in self.paid_by_others.values() {
+            sums.entry(*txid).or_default().1 += amount;
+        }
+        sums
     }
     /// Unspent coins with their amounts.
     pub fn unspent(&self) -> BTreeMap<Output, u128> {

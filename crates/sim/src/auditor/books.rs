@@ -1,7 +1,8 @@
 //! What the sums must be after every row: conservation, no overdraft, coins, and each of the house's accounts explained by the records it stands for.
 
-use super::{Auditor, FOLLOWED, Owner, deposit_status, withdrawal_status};
-use std::collections::BTreeMap;
+use super::custody::plan_status;
+use super::{Auditor, FOLLOWED, Owner, Plan, deposit_status, withdrawal_status};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The schema's numbers of the house's accounts.
 mod house {
@@ -61,6 +62,18 @@ impl Auditor {
         }
     }
 
+    /// What plans have paid back to each wallet whose own confirmation is taken back already: in the middle of a block that is taken
+    /// back in parts there may be some.
+    fn change_without_plans(&self) -> BTreeMap<u64, u128> {
+        let is_paid = |plan: &&Plan| (plan_status::CONFIRMED..plan_status::VOIDED).contains(&plan.status);
+        let paid: BTreeSet<[u8; 32]> = self.plans.values().filter(is_paid).filter_map(|plan| plan.paid).collect();
+        let mut change = BTreeMap::new();
+        for (_, coin) in self.coins.iter().filter(|(at, coin)| coin.is_change && !paid.contains(&at.0)) {
+            *change.entry(coin.wallet).or_default() += coin.amount;
+        }
+        change
+    }
+
     /// The unspent coins of each wallet are what its account says.
     fn check_custody(&self) -> Result<(), String> {
         let mut custody: BTreeMap<u64, u128> = BTreeMap::new();
@@ -74,9 +87,14 @@ impl Auditor {
         for coin in self.coins.values().filter(|coin| !coin.is_spent) {
             *held.entry(coin.wallet).or_default() += coin.amount;
         }
+        let change = self.change_without_plans();
+        if !self.is_between && !change.is_empty() {
+            return Err("change of a plan is there, and the plan's confirmation is not".into());
+        }
         for wallet in custody.keys().chain(held.keys()) {
-            let (books, coins) = (custody.get(wallet).copied().unwrap_or(0), held.get(wallet).copied().unwrap_or(0));
-            if books != coins {
+            let of = |sums: &BTreeMap<u64, u128>| sums.get(wallet).copied().unwrap_or(0);
+            let (books, coins) = (of(&custody), of(&held));
+            if books + of(&change) != coins {
                 return Err(format!("wallet {wallet} has {coins} in coins and {books} in the books"));
             }
         }
@@ -99,7 +117,10 @@ impl Auditor {
         };
         let owed = self.deposits.values().filter(|deposit| deposit.status == deposit_status::REVERSED);
         let owed: u128 = owed.map(|deposit| deposit.amount.saturating_sub(deposit.debited)).sum();
-        let taken: u128 = self.coins.values().filter(|coin| coin.is_taken).map(|coin| coin.amount).sum();
+        // What somebody took of us is short as far as it did not pay what we owed; what it paid beyond that is nobody's.
+        let foreign = self.foreign_sums();
+        let taken: u128 = foreign.values().map(|(taken, paid)| taken.saturating_sub(*paid)).sum();
+        let given: u128 = foreign.values().map(|(taken, paid)| paid.saturating_sub(*taken)).sum();
         let odd: u128 = self.coins.values().filter(|coin| coin.is_suspense).map(|coin| coin.amount).sum();
         let in_flight: u128 = self
             .withdrawals
@@ -110,7 +131,7 @@ impl Auditor {
         let expected = [
             (house::CLEARING, "clearing", deposits(deposit_status::PENDING), true),
             (house::IN_FLIGHT, "in flight", in_flight, true),
-            (house::SUSPENSE, "in suspense", odd, true),
+            (house::SUSPENSE, "in suspense", odd + given, true),
             (house::SHORTFALL, "short", deposits(deposit_status::MISSING) + taken, false),
             (house::RECEIVABLES, "owed by customers", owed, false),
         ];

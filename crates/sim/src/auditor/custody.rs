@@ -3,18 +3,25 @@
 use super::derive::Deriver;
 use super::proto::Message;
 use super::{
-    Auditor, Coin, Deposit, FOLLOWED, Output, Plan, Policy, Wallet, Withdrawal, chain, deposit_status, fixed, halt,
-    output, withdrawal_status,
+    Auditor, Coin, Deposit, FOLLOWED, Output, Plan, Policy, Taken, Wallet, Withdrawal, chain, deposit_status, fixed,
+    halt, output, withdrawal_status,
 };
 use std::collections::BTreeSet;
+
+/// The schema's number for the branch of a wallet on which its change arrives.
+const INTERNAL: u64 = 2;
 
 /// Confirmations of a mined output before it may be spent, by the rules of the followed chain.
 const MATURITY: u64 = 100;
 
 /// The schema's numbers for where a plan stands.
-mod plan_status {
+pub(super) mod plan_status {
+    /// Its transaction is in a block.
+    pub const CONFIRMED: u64 = 3;
     /// From here on a plan can't be paid any more.
     pub const VOIDED: u64 = 5;
+    /// Another transaction took its place.
+    pub const CONFLICTED: u64 = 6;
 }
 
 impl Auditor {
@@ -37,7 +44,9 @@ impl Auditor {
     pub(super) fn coin_received(&mut self, body: &Message<'_>) -> Result<(), String> {
         let is_suspense = body.maybe_number(9) == Some(1);
         let (amount, wallet) = (body.amount_or_zero(2)?, body.message(3)?.number(1)?);
-        let coin = Coin { amount, wallet, is_spent: false, is_taken: false, is_suspense };
+        let is_coinbase = body.maybe_number(5) == Some(1);
+        let is_change = body.message(3)?.number(2)? == INTERNAL && !is_suspense;
+        let coin = Coin { amount, wallet, is_spent: false, taken: None, is_suspense, is_coinbase, is_change };
         match self.coins.insert(output(&body.message(1)?)?, coin) {
             None => Ok(()),
             Some(_) => Err("an output arrived twice".into()),
@@ -72,15 +81,22 @@ impl Auditor {
         deposit.debited = body.amount_or_zero(6)?;
         if from == PENDING && to == CREDITED {
             deposit.credits += 1;
+            if deposit.is_coinbase {
+                *self.counts.entry("coinbase deposit credited".into()).or_default() += 1;
+            }
             let depth = depth?;
             if is_halted || wanted.is_none_or(|wanted| depth < wanted) {
                 return Err(format!("a deposit was credited at depth {depth}, wanted {wanted:?}, halted: {is_halted}"));
             }
         }
+        let is_coinbase = deposit.is_coinbase;
         if deposit.credits > 1 {
             return Err("a deposit was credited twice".into());
         }
         *self.counts.entry(format!("deposit {from} to {to}")).or_default() += 1;
+        if from == PENDING && to == SEEN && is_coinbase {
+            *self.counts.entry("coinbase deposit taken back".into()).or_default() += 1;
+        }
         Ok(())
     }
 
@@ -93,6 +109,7 @@ impl Auditor {
                 return Err(format!("a withdrawal is final at depth {depth}, wanted {wanted:?}"));
             }
         }
+        self.check_end_of_plan(body.bytes(1)?, body.number(2)?, body)?;
         let withdrawal = self.withdrawals.get_mut(body.bytes(1)?).ok_or("an unknown withdrawal moved")?;
         let (from, to) = (withdrawal.status, body.number(2)?);
         // A reorganisation deeper than what was final takes back what never should have been: then everything is halted.
@@ -133,7 +150,7 @@ impl Auditor {
         if self.plans.values().filter(is_live).any(is_shared) {
             return Err("two plans that may both be paid share a coin or a withdrawal".into());
         }
-        let plan = Plan { row, status: 1, wallet: body.number(2)?, inputs, anchor, withdrawals };
+        let plan = Plan { row, status: 1, wallet: body.number(2)?, inputs, anchor, withdrawals, paid: None };
         match self.plans.insert(body.number(1)?, plan) {
             None => Ok(()),
             Some(_) => Err("a plan's id is used twice".into()),
@@ -176,14 +193,68 @@ impl Auditor {
     }
 
     pub(super) fn coin_spent_or_returned(&mut self, body: &Message<'_>, is_spent: bool) -> Result<(), String> {
-        let coin = self.coins.get_mut(&output(&body.message(1)?)?).ok_or("an unknown coin was spent or returned")?;
+        let outpoint = output(&body.message(1)?)?;
+        let mut taken = None;
+        if is_spent {
+            let spent = body.message(2)?;
+            let pays: BTreeSet<Vec<u8>> = spent.all_bytes(4).map(<[u8]>::to_vec).collect();
+            match spent.maybe_number(3) {
+                None => taken = Some(Taken { txid: fixed(spent.bytes(1)?)?, pays }),
+                Some(_) if !pays.is_empty() => return Err("a plan's own spend pays in a plan's place".into()),
+                Some(_) => {}
+            }
+        }
+        self.check_foreign_payments(&outpoint, taken.as_ref())?;
+        let coin = self.coins.get_mut(&outpoint).ok_or("an unknown coin was spent or returned")?;
         if coin.is_spent == is_spent {
             return Err("a coin is spent twice, or returned unspent".into());
         }
         coin.is_spent = is_spent;
-        coin.is_taken = is_spent && body.message(2)?.maybe_number(3).is_none();
-        self.is_robbed |= coin.is_taken;
+        if is_spent && taken.is_none() && coin.is_coinbase {
+            *self.counts.entry("a coinbase is spent by a plan".into()).or_default() += 1;
+        }
+        self.is_robbed |= taken.is_some();
+        coin.taken = taken;
         Ok(())
+    }
+
+    /// What a spend that no plan meant is said to pay are withdrawals of the open plan that has the coin, each once.
+    fn check_foreign_payments(&self, outpoint: &Output, taken: Option<&Taken>) -> Result<(), String> {
+        let pays = taken.map(|taken| &taken.pays).into_iter().flatten();
+        for id in pays {
+            let mut plans = self.plans.values().filter(|plan| plan.status < plan_status::CONFIRMED);
+            if !plans.any(|plan| plan.inputs.contains(outpoint) && plan.withdrawals.contains(id)) {
+                return Err("a spend pays in the place of a plan that is not open, or not hit".into());
+            }
+            if self.foreign_payer(id).is_some() {
+                return Err("two spends pay the same withdrawal".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A withdrawal whose plan ended without paying it is final if somebody else has paid it, and refunded if not.
+    fn check_end_of_plan(&mut self, id: &[u8], to: u64, body: &Message<'_>) -> Result<(), String> {
+        use withdrawal_status::{FINAL, REFUNDED};
+        let plan = body.maybe_number(4).and_then(|plan| self.plans.get(&plan));
+        if plan.is_none_or(|plan| plan.status != plan_status::CONFLICTED) || !matches!(to, FINAL | REFUNDED) {
+            return Ok(());
+        }
+        let payer = self.foreign_payer(id);
+        let withdrawal = self.withdrawals.get(id).ok_or("an unknown withdrawal moved")?;
+        match (to, payer) {
+            (REFUNDED, Some(_)) => Err("a withdrawal was refunded that somebody had paid".into()),
+            (FINAL, payer) => {
+                let by = fixed(body.message(5)?.bytes(1)?)?;
+                if payer != Some(by) {
+                    return Err("a withdrawal ended as paid by what did not pay it".into());
+                }
+                self.paid_by_others.insert(id.to_vec(), (by, withdrawal.amount));
+                *self.counts.entry("withdrawal paid in its plan's place".into()).or_default() += 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// After a spend that no plan meant nothing may be signed or asked for; after the end of what was final nothing at all.
@@ -288,6 +359,13 @@ impl Auditor {
     pub(super) fn plan_moved(&mut self, body: &Message<'_>) -> Result<(), String> {
         let plan = self.plans.get_mut(&body.number(1)?).ok_or("an unknown plan moved")?;
         plan.status = body.number(2)?;
+        plan.paid = match body.maybe_bytes(3) {
+            Some(_) => Some(fixed(body.message(3)?.bytes(1)?)?),
+            None => None,
+        };
+        if plan.status == plan_status::CONFLICTED {
+            *self.counts.entry("plan ended by a conflict".into()).or_default() += 1;
+        }
         Ok(())
     }
 }
