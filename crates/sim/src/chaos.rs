@@ -16,8 +16,13 @@ pub enum Edge {
 struct State {
     /// How many more edges the process survives; `None`: all.
     countdown: Option<u64>,
+    /// An edge that it does not survive.
+    fatal: Option<(&'static str, Edge)>,
     is_dead: bool,
 }
+
+/// The effects of a process, at the edges of which it may die.
+pub const EFFECTS: [&str; 4] = ["append", "node call", "signer call", "snapshot"];
 
 /// One process' fate, shared by all its ports; and how all processes of the run died.
 #[derive(Debug, Clone, Default)]
@@ -36,9 +41,15 @@ impl Chaos {
         self.lock().countdown = Some(edges);
     }
 
+    /// The process dies at the next such edge.
+    pub fn arm_at(&self, effect: &'static str, edge: Edge) {
+        self.lock().fatal = Some((effect, edge));
+    }
+
     /// The process lives on.
     pub fn disarm(&self) {
-        self.lock().countdown = None;
+        let mut state = self.lock();
+        (state.countdown, state.fatal) = (None, None);
     }
 
     /// Whether the process is dead.
@@ -63,12 +74,17 @@ impl Chaos {
         if state.is_dead {
             return false;
         }
+        let is_fatal = state.fatal == Some((effect, edge));
         match state.countdown {
+            _ if is_fatal => {
+                state.is_dead = true;
+                self.note(effect, edge);
+                false
+            }
             Some(0) => {
                 state.countdown = None;
                 state.is_dead = true;
-                let mut deaths = self.deaths.lock().unwrap_or_else(PoisonError::into_inner);
-                *deaths.entry(format!("crash {edge:?} {effect}").to_lowercase()).or_default() += 1;
+                self.note(effect, edge);
                 false
             }
             Some(edges) => {
@@ -77,5 +93,10 @@ impl Chaos {
             }
             None => true,
         }
+    }
+
+    fn note(&self, effect: &str, edge: Edge) {
+        let mut deaths = self.deaths.lock().unwrap_or_else(PoisonError::into_inner);
+        *deaths.entry(format!("crash {edge:?} {effect}").to_lowercase()).or_default() += 1;
     }
 }

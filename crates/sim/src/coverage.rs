@@ -35,6 +35,9 @@ pub const FAULTS: &[&str] = &[
     "fault signer unheard",
     "fault signer lost reply",
     "fault signer refuses",
+    "fault signer dies before its write",
+    "fault signer dies within its write",
+    "fault signer dies after its write",
     "fault node altered amount",
     "fault node clock skewed",
     "fault node cut off",
@@ -59,6 +62,9 @@ pub const FAULTS: &[&str] = &[
     "fault double spend after credit",
     "fault foreign spend",
     "fault malleated twin",
+    "fault input of a plan taken away",
+    "fault payment by a thief in a plan's place",
+    "fault payment by a thief taken back after it was final",
     "fault hostile command",
     "crash before append",
     "crash after append",
@@ -68,6 +74,19 @@ pub const FAULTS: &[&str] = &[
     "crash after signer call",
     "crash before snapshot",
     "crash after snapshot",
+];
+
+/// What must have come of them.
+pub const REACHED: &[&str] = &[
+    "block mined for us",
+    "coinbase deposit credited",
+    "coinbase deposit taken back",
+    "a coinbase is spent by a plan",
+    "operator proves a conflict",
+    "a plan is proved impossible",
+    "plan ended by a conflict",
+    "withdrawal paid in its plan's place",
+    "restart of the signer",
 ];
 
 /// Shares that the runs must reach: what is counted in a seed, its name, and in how many of a hundred seeds at least.
@@ -155,7 +174,8 @@ impl Totals {
                 (true, false) | (false, true) => {}
             }
         }
-        missing.extend(FAULTS.iter().filter(|fault| !has(fault)).map(|fault| format!("there was no '{fault}'")));
+        let wanted = FAULTS.iter().chain(REACHED);
+        missing.extend(wanted.filter(|what| !has(what)).map(|what| format!("there was no '{what}'")));
         for (what, name, percent_min) in SHARES {
             // Compared in whole seeds, so that no rounding lets a run pass.
             if self.seeds_with.get(*what).copied().unwrap_or(0) * 100 < percent_min * self.seeds {
@@ -176,7 +196,8 @@ mod tests {
     fn full() -> BTreeMap<String, u64> {
         let is_reached = |name: &String| UNREACHED.iter().all(|(unreached, _)| unreached != name);
         let refusals = refusals().into_iter().filter(is_reached).map(|name| refused(&name));
-        let faults = FAULTS.iter().chain(SHARES.iter().map(|(what, _, _)| what)).map(|what| (*what).to_owned());
+        let faults =
+            FAULTS.iter().chain(REACHED).chain(SHARES.iter().map(|(what, _, _)| what)).map(|what| (*what).to_owned());
         refusals.chain(faults).map(|what| (what, 1)).collect()
     }
 

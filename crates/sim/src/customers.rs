@@ -250,7 +250,7 @@ impl World {
         self.send(Sent { ask, id: Some(id) });
     }
 
-    /// An operator halts, resumes, confirms the clock, approves, or looks after the wallet.
+    /// An operator halts, resumes, confirms the clock, approves, proves what can never confirm, or looks after the wallet.
     pub fn operator_acts(&mut self) {
         let is_jumped = self.state(|state| state.counters().jumped_to.is_some()).unwrap_or(false);
         if is_jumped && self.rng.chance(50) {
@@ -258,7 +258,8 @@ impl World {
             return;
         }
         match self.rng.below(10) {
-            0..=3 => self.operator_halts(),
+            0..=2 => self.operator_halts(),
+            3 => self.operator_proves(),
             4..=6 => self.ask_approve(),
             7 => self.approve_wrongly(),
             _ => self.operator_resumes(),

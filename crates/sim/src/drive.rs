@@ -173,6 +173,11 @@ impl World {
         if let Some(process) = &mut self.process {
             process.step_worker(index, now_ms);
         }
+        let deaths = std::mem::take(&mut *lock(&self.signer.deaths));
+        for death in deaths {
+            self.count(death);
+            self.count("restart of the signer");
+        }
         let refused = std::mem::take(&mut *lock(&self.signer.refused));
         for code in refused {
             self.count("fault signer refuses");

@@ -1,6 +1,8 @@
 //! What goes wrong: processes die, the journal, the signer and the nodes fail or lie, rules panic, clocks run wrong.
 
-use crate::ports::{SignerTrouble, lock};
+use crate::chaos::{EFFECTS, Edge};
+use crate::ports::lock;
+use crate::signer::SignerTrouble;
 use crate::world::{NODES, World};
 use bitcoin::ScriptBuf;
 use florin_core::command::Command;
@@ -11,10 +13,14 @@ use florin_devnet::network::NodeId;
 use florin_store::memory::AppendFault;
 
 impl World {
-    /// The process dies: at once, at one of the next edges, or with the power of its machine.
+    /// The process dies: at once, at one of the next edges, at the next of a kind, or with the power of its machine.
     pub fn trouble_process(&mut self) {
         match self.rng.below(10) {
-            0..=6 => {
+            0 | 1 => {
+                let effect = EFFECTS[self.rng.below(EFFECTS.len() as u64) as usize];
+                self.chaos.arm_at(effect, if self.rng.chance(50) { Edge::Before } else { Edge::After });
+            }
+            2..=6 => {
                 let edges = self.rng.below(40);
                 self.chaos.arm(edges);
             }
@@ -81,9 +87,11 @@ impl World {
         }
     }
 
-    /// The signer does not hear, or is not heard.
+    /// The signer does not hear, is not heard, or dies.
     pub fn trouble_the_signer(&mut self) {
-        let trouble = if self.rng.chance(50) { SignerTrouble::Unheard } else { SignerTrouble::LostReply };
+        use SignerTrouble::{DiesAfter, DiesBefore, DiesWithin, LostReply, Unheard};
+        let troubles = [Unheard, LostReply, DiesBefore, DiesWithin, DiesAfter];
+        let trouble = troubles[self.rng.below(troubles.len() as u64) as usize];
         self.trouble_signer(trouble);
     }
 

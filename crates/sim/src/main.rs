@@ -4,12 +4,17 @@ use florin_sim::coverage::{SEEDS_MIN, SHARES, Totals, UNREACHED};
 use florin_sim::run::{Report, run};
 use florin_sim::schedule::{Kind, Schedule, parse_ranges};
 use florin_sim::shrink::{RUNS_MAX, shrink, story};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 /// Actions in a run.
 const ACTIONS: u64 = 2_000;
+
+/// The most threads that run seeds: more than any machine has cores to spare.
+const JOBS_MAX: usize = 256;
 
 /// The most failing seeds that are shrunk: the first say most.
 const SHRUNK_MAX: usize = 3;
@@ -25,6 +30,7 @@ usage: florin-sim [--seed N | --seeds N | --seeds FROM-TO] [options]
   --seeds N        run the seeds 1 to N (100)
   --seeds FROM-TO  run these seeds
   --actions N      actions in each run (2000)
+  --jobs N         run so many seeds at once (1); what is printed stays the same
   --counts         print what happened, and how often
   --quiet          print no line for a seed that passes
   --no-shrink      print a failing seed as it is
@@ -40,6 +46,7 @@ a reorganisation after credit, or a restart after a crash.
 struct Args {
     seeds: Vec<u64>,
     actions: u64,
+    jobs: usize,
     counts: bool,
     quiet: bool,
     shrinks: bool,
@@ -59,6 +66,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
     let mut args = Args {
         seeds: (1..=100).collect(),
         actions: ACTIONS,
+        jobs: 1,
         counts: false,
         quiet: false,
         shrinks: true,
@@ -81,6 +89,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--actions" => {
                 let text = value()?;
                 args.actions = text.parse().map_err(|_| odd(&text))?;
+            }
+            "--jobs" => {
+                let text = value()?;
+                args.jobs = text.parse().ok().filter(|jobs| (1..=JOBS_MAX).contains(jobs)).ok_or_else(|| odd(&text))?;
             }
             "--only" => {
                 let text = value()?;
@@ -122,26 +134,60 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs all seeds on some threads, and hands their reports on in the order of the seeds.
+fn run_seeds(args: &Args, mut take: impl FnMut(Report) -> std::io::Result<()>) -> std::io::Result<()> {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    let work = |sender: mpsc::Sender<(usize, Report)>| {
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&seed) = args.seeds.get(place) else { break };
+            let (only, without) = (args.only.clone(), args.without.clone());
+            let report = run(&Schedule { seed, actions: args.actions, only, without }, None);
+            // Nobody listens any more where nothing can be printed.
+            if sender.send((place, report)).is_err() {
+                break;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            let (work, sender) = (&work, sender.clone());
+            scope.spawn(move || work(sender));
+        }
+        drop(sender);
+        // Those that ended before one of a lower place.
+        let mut early = BTreeMap::new();
+        let mut wanted = 0;
+        for (place, report) in receiver {
+            early.insert(place, report);
+            while let Some(report) = early.remove(&wanted) {
+                wanted += 1;
+                take(report)?;
+            }
+        }
+        Ok(())
+    })
+}
+
 fn run_all(args: &Args, out: &mut dyn Write) -> std::io::Result<bool> {
     let mut totals = Totals::default();
     let mut failed = Vec::new();
-    for seed in &args.seeds {
-        let schedule =
-            Schedule { seed: *seed, actions: args.actions, only: args.only.clone(), without: args.without.clone() };
-        let report = run(&schedule, None);
+    run_seeds(args, |report| {
+        let seed = report.schedule.seed;
         totals.add(&report.counts);
         if let Some(wrong) = &report.wrong {
             writeln!(out, "seed {seed}: FAILED in step {}: {}", wrong.step, wrong.what)?;
-            writeln!(out, "  again: {}", schedule.command_line())?;
+            writeln!(out, "  again: {}", report.schedule.command_line())?;
             if args.shrinks && failed.len() < SHRUNK_MAX {
                 print_shrunk(&report, out)?;
             }
-            failed.push(*seed);
+            failed.push(seed);
         } else if !args.quiet {
             writeln!(out, "seed {seed}: {}", report.trace)?;
         }
-        out.flush()?;
-    }
+        out.flush()
+    })?;
     if args.counts {
         for (what, count) in &totals.counts {
             writeln!(out, "{count:>10}  {what}")?;

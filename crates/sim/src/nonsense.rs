@@ -2,7 +2,7 @@
 
 mod definitions;
 mod money;
-mod proposals;
+pub(crate) mod proposals;
 mod watcher;
 
 use crate::world::World;

@@ -10,7 +10,7 @@ use florin_devnet::miner::Content;
 use florin_devnet::network::NodeId;
 
 /// The depth at which a transaction counts as final by the policy of every run.
-const FINAL_DEPTH: u32 = 5;
+pub const FINAL_DEPTH: u32 = 5;
 
 impl World {
     /// A block on the tip of a node that is not faulty.
@@ -92,6 +92,9 @@ impl World {
 
     /// A fork that takes back the block of a deposit which is credited, and now and then spends its coins elsewhere for good.
     pub fn fork_credited(&mut self) {
+        if self.rng.chance(10) && self.fork_planned() {
+            return;
+        }
         let node = self.honest_node();
         let height = lock(&self.network).node(node).height();
         let depth_max = self.rng.between(2, 7) as u32;

@@ -1,18 +1,14 @@
-//! The engine's ports in the simulation: the network's nodes through the real node client, a signer in process, a journal in memory; each with the edges at which the process may die.
+//! The engine's ports in the simulation: the network's nodes through the real node client, a journal and snapshots in memory; each with the edges at which the process may die.
 
 use crate::chaos::{Chaos, Edge};
 use florin::node::rpc::{Caller, RpcFault};
-use florin::signing::Transport;
-use florin_core::id::{Digest, LedgerTime, Seq};
+use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, ReadError, Row, SnapshotHeader};
 use florin_core::wire::Bytes;
 use florin_devnet::network::{Network, NodeId, Reply as NodeReply};
-use florin_engine::ports::{SignerFault, SnapshotFault, Snapshots};
-use florin_signer::protocol::{Outcome, Reply, Request};
-use florin_signer::session::Signer;
+use florin_engine::ports::{SnapshotFault, Snapshots};
 use florin_store::memory::MemoryJournal;
 use serde_json::Value;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,56 +64,6 @@ impl Caller for NodeCaller {
             }
             NodeReply::Lost => Err(gone("the reply is lost")),
             NodeReply::Down => Err(gone("the node is down")),
-        }
-    }
-}
-
-/// How the next question to the signer fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignerTrouble {
-    /// It never hears the question.
-    Unheard,
-    /// It answers, and the answer is lost.
-    LostReply,
-}
-
-/// The signer, which outlives the platform's processes.
-#[derive(Clone)]
-pub struct SignerLink {
-    /// The signer.
-    pub signer: Arc<Mutex<Signer>>,
-    /// What befalls the next questions.
-    pub troubles: Arc<Mutex<VecDeque<SignerTrouble>>>,
-    /// The signer's clock.
-    pub clock: SimClock,
-    /// The process that asks.
-    pub chaos: Chaos,
-    /// What it refused, by code.
-    pub refused: Arc<Mutex<Vec<&'static str>>>,
-}
-
-impl Transport for SignerLink {
-    fn ask(&mut self, request: &Request) -> Result<Reply, SignerFault> {
-        let gone = |what| SignerFault::Transport(Box::new(Simulated(what)));
-        if !self.chaos.pass("signer call", Edge::Before) {
-            return Err(gone("the process died before it asked"));
-        }
-        let trouble = lock(&self.troubles).pop_front();
-        if trouble == Some(SignerTrouble::Unheard) {
-            return Err(SignerFault::Timeout);
-        }
-        let clock = LedgerTime(self.clock.now_ms());
-        let reply =
-            lock(&self.signer).handle(request, clock).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
-        if let Outcome::Refused(refusal) = &reply.outcome {
-            lock(&self.refused).push(refusal.reason.code());
-        }
-        if !self.chaos.pass("signer call", Edge::After) {
-            return Err(gone("the process died after it asked"));
-        }
-        match trouble {
-            Some(SignerTrouble::LostReply) => Err(SignerFault::Timeout),
-            Some(SignerTrouble::Unheard) | None => Ok(reply),
         }
     }
 }

@@ -15,6 +15,7 @@ use florin_engine::workers::Worker;
 use florin_engine::writer::{
     Answer, Appended, Reply, Role, Rules, Sealed, SubmitRefusal, Ticket, Writer, WriterConfig,
 };
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
@@ -53,6 +54,16 @@ impl Rules for FusedRules {
     }
 }
 
+thread_local! {
+    /// The last panic of this thread that nobody simulated.
+    static STRAY: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The panic of this thread, if there was one, that nobody simulated: the writer catches those as well, and none may be missed.
+pub fn stray_panic() -> Option<String> {
+    STRAY.take()
+}
+
 /// Simulated panics are caught by the writer, and would only fill the screen.
 fn silence_simulated_panics() {
     static ONCE: Once = Once::new();
@@ -62,6 +73,8 @@ fn silence_simulated_panics() {
             let text = info.payload().downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| info.payload().downcast_ref::<&str>().copied());
             if text != Some(PANIC) {
+                let place = info.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+                STRAY.set(Some(format!("{}{place}", text.unwrap_or("something"))));
                 before(info);
             }
         }));

@@ -12,6 +12,7 @@ use florin_core::custody::{DepositStatus, WithdrawalStatus};
 use florin_devnet::network::NodeId;
 use florin_engine::writer::Role;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Rounds of the liveness phase. A block is mined in every third, so that this is far beyond the deepest policy, and half a
 /// minute passes in each, so that it is far beyond every expiry.
@@ -48,7 +49,10 @@ pub fn run(schedule: &Schedule, extra: Option<Invariant>) -> Report {
 /// Runs a schedule, and gives the world as it is at the end.
 pub fn play_out(schedule: &Schedule, extra: Option<Invariant>) -> (World, Option<Wrong>) {
     let mut world = World::new(schedule.seed);
-    let outcome = play(&mut world, schedule, extra);
+    // Where anything panics that the platform does not catch, the seed fails, and not the whole run.
+    let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, schedule, extra)));
+    let stray = crate::process::stray_panic().unwrap_or_else(|| "no word of why".into());
+    let outcome = played.unwrap_or_else(|_| Err(format!("it panicked: {stray}")));
     let wrong = outcome.err().map(|what| Wrong { step: world.step, what });
     (world, wrong)
 }
@@ -128,6 +132,12 @@ fn act(world: &mut World, kind: Kind) -> Result<(), String> {
 
 /// Everything that must hold after every step.
 fn hold(world: &mut World, extra: Option<Invariant>) -> Result<(), String> {
+    if let Some(panic) = crate::process::stray_panic() {
+        return Err(format!("a rule panicked: {panic}"));
+    }
+    if let Some(wrong) = lock(&world.signer.process).wrong() {
+        return Err(wrong.to_owned());
+    }
     world.audit()?;
     world.compare()?;
     if world.step.is_multiple_of(AGREE_STEPS) {
@@ -188,7 +198,8 @@ fn calm(world: &mut World, extra: Option<Invariant>) -> Result<(), String> {
     Err(format!("with all faults off, this never ends: {}", unfinished(world).unwrap_or_default()))
 }
 
-/// What an operator does in the end: confirms the clock, ends halts that people set, approves what waits.
+/// What an operator does in the end: confirms the clock, ends halts that people set, approves what waits, and proves which plans
+/// can never confirm. Whoever lost a payment that a plan needs makes up his mind.
 fn operator_tidies(world: &mut World) {
     let Some(process) = &world.process else { return };
     let state = process.model().state();
@@ -203,6 +214,8 @@ fn operator_tidies(world: &mut World) {
         world.ask(Command::Resume(halt));
     }
     world.ask_approve();
+    world.operator_proves();
+    world.outside_sends_again();
 }
 
 /// What has not come to its end; `None` where everything has.

@@ -1,5 +1,6 @@
 //! What chance alone would hardly bring about: some steps in a row that lead to a rare state. Everything still goes through the platform's own doors.
 
+use crate::outside::FINAL_DEPTH;
 use crate::setup::{BTC, CHAIN, EUR, WALLET, XXX};
 use crate::world::World;
 use bitcoin::ScriptBuf;
@@ -7,10 +8,11 @@ use florin_core::amount::Amount;
 use florin_core::asset::{Halt, HaltAction, HaltReason};
 use florin_core::broker::{Pair, Price, Side};
 use florin_core::command::{Command, Origin, Outcome, Request};
-use florin_core::custody::{Approval, Beneficiary, Branch, DepositStatus, WithdrawalStatus};
+use florin_core::custody::{Approval, Beneficiary, Branch, DepositStatus, PlanStatus, WithdrawalStatus};
 use florin_core::decide::{APPROVALS_MAX, UNUSED_ADDRESSES_MAX};
 use florin_core::id::{CustomerId, LedgerTime};
 use florin_core::ledger::Owner;
+use florin_core::wire::Bytes;
 use florin_devnet::fees::FeeRate;
 use florin_devnet::miner::Content;
 use florin_engine::lanes::Ask;
@@ -19,11 +21,13 @@ use florin_engine::writer::Answer;
 /// Outputs of a payment so large that its block can't be taken back by one command.
 const MASS: u64 = 1_300;
 
-/// The place of the ticker among the workers.
+/// The places of the planner, the signing and the ticker among the workers.
+const PLANNER: usize = 1;
+const SIGNING: usize = 2;
 const TICKER: usize = 4;
 
 /// How many scenarios there are.
-const SCENARIOS: u64 = 7;
+const SCENARIOS: u64 = 9;
 
 type Played = Result<(), String>;
 
@@ -51,7 +55,9 @@ impl World {
             3 => self.fill_an_account(),
             4 => self.approve_too_often(),
             5 => self.approve_too_late(),
-            _ => self.lose_a_deposit_of_a_queued_withdrawal(),
+            6 => self.lose_a_deposit_of_a_queued_withdrawal(),
+            7 => self.lose_the_coins_of_a_plan(),
+            _ => self.have_a_plan_paid_by_a_thief(),
         }
     }
 
@@ -153,7 +159,37 @@ impl World {
             let Some(Answer::Done(Outcome::Quote(quote))) = self.command_and_wait(ask)? else { return Ok(()) };
             self.command_and_wait(Command::AcceptQuote { customer, quote: quote.id })?;
         }
-        self.empty_the_inventory(pair)
+        self.empty_the_inventory(pair)?;
+        self.sell_what_is_withdrawn()
+    }
+
+    /// A customer is offered a price for coins, withdraws them, and accepts.
+    fn sell_what_is_withdrawn(&mut self) -> Played {
+        self.resume_all()?;
+        let Some(customer) = self.fund(500_000, 1)? else { return Ok(()) };
+        let pair = Pair { base: BTC, quote: EUR };
+        let price = Price {
+            pair,
+            quote_units: Amount::new(5_000_000),
+            base_units: Amount::new(100_000_000),
+            as_of: self.state(|state| state.counters().time).unwrap_or(LedgerTime(0)),
+            age_max_ms: 60_000,
+            spread_bp: 0,
+            quote_ms: 60_000,
+        };
+        self.command_and_wait(Command::SetPrice(price))?;
+        let available = self.state(|state| {
+            let account = state.ledger().account_of(&Owner::Customer(customer), BTC)?;
+            Some(account.available())
+        });
+        let Some(available) = available.flatten() else { return Ok(()) };
+        // An amount that leaves a fee and little else.
+        let (base, amount) = (Amount::new(available.units() / 2), Amount::new(available.units() - 10_000));
+        let ask = Command::RequestQuote { customer, pair, side: Side::Sell, base: Some(base), quote: None };
+        let Some(Answer::Done(Outcome::Quote(quote))) = self.command_and_wait(ask)? else { return Ok(()) };
+        let script = self.destination();
+        self.command_and_wait(Command::RequestWithdrawal { customer, asset: BTC, amount, script, wallet: WALLET })?;
+        self.command_and_wait(Command::AcceptQuote { customer, quote: quote.id }).map(drop)
     }
 
     /// Two customers are offered most of the inventory each, and both accept.
@@ -299,5 +335,117 @@ impl World {
             }
         }
         self.command_and_wait(Command::Resume(halt)).map(drop)
+    }
+
+    /// The operator ends every halt that the watcher does not end itself.
+    fn resume_all(&mut self) -> Played {
+        for halt in self.state(|state| state.halts().clone()).unwrap_or_default() {
+            if !matches!(halt.reason, HaltReason::ChainSplit | HaltReason::Stale) {
+                self.command_and_wait(Command::Resume(halt))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A customer with fresh coins withdraws, and then these workers have their steps; nothing is mined since.
+    fn plan_with_fresh_coins(&mut self, deposit: u64, amount: u128, steps: &[usize]) -> Played {
+        self.resume_all()?;
+        crate::ports::lock(&self.signer.troubles).clear();
+        let Some(customer) = self.fund(deposit, FINAL_DEPTH)? else { return Ok(()) };
+        let (script, amount) = (self.destination(), Amount::new(amount));
+        self.command_and_wait(Command::RequestWithdrawal { customer, asset: BTC, amount, script, wallet: WALLET })?;
+        for worker in steps {
+            self.step_worker_at(*worker)?;
+            self.rest()?;
+        }
+        Ok(())
+    }
+
+    /// A deep fork takes a coin of a plan away, and what paid it is spent elsewhere: the plan can never be paid, and an operator
+    /// proves it, after others have tried to with nothing in their hands.
+    fn lose_the_coins_of_a_plan(&mut self) -> Played {
+        // Little and much, so that it is few coins or many that pay it.
+        let (deposit, amount) = if self.rng.chance(50) { (60_000_000, 19_000_000) } else { (3_000_000, 2_000_000) };
+        self.plan_with_fresh_coins(deposit, amount, &[PLANNER, SIGNING, PLANNER, SIGNING])?;
+        if !self.fork_planned() {
+            return Ok(());
+        }
+        self.follow(600, World::is_at_tip)?;
+        self.refuse_proofs()?;
+        if self.rng.chance(50) {
+            // The rest is for the operator who comes by.
+            return Ok(());
+        }
+        for _ in 0..FINAL_DEPTH {
+            self.mine();
+        }
+        self.follow(80, World::is_at_tip)?;
+        self.refuse_proofs()?;
+        for proof in self.proofs() {
+            if let Some(Answer::Done(_)) = self.command_and_wait(proof)? {
+                self.count("a plan is proved impossible");
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody who has our keys pays what a plan pays, and takes the rest; now and then that is taken back after it was final.
+    fn have_a_plan_paid_by_a_thief(&mut self) -> Played {
+        if self.rng.chance(20) {
+            return self.have_a_plan_paid_before_it_is_signed();
+        }
+        self.plan_with_fresh_coins(3_000_000, 2_000_000, &[PLANNER, SIGNING, PLANNER, SIGNING])?;
+        if !self.steal_and_pay(PlanStatus::Signed) {
+            return Ok(());
+        }
+        // Not yet final, just final, and beyond.
+        let depth = self.rng.pick(&[1, 3, FINAL_DEPTH + 1, FINAL_DEPTH + 2]).copied().unwrap_or(1);
+        for _ in 1..depth {
+            self.mine();
+        }
+        self.follow(80, World::is_at_tip)?;
+        if self.rng.chance(75) {
+            let node = self.honest_node();
+            let height = crate::ports::lock(&self.network).node(node).height();
+            if self.fork_at(node, height.saturating_sub(depth), Content::Empty) && depth > FINAL_DEPTH {
+                self.count("fault payment by a thief taken back after it was final");
+            }
+            self.follow(600, World::is_at_tip)?;
+        }
+        Ok(())
+    }
+
+    /// The same before the signer has seen the plan, which gives it up then: that must not bring another plan for the same.
+    fn have_a_plan_paid_before_it_is_signed(&mut self) -> Played {
+        // Who can't follow the chain now learns of the payment too late, and nothing could be told of that.
+        let is_well = self.process.as_ref().is_some_and(|process| process.writer().quarantined().next().is_none());
+        self.follow(80, World::is_at_tip)?;
+        if !is_well || !self.is_at_tip() {
+            return Ok(());
+        }
+        self.plan_with_fresh_coins(3_000_000, 2_000_000, &[PLANNER])?;
+        if !self.steal_and_pay(PlanStatus::Signing) {
+            return Ok(());
+        }
+        self.follow(80, World::is_at_tip)?;
+        let hit = self.state(|state| {
+            let signing = state.plans().values().filter(|plan| plan.status == PlanStatus::Signing);
+            let pays = |input| {
+                state
+                    .coins()
+                    .get(input)
+                    .and_then(|coin| coin.spent.as_ref())
+                    .is_some_and(|spent| !spent.paid.is_empty())
+            };
+            signing.filter(|plan| plan.inputs.iter().any(pays)).map(|plan| plan.id).next()
+        });
+        if let Some(plan) = hit.flatten() {
+            self.refuse(Ask::internal(Command::RecordVoid { plan, receipt: Bytes(vec![1]) }))?;
+        }
+        // It has to be final before anybody takes it back: until then such a plan has nothing that everybody knows.
+        for _ in 0..FINAL_DEPTH {
+            self.mine();
+        }
+        self.follow(80, World::is_at_tip)
     }
 }

@@ -21,7 +21,7 @@ macro_rules! kinds {
 
 kinds! {
     /// The process has a turn.
-    Turn => 260, "turn";
+    Turn => 255, "turn";
     /// A worker has a step.
     Worker => 210, "worker";
     /// A customer or operator asks for something.
@@ -53,7 +53,7 @@ kinds! {
     /// The journal fails.
     Journal => 8, "journal";
     /// The signer fails.
-    Signer => 5, "signer";
+    Signer => 10, "signer";
     /// A node fails or lies.
     Node => 14, "node";
     /// A second writer starts.

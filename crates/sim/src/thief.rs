@@ -11,12 +11,13 @@ use bitcoin::secp256k1::{All, Message, Secp256k1};
 use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache, TapSighashType};
 use bitcoin::{
     Amount, CompressedPublicKey, NetworkKind, OutPoint, PrivateKey, ScriptBuf, Sequence, Transaction, TxIn, TxOut,
-    Witness, absolute, transaction,
+    Txid, Witness, absolute, transaction,
 };
-use florin_core::custody::PlanStatus;
+use florin_core::custody::{Plan, PlanStatus, Withdrawal};
 use florin_devnet::miner::Content;
+use florin_devnet::network::NodeId;
 use florin_devnet::outside::AddressForm;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most coins that a thief takes at once: beyond it the transaction would be too large.
 const LOOT_MAX: usize = 400;
@@ -30,14 +31,51 @@ struct Loot {
 impl World {
     /// Changes a signature of ours where that is possible, or takes our coins.
     pub fn thief_acts(&mut self) {
-        if !self.malleate() && self.rng.chance(30) {
-            self.steal();
+        if !self.malleate() && self.rng.chance(30) && !(self.rng.chance(50) && self.steal_and_pay(PlanStatus::Signed)) {
+            let node = self.honest_node();
+            self.steal(node, &BTreeSet::new(), Vec::new());
         }
     }
 
-    /// Takes all coins of the hot wallet that the chain holds: then no plan can lose some of its inputs and keep others.
-    fn steal(&mut self) {
+    /// The same theft, which pays some of what a plan in this status pays all the same. Says whether there was such a plan, and the
+    /// theft. Of a signed plan everybody knows; of one that is not signed only who reads our journal.
+    pub fn steal_and_pay(&mut self, status: PlanStatus) -> bool {
+        let open = self.state(|state| {
+            let open = state.plans().values().filter(|plan| plan.status == status);
+            let of_plan = |plan: &Plan| {
+                let outpoint = |input: &florin_core::custody::OutPoint| {
+                    OutPoint::new(Txid::from_byte_array(input.txid.0), input.vout)
+                };
+                let payments = plan.versions.first().into_iter().flat_map(|version| &version.payments);
+                let owed = payments.filter_map(|payment| state.withdrawals().get(&payment.withdrawal)).cloned();
+                (plan.inputs.iter().map(outpoint).collect::<BTreeSet<_>>(), owed.collect::<Vec<_>>())
+            };
+            open.map(of_plan).collect::<Vec<_>>()
+        });
         let node = self.honest_node();
+        // Without a coin of the plan it would be a gift.
+        let is_there = |input: &OutPoint| lock(&self.network).node(node).coins().get(input).is_some();
+        let hit = open.unwrap_or_default().into_iter().rev().find(|(inputs, _)| inputs.iter().all(is_there));
+        let Some((inputs, mut owed)) = hit else { return false };
+        // Rather all than some: then it is the plan but for its coins.
+        if self.rng.chance(30) {
+            owed.truncate(1);
+        }
+        let pay = |withdrawal: &Withdrawal| {
+            let value = Amount::from_sat(withdrawal.amount.units() as u64);
+            TxOut { value, script_pubkey: ScriptBuf::from_bytes(withdrawal.script.0.clone()) }
+        };
+        let paid: Vec<TxOut> = owed.iter().map(pay).collect();
+        let is_done = !paid.is_empty() && self.steal(node, &inputs, paid);
+        if is_done {
+            self.count("fault payment by a thief in a plan's place");
+        }
+        is_done
+    }
+
+    /// Takes all coins of the hot wallet that the chain holds, or where those are too many only the wanted ones. Pays these outputs
+    /// with them, and keeps the rest.
+    fn steal(&mut self, node: NodeId, wanted: &BTreeSet<OutPoint>, mut outputs: Vec<TxOut>) -> bool {
         let scripts: BTreeMap<ScriptBuf, (u64, u64)> = self
             .auditor
             .issued()
@@ -45,7 +83,7 @@ impl World {
             .filter(|(path, _)| path.0 == 1)
             .map(|(path, script)| (ScriptBuf::from_bytes(script.clone()), (path.1, path.2)))
             .collect();
-        let loot: Vec<Loot> = {
+        let mut loot: Vec<Loot> = {
             let network = lock(&self.network);
             let node = network.node(node);
             let height = node.height();
@@ -59,17 +97,24 @@ impl World {
                 })
                 .collect()
         };
+        if loot.len() > LOOT_MAX {
+            loot.retain(|loot| wanted.contains(&loot.outpoint));
+        }
         if loot.is_empty() || loot.len() > LOOT_MAX {
-            return;
+            return false;
         }
         let total: u64 = loot.iter().map(|loot| loot.output.value.to_sat()).sum();
-        let fee = 300 * loot.len() as u64;
-        let Some(value) = total.checked_sub(fee).filter(|value| *value > 1_000) else { return };
+        let spent: u64 = outputs.iter().map(|output| output.value.to_sat()).sum();
+        let fee = 300 * loot.len() as u64 + 50 * outputs.len() as u64;
+        let Some(value) = total.checked_sub(fee + spent).filter(|value| *value > 1_000) else { return false };
         let theirs = TxOut { value: Amount::from_sat(value), script_pubkey: self.outside.script(AddressForm::Taproot) };
-        let tx = sign(&loot, theirs);
-        if self.mine_exactly(node, tx) {
+        outputs.push(theirs);
+        let tx = sign(&loot, outputs);
+        let is_mined = self.mine_exactly(node, tx);
+        if is_mined {
             self.count("fault foreign spend");
         }
+        is_mined
     }
 
     /// The key at a branch and index of the hot wallet.
@@ -124,7 +169,7 @@ impl World {
     }
 
     /// A block on a node's tip that holds this transaction alone.
-    fn mine_exactly(&mut self, node: florin_devnet::network::NodeId, tx: Transaction) -> bool {
+    fn mine_exactly(&mut self, node: NodeId, tx: Transaction) -> bool {
         let mut network = lock(&self.network);
         let tip = network.node(node).tip();
         let miner = &mut self.miner;
@@ -135,7 +180,7 @@ impl World {
     }
 }
 
-fn sign(loot: &[Loot], output: TxOut) -> Transaction {
+fn sign(loot: &[Loot], output: Vec<TxOut>) -> Transaction {
     let secp = Secp256k1::new();
     let input = |loot: &Loot| TxIn {
         previous_output: loot.outpoint,
@@ -147,7 +192,7 @@ fn sign(loot: &[Loot], output: TxOut) -> Transaction {
         version: transaction::Version::TWO,
         lock_time: absolute::LockTime::ZERO,
         input: loot.iter().map(input).collect(),
-        output: vec![output],
+        output,
     };
     let spent: Vec<TxOut> = loot.iter().map(|loot| loot.output.clone()).collect();
     for (index, coin) in loot.iter().enumerate() {

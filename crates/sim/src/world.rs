@@ -3,9 +3,10 @@
 use crate::auditor::{Auditor, RawRow, chain::Compared};
 use crate::chaos::Chaos;
 use crate::coverage;
-use crate::ports::{MemorySnapshots, NodeCaller, ProcessJournal, SignerLink, SignerTrouble, SimClock, lock};
+use crate::ports::{MemorySnapshots, NodeCaller, ProcessJournal, SimClock, lock};
 use crate::process::Process;
 use crate::rng::Rng;
+use crate::signer::{SignerLink, SignerProcess, SignerTrouble};
 use bitcoin::Transaction;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use florin::node::bitcoind::Bitcoind;
@@ -24,9 +25,7 @@ use florin_engine::lanes::Ask;
 use florin_engine::writer::{Answer, Ticket, WriterConfig};
 use florin_signer::approve::OperatorKey;
 use florin_signer::keystore::KeyStore;
-use florin_signer::memory::Memory;
 use florin_signer::policy::Policy;
-use florin_signer::session::Signer;
 use florin_store::memory::MemoryJournal;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -191,11 +190,12 @@ impl World {
             [0, 1, 2].map(|account| descriptors(&keys, networks[account], account as u32, kinds[account]));
         let chaos = Chaos::default();
         let signer = SignerLink {
-            signer: Arc::new(Mutex::new(signer(&keys, &conditions))),
+            process: Arc::new(Mutex::new(SignerProcess::new(keys, signer_policy(&conditions)))),
             troubles: Arc::default(),
             clock: clock.clone(),
             chaos: chaos.clone(),
             refused: Arc::default(),
+            deaths: Arc::default(),
         };
         World {
             seed,
@@ -399,13 +399,21 @@ impl World {
         Ok(())
     }
 
-    /// Makes the signer fail in its next questions.
+    /// Makes the signer fail in its next question. After a death it is away for some questions more.
     pub fn trouble_signer(&mut self, trouble: SignerTrouble) {
-        lock(&self.signer.troubles).push_back(trouble);
-        self.count(match trouble {
+        let draw = self.rng.draw();
+        let mut troubles = lock(&self.signer.troubles);
+        troubles.push_back((trouble, draw));
+        let what = match trouble {
             SignerTrouble::Unheard => "fault signer unheard",
             SignerTrouble::LostReply => "fault signer lost reply",
-        });
+            SignerTrouble::DiesBefore | SignerTrouble::DiesWithin | SignerTrouble::DiesAfter => {
+                troubles.extend((0..draw % 3).map(|_| (SignerTrouble::Unheard, 0)));
+                "the signer is about to die"
+            }
+        };
+        drop(troubles);
+        self.count(what);
     }
 
     /// Keeps a payment of the outside wallet in mind.
@@ -428,13 +436,16 @@ fn descriptors(keys: &KeyStore, network: ChainNetwork, account: u32, kind: Scrip
     [entry.external, entry.internal]
 }
 
-fn signer(keys: &KeyStore, conditions: &Conditions) -> Signer {
+#[cfg(test)]
+pub(crate) fn signer_policy_for_tests() -> Policy {
+    signer_policy(&Conditions::draw(1))
+}
+
+fn signer_policy(conditions: &Conditions) -> Policy {
     let hour = if conditions.is_tight { "3000000" } else { "2000000000" };
     let text = POLICY
         .replace("OPERATOR", &OperatorKey::from_secret(&OPERATOR).public_text())
         .replace("KIND", conditions.kind.name())
         .replace("HOUR", hour);
-    let policy = Policy::parse(&text).expect("the policy is right");
-    let memory = Memory::volatile(PLATFORM, [3; 16]).expect("memory in memory can be made");
-    Signer::new(keys, policy, memory).expect("the signer starts")
+    Policy::parse(&text).expect("the policy is right")
 }

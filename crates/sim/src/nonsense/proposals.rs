@@ -98,18 +98,12 @@ impl World {
                 };
                 commands.extend(proposal.filter(|_| is_refused(withdrawal)).map(Command::ProposePlan));
             }
-            for plan in state.plans().values().filter(|plan| World::lacks_an_input(state, plan)) {
+            for plan in state.plans().values().filter(|plan| lacks_an_input(state, plan)) {
                 commands.extend(wrong_proofs(state, plan));
             }
             commands
         })
         .unwrap_or_default()
-    }
-
-    /// Whether a plan that may still be paid spends a coin that is gone.
-    pub(super) fn lacks_an_input(state: &State, plan: &Plan) -> bool {
-        let is_open = matches!(plan.status, PlanStatus::Signing | PlanStatus::Signed);
-        is_open && plan.inputs.iter().any(|input| !state.coins().contains_key(input))
     }
 
     /// What no honest signer says.
@@ -157,9 +151,15 @@ impl World {
     }
 }
 
+/// Whether a plan that may still be paid spends a coin that is gone.
+pub(crate) fn lacks_an_input(state: &State, plan: &Plan) -> bool {
+    let is_open = matches!(plan.status, PlanStatus::Signing | PlanStatus::Signed);
+    is_open && plan.inputs.iter().any(|input| !state.coins().contains_key(input))
+}
+
 /// Proofs that a plan can never confirm which prove nothing: of a coin that is not the plan's or is there, by a block that is
 /// unknown or may still go.
-fn wrong_proofs(state: &State, plan: &Plan) -> Vec<Command> {
+pub(crate) fn wrong_proofs(state: &State, plan: &Plan) -> Vec<Command> {
     let Some(chain) = state.chains().get(&CHAIN) else { return Vec::new() };
     let Some(tip) = chain.tip().map(|tip| tip.at) else { return Vec::new() };
     let prove = |input, at| Command::ProveConflict { plan: plan.id, input, by: Payment { txid: TxId([1; 32]), at } };

@@ -1,5 +1,6 @@
 //! What a broken or hostile chain watcher could say: blocks, receipts and spends that contradict the books.
 
+use super::proposals::lacks_an_input;
 use super::units;
 use crate::setup::{CHAIN, CHAIN_STILL, WALLET, WALLET_STILL};
 use crate::world::World;
@@ -90,7 +91,7 @@ impl World {
         state.customers().values().any(|customer| customer.freezes > 0)
             || state.deposits().values().any(is_lost)
             || state.counters().jumped_to.is_some()
-            || state.plans().values().any(|plan| World::lacks_an_input(state, plan))
+            || state.plans().values().any(|plan| lacks_an_input(state, plan))
     }
 
     /// What can be refused only while a block is partly booked or a deposit is missing.
