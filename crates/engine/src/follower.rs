@@ -8,6 +8,7 @@
 //! [`Follower::fetch`] talk to nodes and see no state, [`Follower::look`] sees the state and talks to nobody.
 
 pub mod blocks;
+pub mod condition;
 pub mod mempool;
 pub mod nodes;
 
@@ -16,6 +17,7 @@ use crate::lanes::Ask;
 use crate::terms::{core_hash, library_hash};
 use crate::workers::{View, Worker, see};
 use blocks::{Held, Watched};
+use condition::NodeStatus;
 use florin_chain::bitcoin::header::{Checkpoint, HeaderChain, HeaderRefusal};
 use florin_chain::bitcoin::network::Network;
 use florin_chain::bitcoin::watch::WatchKey;
@@ -25,7 +27,7 @@ use florin_core::custody::BlockRef;
 use florin_core::id::{AssetId, BlockHash, ChainId, Height};
 use florin_core::state::{ChainState, State};
 use mempool::Mempool;
-use nodes::{NodeStatus, Seat, Seats};
+use nodes::{Seat, Seats};
 use std::collections::BTreeMap;
 
 /// Blocks taken back in one step: they are named by hash, so one refusal stops the rest, and a deep reorganisation does

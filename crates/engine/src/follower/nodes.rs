@@ -1,6 +1,7 @@
 //! The nodes of one chain: who they are, whether they follow the right network, how far each agrees with the header chain.
 //! Nothing a node says is believed unless the bytes prove it, and a node that is caught is named.
 
+use super::condition::{NodeCondition, NodeStatus, shown, words};
 use crate::alarm::Alarms;
 use crate::ports::{Node, NodeFault, NodeInfo};
 use crate::terms::{core_hash, core_txid, library_hash};
@@ -28,8 +29,6 @@ pub const ASKING_MAX: Duration = Duration::from_secs(10);
 const HANG_MIN: Duration = Duration::from_secs(5);
 /// A node that hung is left alone for so many times as long: it takes a fifth of the watcher's time and no more.
 const REST_FACTOR: u32 = 4;
-/// The longest that is shown of what a node or a connection to it says, in characters.
-const WORDS_MAX: usize = 300;
 /// The longest rest: shorter than any silence that stops an asset, so that a node that is back is heard before.
 const REST_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -47,101 +46,6 @@ impl std::fmt::Debug for Seat {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "Seat({} of {})", self.name, self.group)
     }
-}
-
-/// How a node stands, most severe first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NodeCondition {
-    /// It follows another network.
-    WrongNetwork {
-        /// The network's name in the node's own words.
-        network: String,
-    },
-    /// It gave bytes that are not what they were asked for as, or headers that break the rules.
-    Lying {
-        /// What it did.
-        what: String,
-    },
-    /// It did not answer.
-    Unreachable {
-        /// The fault's code.
-        code: &'static str,
-        /// The fault's own words, with what caused it.
-        what: String,
-    },
-    /// It was not asked yet.
-    NotAsked,
-    /// It is on another branch.
-    OtherBranch {
-        /// The last block that it shares with the best one.
-        fork_height: u32,
-    },
-    /// It has thrown away blocks that the journal has not seen yet.
-    Pruned {
-        /// The lowest block whose bytes it has.
-        below: u32,
-        /// The block that comes next in the journal.
-        next: u32,
-    },
-    /// It fetches the chain.
-    Syncing,
-    /// It is behind the best chain.
-    Lagging {
-        /// By how many blocks.
-        blocks: u32,
-    },
-    /// Nothing is wrong with it.
-    Good,
-}
-
-impl NodeCondition {
-    /// A stable word for it: the code of its alarm, or of the fault; `None` where nothing is wrong.
-    pub fn code(&self) -> Option<&'static str> {
-        Some(match self {
-            NodeCondition::WrongNetwork { .. } => "node_wrong_network",
-            NodeCondition::Lying { .. } => "node_lies",
-            NodeCondition::Unreachable { code, .. } => code,
-            NodeCondition::NotAsked => "node_not_asked",
-            NodeCondition::OtherBranch { .. } => "node_on_other_branch",
-            NodeCondition::Pruned { .. } => "node_pruned",
-            NodeCondition::Syncing => "node_syncing",
-            NodeCondition::Lagging { .. } => "node_lags",
-            NodeCondition::Good => return None,
-        })
-    }
-
-    /// Why, in words; `None` where nothing is wrong.
-    pub fn reason(&self) -> Option<String> {
-        Some(match self {
-            NodeCondition::WrongNetwork { network } => {
-                format!("it follows another network, which it calls '{network}'")
-            }
-            NodeCondition::Lying { what } | NodeCondition::Unreachable { what, .. } => what.clone(),
-            NodeCondition::NotAsked => "it was not asked yet".to_owned(),
-            NodeCondition::OtherBranch { fork_height } => {
-                format!("its chain leaves the best one after block {fork_height}")
-            }
-            NodeCondition::Pruned { below, next } => {
-                format!("it has no block below {below} any more, and the journal needs block {next} next")
-            }
-            NodeCondition::Syncing => "it fetches the chain".to_owned(),
-            NodeCondition::Lagging { blocks } => format!("it is {blocks} blocks behind the best chain"),
-            NodeCondition::Good => return None,
-        })
-    }
-}
-
-/// A node's status.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// Its name.
-    pub name: String,
-    /// Its failure group.
-    pub group: String,
-    /// How it stands.
-    pub condition: NodeCondition,
-    /// What it says of itself.
-    pub info: Option<NodeInfo>,
 }
 
 #[derive(Debug)]
@@ -436,23 +340,6 @@ impl Seats {
     }
 }
 
-/// What a fault says, with all that caused it, in one line.
-fn words(fault: &NodeFault) -> String {
-    let mut text = fault.to_string();
-    let mut source = std::error::Error::source(fault);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    shown(&text)
-}
-
-/// What comes from a node, fit to be shown: it may hold anything, and be as long as it likes.
-fn shown(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(WORDS_MAX).collect()
-}
-
 /// Whether bytes are the transaction with this id, a coinbase or not.
 pub(crate) fn is_transaction(bytes: &[u8], txid: TxId) -> bool {
     let read = bitcoin::consensus::deserialize::<bitcoin::Transaction>(bytes);
@@ -565,6 +452,7 @@ fn accept(bytes: &[u8], hash: BlockHash, headers: &mut HeaderChain, clock_s: u32
 
 #[cfg(test)]
 mod tests {
+    use super::super::condition::WORDS_MAX;
     use super::*;
 
     #[test]

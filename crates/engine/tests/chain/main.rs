@@ -20,7 +20,7 @@ use florin_core::command::Command;
 use florin_core::custody::{Branch, DepositStatus, OutPoint, PlanStatus, WithdrawalStatus};
 use florin_core::id::{BlockHash, Digest, Epoch, PlanId, Seq, WithdrawalId};
 use florin_core::wire::Bytes;
-use florin_engine::follower::nodes::NodeCondition;
+use florin_engine::follower::condition::NodeCondition;
 use florin_engine::follower::{Follower, FollowerConfig};
 use florin_engine::load::Place;
 use florin_engine::ports::{

@@ -1,3 +1,5 @@
+//! Bad configurations, key by key: each is refused with its code, none panics and none is ignored.
+
 use super::*;
 
 /// Another platform's configuration, with every key that can be said.

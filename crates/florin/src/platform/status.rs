@@ -5,7 +5,7 @@ use crate::api::view::BlockView;
 use florin_core::id::Seq;
 use florin_engine::alarm::Alarm;
 use florin_engine::follower::FollowerStatus;
-use florin_engine::follower::nodes::{NodeCondition, NodeStatus};
+use florin_engine::follower::condition::{NodeCondition, NodeStatus};
 use florin_engine::lanes::Lane;
 use serde::Serialize;
 use std::time::Duration;
