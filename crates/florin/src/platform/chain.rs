@@ -109,7 +109,7 @@ impl ChainPart {
     /// configured hash proves.
     ///
     /// # Errors
-    /// Those of [`start_hash`], and `start_unknown`.
+    /// Those of the key `start_hash`, and `start_unknown`.
     pub fn of(config: &Config) -> Result<ChainPart, Failure> {
         let bitcoin = &config.bitcoin;
         let network = Network::parse(&bitcoin.network)
