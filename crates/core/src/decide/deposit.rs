@@ -47,7 +47,7 @@ refusals! {
         GenerationInvalid => "wallet_generation_invalid", "a wallet's generation is counted from 1";
         /// A descriptor is empty or too long, or both are the same.
         DescriptorInvalid => "wallet_descriptor_invalid", "a wallet has two different descriptors of at most 4,096 bytes";
-        /// Another wallet, or this one's other branch, derives the same scripts ([`script_part`]). Whatever it handed out would be
+        /// Another wallet, or this one's other branch, derives the same scripts. Whatever it handed out would be
         /// refused as handed out already, address by address and for ever.
         DescriptorTaken => "wallet_descriptor_taken", "another wallet has this descriptor already";
         /// It is new, and says that it was in use.
