@@ -80,7 +80,7 @@ enum Command {
     Accept(platform::AcceptArgs),
     /// Asks for a withdrawal.
     Withdraw(platform::WithdrawArgs),
-    /// Withdrawals: list, show, cancel.
+    /// Withdrawals: list, show, approve, cancel.
     #[command(subcommand)]
     Withdrawal(platform::WithdrawalCommand),
     /// Plans, the transactions that pay withdrawals: list, show, end one that can never confirm.
@@ -111,10 +111,10 @@ enum Command {
     Resume(platform::ResumeArgs),
     /// Confirms the clock after a jump.
     ConfirmTime,
-    /// Wallets by their public descriptors: list, register, inventory addresses.
+    /// Wallets by their public descriptors: list, register, retire, inventory addresses.
     #[command(subcommand)]
     Wallet(wallet::WalletCommand),
-    /// The journal: verify, head, schema, export.
+    /// The journal: verify, head, checkpoint, schema, export.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
     /// The signer: keys, policy, limits and memory, in a process of its own.

@@ -231,12 +231,11 @@ pub(crate) struct PlanParams {
     responses((status = 200, body = Page<PlanView>), (status = "default", body = Problem)))]
 async fn list_plans(Shared(api): Shared<Arc<Api>>, Params(params): Params<PlanParams>) -> Reply<Page<PlanView>> {
     let PlanParams { status, after, limit } = params;
-    let limit = ListParams { after: None, limit }.limit()?;
+    let list = ListParams { after, limit };
+    let limit = list.limit()?;
     let status = status.map(|word| choice("status", &word, &Standing::ALL, Standing::name)).transpose()?;
-    let start = match after.as_deref() {
-        None => Bound::Unbounded,
-        Some(text) => Bound::Excluded(PlanId(text.parse().map_err(|_| Problem::new("query_invalid"))?)),
-    };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let start = list.start(|text| text.parse().ok().filter(|_| digits(text)).map(PlanId))?;
     let views: Vec<PlanView> = api.read(|state| {
         let plans = state.plans().range((start, Bound::Unbounded)).map(|(_, plan)| plan);
         let wanted = plans.filter(|plan| status.is_none_or(|status| Standing::of(state, plan) == status));
@@ -278,7 +277,7 @@ fn written_hash(what: &str, text: &str) -> Result<[u8; 32], Problem> {
     Ok(bytes)
 }
 
-/// Ends a plan that can never confirm, on an operator's word; its withdrawals are refunded. Checked is that the input is gone and that the block is final. That the
+/// Ends a plan that can never confirm, on an operator's word; its withdrawals are refunded, or final where another transaction has paid them. Checked is that the input is gone and that the block is final. That the
 /// transaction is in the block, and takes that input's place, only the operator knows: where it does not, what is refunded now may still be paid.
 #[utoipa::path(post, path = "/api/v1/plans/{id}/conflict", tag = "withdrawals", params(("id" = u64, Path)),
     request_body = Conflict,

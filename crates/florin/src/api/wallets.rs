@@ -126,9 +126,20 @@ async fn check_keys(api: &Api, wallet: &Wallet) -> Result<(), Problem> {
 async fn register_wallet(Shared(api): Shared<Arc<Api>>, order: Order<NewWallet>) -> Reply<WalletView> {
     let wallet = api.read(|state| wallet_of(state, &order.body))?;
     let id = wallet.id;
-    check_keys(&api, &wallet).await?;
+    // A repeated request is answered like the first one, also while the signer is away.
+    if !api.read(|state| state.wallets().get(&id).is_some_and(|known| is_same(known, &wallet))) {
+        check_keys(&api, &wallet).await?;
+    }
     api.execute(order.origin, Command::RegisterWallet(wallet)).await?;
     created(api.read(|state| view(state, id))?)
+}
+
+/// Whether a wallet was registered as this one: what it has handed out since, and its end, do not count.
+fn is_same(known: &Wallet, new: &Wallet) -> bool {
+    let Wallet { next_external, next_internal, retired, .. } = known;
+    let then =
+        Wallet { next_external: *next_external, next_internal: *next_internal, retired: *retired, ..new.clone() };
+    *known == then
 }
 
 /// How a wallet is retired.

@@ -23,7 +23,10 @@ pub(crate) enum PlanCommand {
         /// The plan's id.
         id: String,
     },
-    /// Ends a plan that can never confirm: its withdrawals are refunded, its other coins are free.
+    /// Ends a plan that can never confirm: its withdrawals are refunded, or final where another transaction has paid them.
+    ///
+    /// The plan's other coins are free in the books. The signer remembers for ever which plan it signed them for and signs them for no other: they have to be moved
+    /// with the keys.
     ///
     /// This is for a plan one of whose inputs is gone ('plan show' names it) and can't return: the transaction that made the input spent a coin that another
     /// transaction has spent since, in a block that is final. Name that other transaction and its block.
