@@ -26,6 +26,9 @@ use florin_core::state::{ChainState, State};
 use florin_core::wire::Bytes;
 use std::collections::BTreeSet;
 
+/// How often one step leaves out what can't be paid now, and tries the rest. Each time it leaves out all that fail alike.
+const ROUNDS_MAX: usize = 64;
+
 /// How plans are made for one chain.
 #[derive(Debug, Clone)]
 pub struct PlannerConfig {
@@ -99,7 +102,7 @@ impl Planner {
         let mut jobs = Vec::new();
         let chain_id = self.config.chain;
         for wallet in state.wallets().values().filter(|wallet| wallet.chain == chain_id) {
-            let (mut withdrawals, mut instead) = self.admitted(queued(state, wallet.id), now_ms);
+            let (withdrawals, instead) = self.admitted(queued(state, wallet.id), now_ms);
             if withdrawals.is_empty() {
                 continue;
             }
@@ -112,9 +115,6 @@ impl Planner {
             if state.plans().values().any(|plan| plan.wallet == wallet.id && plan.status == PlanStatus::Signing) {
                 continue;
             }
-            let batch_max = self.config.batch_max.clamp(1, PLAN_PAYMENTS_MAX);
-            withdrawals.truncate(batch_max);
-            instead.truncate(batch_max);
             match self.means((state, chain, policy), wallet, now_ms) {
                 Ok((coins, change)) => jobs.push(Job {
                     chain: self.config.chain,
@@ -246,38 +246,55 @@ impl Planner {
         Some(SatPerKvb(rate.max(self.config.rate_min)))
     }
 
-    /// A large batch, the oldest first, for which there is a plan. Withdrawals that can't be paid now, not even alone, are
-    /// left out one by one, however many there are.
+    /// A large batch, the oldest first, for which there is a plan. What can't be paid now, not even alone, is left out, with
+    /// all that could be paid even less: those may be many, and must not stand in front of the others.
     fn plan(&mut self, job: &mut Job, rate: SatPerKvb, now_ms: u64) -> Option<ProposePlan> {
-        let mut count = job.withdrawals.len();
-        // After one is left out the batch grows again, from one to as many as can be paid.
-        let (mut grows, mut found) = (false, None);
-        while !job.withdrawals.is_empty() {
-            count = count.clamp(1, job.withdrawals.len());
-            let refusal = match self.try_plan(job, count, rate) {
-                Ok(plan) => {
-                    found = Some(proposal(job, count, &plan));
-                    if !grows || count == job.withdrawals.len() {
-                        return found;
-                    }
-                    count *= 2;
-                    continue;
+        for _ in 0..ROUNDS_MAX {
+            let (index, refusal) = match self.widest(job, rate)? {
+                Ok(proposal) => return Some(proposal),
+                Err(refused) => refused,
+            };
+            let first = job.withdrawals[index].amount;
+            let fails_too = |other: &Withdrawal| match &refusal {
+                PlanRefusal::InsufficientFunds { available_sat, .. } => {
+                    other.amount >= first || sat(other.amount) > *available_sat
                 }
-                Err(_) if found.is_some() => return found,
+                PlanRefusal::TooManyInputs | PlanRefusal::FeeAboveCap { .. } => other.amount >= first,
+                PlanRefusal::FeeShareAboveCap { .. } => other.amount <= first,
+                _ => false,
+            };
+            let withdrawals = std::mem::take(&mut job.withdrawals).into_iter().enumerate();
+            let (fail, mut rest): (Vec<_>, Vec<_>) =
+                withdrawals.partition(|(place, other)| *place == index || fails_too(other));
+            if matches!(refusal, PlanRefusal::FeeShareAboveCap { .. }) && !rest.is_empty() {
+                // Too small alone, they may still go along with larger ones.
+                rest.extend(fail);
+            } else {
+                for (_, withdrawal) in fail {
+                    self.alarms.say(now_ms, refusal.code(), format!("withdrawal {}", withdrawal.id), &refusal);
+                }
+            }
+            job.withdrawals = rest.into_iter().map(|(_, withdrawal)| withdrawal).collect();
+        }
+        None
+    }
+
+    /// The first batch that can be paid of so many, half as many and so on; otherwise which withdrawal can't be, and why.
+    /// `None` where nothing is left.
+    fn widest(&mut self, job: &Job, rate: SatPerKvb) -> Option<Result<ProposePlan, (usize, PlanRefusal)>> {
+        let mut count = job.withdrawals.len().min(self.config.batch_max.clamp(1, PLAN_PAYMENTS_MAX));
+        while count > 0 {
+            let refusal = match self.try_plan(job, count, rate) {
+                Ok(plan) => return Some(Ok(proposal(job, count, &plan))),
                 Err(refusal) => refusal,
             };
-            let unpayable = match refusal {
-                PlanRefusal::ScriptNotPayable { index } | PlanRefusal::AmountBelowDust { index, .. } => index,
-                _ if count > 1 => {
-                    count /= 2;
-                    continue;
+            match refusal {
+                PlanRefusal::ScriptNotPayable { index } | PlanRefusal::AmountBelowDust { index, .. } => {
+                    return Some(Err((index, refusal)));
                 }
-                _ => 0,
-            };
-            grows |= count == 1;
-            let withdrawal = job.withdrawals.remove(unpayable);
-            let subject = format!("withdrawal {}", withdrawal.id);
-            self.alarms.say(now_ms, refusal.code(), subject, refusal);
+                _ if count == 1 => return Some(Err((0, refusal))),
+                _ => count /= 2,
+            }
         }
         None
     }
