@@ -271,7 +271,7 @@ impl Planner {
                 rest.extend(fail);
             } else {
                 for (_, withdrawal) in fail {
-                    self.alarms.say(now_ms, refusal.code(), format!("withdrawal {}", withdrawal.id), &refusal);
+                    self.alarms.say(now_ms, refusal.code(), format!("withdrawal {}", withdrawal.id), refusal);
                 }
             }
             job.withdrawals = rest.into_iter().map(|(_, withdrawal)| withdrawal).collect();
