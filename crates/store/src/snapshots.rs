@@ -114,6 +114,15 @@ impl Snapshots {
         Ok(Snapshots { database: Database::Sqlite(sqlite::open_reader(path, &SCHEMA)?) })
     }
 
+    /// From now on this handle reads the snapshots as they are at one moment, whatever is kept and removed meanwhile; it can
+    /// write no more.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn begin_view(&mut self) -> Result<(), StoreFault> {
+        self.database.begin_view()
+    }
+
     /// The rows for which there is anything at all, newest first: also chunks whose header is gone, which
     /// [`Snapshots::list`] never names.
     ///

@@ -69,6 +69,24 @@ fn snapshots_come_back_verified_newest_first_and_only_the_last_are_kept() {
 }
 
 #[test]
+fn a_reader_of_snapshots_that_holds_a_moment_loads_whole_what_is_removed_meanwhile() {
+    let folder = folder();
+    let path = folder.path().join(snapshots::FILE);
+    let mut store = Snapshots::open(&path).expect("the file opens");
+    let kept: Vec<VerifiedSnapshot> = rows(3).iter().map(|row| snapshot(row, vec![Bytes(vec![7; 9])])).collect();
+    kept[..2].iter().for_each(|one| store.write(one).expect("it is written"));
+    let mut reader = Snapshots::open_reader(&path).expect("the file opens");
+    reader.begin_view().expect("answers");
+    assert_eq!(reader.traces().expect("answers"), [Seq(2), Seq(1)]);
+    store.write(&kept[2]).expect("it is written");
+    store.retain(NonZeroUsize::new(1).expect("not zero")).expect("answers");
+    assert_eq!(store.list().expect("answers"), [Seq(3)]);
+    for (seq, one) in [(Seq(2), Some(&kept[1])), (Seq(1), Some(&kept[0])), (Seq(3), None)] {
+        assert!(reader.load(seq).expect("answers").as_ref() == one, "{seq}");
+    }
+}
+
+#[test]
 fn a_reader_of_snapshots_makes_nothing_and_finds_chunks_without_a_header() {
     let folder = folder();
     let path = folder.path().join(snapshots::FILE);
