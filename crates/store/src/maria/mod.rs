@@ -35,6 +35,8 @@ const NEEDS_PREPARE: u16 = 1615;
 const FULL: [u16; 2] = [1021, 1114];
 /// Too many connections, shutting down, node not ready for queries, interrupted, killed.
 const UNREACHABLE: [u16; 6] = [1040, 1047, 1053, 1152, 1317, 1927];
+/// There is no such database.
+const UNKNOWN_DATABASE: u16 = 1049;
 /// A key is there already.
 const DUPLICATE: u16 = 1062;
 
@@ -91,13 +93,26 @@ impl MariaServer {
     pub(crate) fn connect_reader(&self, area: &'static str, schema: &Schema) -> Result<MariaConnection, StoreFault> {
         let database = format!("{}_{area}", self.prefix);
         let mut conn = Conn::new(self.opts.clone())?;
-        conn.query_drop(format!("USE `{database}`"))?;
+        let wanted = "that of this build; start the writer first";
+        match conn.query_drop(format!("USE `{database}`")) {
+            Err(mysql::Error::MySqlError(error)) if error.code == UNKNOWN_DATABASE => {
+                return Err(StoreFault::Setting {
+                    setting: "the version of the tables",
+                    found: "0".to_owned(),
+                    wanted,
+                });
+            }
+            used => used?,
+        }
         let mut connection = MariaConnection { opts: self.opts.clone(), database, conn: Some(conn), within: false };
         let found = connection.version(schema)?;
-        if found == schema.steps.len() as u64 {
+        let known = schema.steps.len() as u32;
+        if found == u64::from(known) {
             return Ok(connection);
         }
-        let wanted = "that of this build; start the writer first";
+        if let Some(found) = u32::try_from(found).ok().filter(|found| *found > known) {
+            return Err(StoreFault::Newer { component: schema.component, found, known });
+        }
         Err(StoreFault::Setting { setting: "the version of the tables", found: found.to_string(), wanted })
     }
 }
