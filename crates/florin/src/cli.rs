@@ -7,6 +7,7 @@ mod against_chain;
 mod against_segments;
 mod against_snapshots;
 mod against_tables;
+mod against_witnesses;
 mod checkpoint;
 mod ledger;
 mod plan;

@@ -7,7 +7,7 @@ mod projector;
 mod setup;
 pub mod status;
 pub mod stores;
-mod witnesses;
+pub(crate) mod witnesses;
 
 pub use chain::{ChainPart, NodePart};
 pub use people::PeopleStore;

@@ -82,7 +82,7 @@ impl HeadKeeper for HeadFile {
 }
 
 /// Replaces a small file as a whole, durably.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".new");
     let mut file = std::fs::File::create(&draft)?;

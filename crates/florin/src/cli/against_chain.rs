@@ -11,7 +11,7 @@ use florin_core::hex;
 use florin_core::id::{ChainId, TxId};
 use florin_core::journal::Journal;
 use florin_core::state::State;
-use florin_engine::load::{Loaded, catch_up};
+use florin_engine::load::{FoldError, LoadError, Loaded, catch_up};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -55,34 +55,40 @@ enum Answer {
     Elsewhere(String),
 }
 
-/// Asks every configured node for every unspent coin on the journal's scripts.
+/// Asks every configured node for every unspent coin on the journal's scripts. Where the journal goes on meanwhile with a row that
+/// is wrong, that is said as well.
 pub(super) fn compare(
     config: &Config,
     journal: &mut dyn Journal,
     loaded: Loaded,
     progress: &mut Progress,
-) -> Vec<Verdict> {
+) -> (Vec<Verdict>, Option<FoldError>) {
     let mut loaded = Ok(loaded);
     let mut verdicts = Vec::new();
     for node in &config.bitcoin.node {
         let found = compare_node(config, node, journal, &mut loaded, progress);
         verdicts.push(Verdict { node: node.name.clone(), group: node.group.clone(), found });
     }
-    verdicts
+    let late = match loaded {
+        Err(LoadError::Fold(wrong)) => Some(wrong),
+        Ok(_) | Err(LoadError::Read(_) | LoadError::Contradicted(_)) => None,
+    };
+    (verdicts, late)
 }
 
 fn compare_node(
     config: &Config,
     node: &NodeConfig,
     journal: &mut dyn Journal,
-    loaded: &mut Result<Loaded, String>,
+    loaded: &mut Result<Loaded, LoadError>,
     progress: &mut Progress,
 ) -> Result<Result<String, (Why, String)>, String> {
     let quick = Rpc::new(node.url.clone(), config.path(&node.auth_file));
     let patient = quick.clone().patient(SCAN_TIMEOUT, SCAN_BYTES_MAX);
     let mut tries = 0;
     loop {
-        let state = &loaded.as_ref().map_err(Clone::clone)?.state;
+        let unfolded = |fault: &LoadError| format!("the journal's new rows can't be folded: {}", sentence(fault));
+        let state = &loaded.as_ref().map_err(unfolded)?.state;
         let name = &node.name;
         let answer = watched(&quick, name, progress, |progress| {
             ask(&patient, state, |done, total| progress.part(&format!("node {name}: scripts"), done, total))
@@ -97,11 +103,8 @@ fn compare_node(
                 // A platform that runs takes the node's block in by and by; one that does not costs these pauses.
                 tries += 1;
                 std::thread::sleep(TRY_PAUSE);
-                let behind = std::mem::replace(loaded, Err(String::new()));
-                *loaded = behind.and_then(|behind| {
-                    catch_up(journal, behind)
-                        .map_err(|fault| format!("the journal's new rows can't be folded: {}", sentence(&fault)))
-                });
+                let behind = std::mem::replace(loaded, Ok(Loaded::empty()));
+                *loaded = behind.and_then(|behind| catch_up(journal, behind));
             }
         }
     }

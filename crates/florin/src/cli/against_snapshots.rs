@@ -22,10 +22,30 @@ struct Content {
 
 type Verdict = Result<String, (Why, String)>;
 
+/// Why there is nothing to compare.
+enum Unusable {
+    /// The store's fault; whether it is the snapshot's, its kind says.
+    Store(StoreFault),
+    Differs(Why, String),
+}
+
+impl Unusable {
+    fn tell(self, name: &str, findings: &mut Findings) {
+        match self {
+            // The next writer brings it up to date.
+            Unusable::Store(fault @ StoreFault::Setting { .. }) => {
+                findings.skips(name, format!("of another build: {}", sentence(&fault)));
+            }
+            Unusable::Store(fault) => findings.unreadable(name, &fault, format!("unreadable: {}", sentence(&fault))),
+            Unusable::Differs(why, detail) => findings.differs(name, why, detail),
+        }
+    }
+}
+
 /// One that was found.
 struct Found {
     seq: Seq,
-    content: Result<Content, (Why, String)>,
+    content: Result<Content, Unusable>,
     verdict: Option<Verdict>,
 }
 
@@ -33,7 +53,7 @@ struct Found {
 pub(super) struct Snapshots {
     found: Vec<Found>,
     /// Why there are none to compare.
-    none: Option<Result<String, (Why, String)>>,
+    none: Option<Result<String, Unusable>>,
 }
 
 impl Snapshots {
@@ -45,12 +65,14 @@ impl Snapshots {
             return none(Ok(format!("there is no {}", path.display())));
         }
         let opened = snapshots::Snapshots::open_reader(&path).and_then(|mut store| {
+            // A platform that runs keeps new ones and removes old ones meanwhile.
+            store.begin_view()?;
             let traces = store.traces()?;
             Ok((store, traces))
         });
         let (mut store, seqs) = match opened {
             Ok(opened) => opened,
-            Err(fault) => return none(Err(unreadable(&fault))),
+            Err(fault) => return none(Err(Unusable::Store(fault))),
         };
         if seqs.is_empty() {
             return none(Ok("there is none yet".to_owned()));
@@ -75,13 +97,16 @@ impl Snapshots {
     pub(super) fn settle(self, report: &JournalReport, findings: &mut Findings) {
         match self.none {
             Some(Ok(reason)) => findings.skips("snapshots", reason),
-            Some(Err((why, detail))) => findings.differs("snapshots", why, detail),
+            Some(Err(unusable)) => unusable.tell("snapshots", findings),
             None => {}
         }
         for Found { seq, content, verdict } in self.found.into_iter().rev() {
             let name = format!("snapshot {seq}");
             let verdict = match (content, verdict) {
-                (Err(fault), _) => Err(fault),
+                (Err(unusable), _) => {
+                    unusable.tell(&name, findings);
+                    continue;
+                }
                 (Ok(_), Some(verdict)) => verdict,
                 (Ok(_), None) => match report.wrong_seq() {
                     Some(wrong) => {
@@ -106,29 +131,24 @@ impl Snapshots {
     }
 }
 
-fn unreadable(fault: &StoreFault) -> (Why, String) {
-    (Why::Fault(fault.code()), format!("unreadable: {}", sentence(fault)))
-}
-
-fn content(store: &mut snapshots::Snapshots, seq: Seq) -> Result<Content, (Why, String)> {
+fn content(store: &mut snapshots::Snapshots, seq: Seq) -> Result<Content, Unusable> {
+    let damaged = |code, what: &str| Err(Unusable::Differs(Why::Fault(code), format!("unreadable: {what}")));
     let loaded = match store.load(seq) {
         Ok(Some(loaded)) => loaded,
-        Ok(None) => {
-            return Err((
-                Why::Fault("snapshot_chunk_count"),
-                "unreadable: there are chunks without a header".to_owned(),
-            ));
-        }
-        Err(SnapshotError::Store(fault)) => return Err(unreadable(&fault)),
-        Err(error) => return Err((Why::Fault(error.code()), format!("unreadable: {}", sentence(&error)))),
+        Ok(None) => return damaged("snapshot_chunk_count", "there are chunks without a header"),
+        Err(SnapshotError::Store(fault)) => return Err(Unusable::Store(fault)),
+        Err(error) => return damaged(error.code(), &sentence(&error)),
     };
     let header = loaded.header().clone();
     // What a snapshot says may break the state's rules; that is a finding and no end.
     let folded = catch_unwind(AssertUnwindSafe(|| snapshot::read(&header, loaded.chunks())));
     match folded {
         Ok(Ok(state)) => Ok(Content { folded: snapshot::hash(&state), header }),
-        Ok(Err(error)) => Err((Why::Fault(error.code()), format!("unreadable: {}", sentence(&error)))),
-        Err(_) => Err((Why::SnapshotContradicts, "unreadable: what it says contradicts itself".to_owned())),
+        Ok(Err(error)) => damaged(error.code(), &sentence(&error)),
+        Err(_) => {
+            let detail = "unreadable: what it says contradicts itself".to_owned();
+            Err(Unusable::Differs(Why::SnapshotContradicts, detail))
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use crate::platform::stores::maria_server;
 use florin_core::id::{AccountId, Seq};
 use florin_core::journal::{Journal, ReadError, RowError};
 use florin_engine::audit::JournalReport;
-use florin_engine::load::{Place, READ_ROWS_MAX};
+use florin_engine::load::{FoldError, Place, READ_ROWS_MAX};
 use florin_store::fault::StoreFault;
+use florin_store::projection::compare::TableFault;
 use florin_store::projection::{self, Projection, ProjectionError};
 
 /// Accounts read at once.
@@ -46,28 +47,27 @@ pub(super) fn compare(
     let mut tables = match open(config) {
         Ok(Some(tables)) => tables,
         Ok(None) => return findings.skips(NAME, "there are none yet"),
-        // On a server nobody has made them before the first row.
-        Err(_) if report.rows == 0 && report.wrong_seq().is_none() => {
-            return findings.skips(NAME, "there are none yet");
-        }
-        Err((why, detail)) => return findings.differs(NAME, why, detail),
+        Err(beside) => return beside.tell(findings),
     };
     let (mut expected, at) = match beside(&mut tables, journal, report, progress) {
         Ok(beside) => beside,
-        Err(Beside::Incomparable(reason)) => return findings.skips(NAME, reason),
-        Err(Beside::Differs(why, detail)) => return findings.differs(NAME, why, detail),
+        Err(beside) => return beside.tell(findings),
     };
     let compared =
         tables.compare_with(&mut expected, |table, count| progress.say(|| format!("table {table}: record {count}")));
     match compared {
         Err(fault) => {
-            findings.differs(NAME, Why::Fault(fault.code()), format!("their fold is lost: {}", sentence(&fault)))
+            findings.hinders(NAME, fault.code(), format!("the fold beside them is lost: {}", sentence(&fault)))
         }
         Ok(reports) => {
             for report in reports {
                 let name = format!("table {}", report.table);
                 match report.found {
                     Ok(count) => findings.agrees(name, format!("{count} records at row {}", at.seq)),
+                    Err(TableFault::Unreadable(fault)) => {
+                        let detail = format!("it can't be read: {}", sentence(&fault));
+                        findings.unreadable(name, &fault, detail);
+                    }
                     Err(fault) => findings.differs(name, Why::Fault(fault.code()), sentence(&fault)),
                 }
             }
@@ -80,12 +80,40 @@ pub(super) fn compare(
 enum Beside {
     Incomparable(String),
     Differs(Why, String),
+    /// They can't be read.
+    Unreadable(StoreFault, String),
+    /// What is needed beside them is not there.
+    Hindered(&'static str, String),
+    /// A row of the journal is wrong that came after it was judged.
+    WrongRow(RowError),
+}
+
+impl Beside {
+    fn tell(self, findings: &mut Findings) {
+        match self {
+            Beside::Incomparable(reason) => findings.skips(NAME, reason),
+            Beside::Differs(why, detail) => findings.differs(NAME, why, detail),
+            Beside::Unreadable(fault, detail) => findings.unreadable(NAME, &fault, detail),
+            Beside::Hindered(code, detail) => findings.hinders(NAME, code, detail),
+            Beside::WrongRow(error) => {
+                let wrong = FoldError::Row(error);
+                findings.skips(NAME, format!("row {} of the journal is wrong", wrong.seq()));
+                findings.wrong_row(wrong);
+            }
+        }
+    }
 }
 
 impl From<FoldFault> for Beside {
     fn from(fault: FoldFault) -> Self {
         let detail = format!("the journal's rows can't be folded for them: {}", sentence(&fault));
-        Beside::Differs(Why::TablesUnfoldable, detail)
+        match fault {
+            FoldFault::Read(_) => Beside::Hindered("journal_unreadable_now", detail),
+            FoldFault::Row(error) => Beside::WrongRow(error),
+            // The tables of the fold are this command's own.
+            FoldFault::Projection(ProjectionError::Store(fault)) => Beside::Hindered(fault.code(), detail),
+            FoldFault::Projection(_) => Beside::Differs(Why::TablesUnfoldable, detail),
+        }
     }
 }
 
@@ -100,7 +128,7 @@ fn beside(
     let early = stands(tables, report)?;
     let mut fold = Fold::new()?;
     fold.go_on(journal, early.seq, progress)?;
-    tables.begin_view().map_err(|fault| nowhere(&fault))?;
+    tables.begin_view().map_err(nowhere)?;
     let at = stands(tables, report)?;
     if at.seq < fold.at.seq {
         // Somebody has them made again just now.
@@ -120,7 +148,7 @@ fn beside(
 
 /// The row on which the tables stand.
 fn stands(tables: &mut Projection, report: &JournalReport) -> Result<Place, Beside> {
-    let (seq, hash) = tables.only_cursor().map_err(|fault| nowhere(&fault))?;
+    let (seq, hash) = tables.only_cursor().map_err(nowhere)?;
     match report.wrong_seq().filter(|wrong| *wrong <= seq) {
         Some(wrong) => {
             Err(Beside::Incomparable(format!("they stand on row {seq}, and row {wrong} of the journal is wrong")))
@@ -129,11 +157,12 @@ fn stands(tables: &mut Projection, report: &JournalReport) -> Result<Place, Besi
     }
 }
 
-fn nowhere(fault: &StoreFault) -> Beside {
-    Beside::Differs(Why::Fault(fault.code()), format!("nobody knows on which row they stand: {}", sentence(fault)))
+fn nowhere(fault: StoreFault) -> Beside {
+    let detail = format!("nobody knows on which row they stand: {}", sentence(&fault));
+    Beside::Unreadable(fault, detail)
 }
 
-fn open(config: &Config) -> Result<Option<Projection>, (Why, String)> {
+fn open(config: &Config) -> Result<Option<Projection>, Beside> {
     let opened = match &config.store {
         StoreConfig::Sqlite => {
             let path = config.data().join(projection::FILE);
@@ -144,11 +173,20 @@ fn open(config: &Config) -> Result<Option<Projection>, (Why, String)> {
         }
         StoreConfig::Mariadb { url_file, prefix, .. } => {
             let server = maria_server(config, url_file, prefix);
-            let server = server.map_err(|failure| (Why::Fault(failure.code()), failure.to_string()))?;
+            let server = server.map_err(|failure| Beside::Hindered(failure.code(), failure.to_string()))?;
             Projection::open_maria_reader(&server)
         }
     };
-    opened.map(Some).map_err(|fault| (Why::Fault(fault.code()), format!("they can't be opened: {}", sentence(&fault))))
+    opened.map(Some).map_err(|fault| match fault {
+        // A build that has not run yet, or tables that were taken away: the next start makes them.
+        StoreFault::Setting { .. } => {
+            Beside::Incomparable(format!("not as this build makes them: {}", sentence(&fault)))
+        }
+        fault => {
+            let detail = format!("they can't be opened: {}", sentence(&fault));
+            Beside::Unreadable(fault, detail)
+        }
+    })
 }
 
 /// The journal's rows in tables of their own.
@@ -184,13 +222,16 @@ impl Fold {
 /// Accounts' sums are folded twice: by the tables and by the rules. Both have to come to the same, where both stand on one row.
 fn compare_accounts(tables: &mut Projection, at: Place, report: &JournalReport, findings: &mut Findings) {
     const NAME: &str = "accounts of search tables and ledger";
-    let Some(state) = report.state.as_ref().filter(|_| report.head == at) else { return };
+    let Some(state) = report.state.as_ref().filter(|_| report.head == at) else {
+        let reason = format!("the tables stand on row {}, and the ledger on row {}", at.seq, report.head.seq);
+        return findings.skips(NAME, reason);
+    };
     let mut after: Option<AccountId> = None;
     let mut count = 0;
     loop {
         let page = match tables.accounts_after(after, ACCOUNTS_PAGE) {
             Ok(page) => page,
-            Err(fault) => return findings.differs(NAME, Why::Fault(fault.code()), sentence(&fault)),
+            Err(fault) => return findings.hinders(NAME, fault.code(), sentence(&fault)),
         };
         let Some(last) = page.last() else { break };
         after = Some(last.id);

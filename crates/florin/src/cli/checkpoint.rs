@@ -8,11 +8,12 @@ use super::verify::{Findings, Why, sentence};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::platform::stores::open_journal_reader;
+use crate::signing::replace;
 use crate::signing::shown::ShownFile;
 use clap::Args;
 use florin_core::hex;
 use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
-use florin_core::journal::Journal;
+use florin_core::journal::{Journal, ReadError};
 use florin_engine::load::Place;
 use florin_signer::client::Client;
 use florin_signer::protocol::{Checkpoint, CheckpointHead, Fence, Hello, KnownRow, Outcome, PROTOCOL, Request};
@@ -53,7 +54,7 @@ pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) 
         _ => return Err(Failure::new("signer_answer_malformed", "the signer answered another question")),
     };
     let path = args.folder.join(format!("{:012}.{ENDING}", fence.seq.0));
-    let written = std::fs::create_dir_all(&args.folder).and_then(|()| std::fs::write(&path, text(&checkpoint)));
+    let written = std::fs::create_dir_all(&args.folder).and_then(|()| replace(&path, text(&checkpoint).as_bytes()));
     // The platform holds its journal against the last one, whatever becomes of the folder and of the signer.
     let kept = ShownFile::by_checkpoint(&config.data()).raise(Place { seq: fence.seq, hash: fence.head });
     written.and(kept).map_err(|fault| {
@@ -163,9 +164,11 @@ pub(super) fn compare(
     for path in paths {
         let name = format!("checkpoint {}", path.file_name().unwrap_or_default().to_string_lossy());
         let text = std::fs::read_to_string(&path).map_err(|fault| format!("it can't be read: {fault}"));
-        match text.and_then(|text| judge(config, journal, &text, key)) {
-            Ok(detail) => findings.agrees(name, detail),
-            Err(detail) => findings.differs(name, Why::CheckpointDiffers, detail),
+        let place = text.and_then(|text| judge(config, &text, key));
+        match place.map(|signed| (look_up(journal, signed.place), signed.vouched)) {
+            Ok((Ok(Ok(detail)), vouched)) => findings.agrees(name, format!("{detail}{vouched}")),
+            Ok((Ok(Err(detail)), _)) | Err(detail) => findings.differs(name, Why::CheckpointDiffers, detail),
+            Ok((Err(fault), _)) => findings.hinders(&name, "journal_unreadable_now", sentence(&fault)),
         }
     }
 }
@@ -182,7 +185,14 @@ fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn judge(config: &Config, journal: &mut dyn Journal, text: &str, key: Option<[u8; 32]>) -> Result<String, String> {
+/// What a checkpoint that is the signer's says.
+struct Signed {
+    place: Place,
+    /// Whose it is, where nobody said who the signer is.
+    vouched: String,
+}
+
+fn judge(config: &Config, text: &str, key: Option<[u8; 32]>) -> Result<Signed, String> {
     let Some(checkpoint) = parse(text) else { return Err("it can't be read".into()) };
     let fence = checkpoint.fence;
     if fence.platform != config.platform_id() {
@@ -194,14 +204,22 @@ fn judge(config: &Config, journal: &mut dyn Journal, text: &str, key: Option<[u8
     if fence.seq == Seq::START {
         return Err("it names no row".into());
     }
-    let rows = journal.read(Seq(fence.seq.0 - 1), 1).map_err(|fault| sentence(&fault))?;
-    match rows.first() {
-        Some(row) if row.hash == fence.head && row.seq == fence.seq => {
-            Ok(format!("row {} is the one that was signed", fence.seq))
-        }
-        Some(_) => Err(format!("row {} is not the one that was signed", fence.seq)),
-        None => Err(format!("row {} is missing", fence.seq)),
-    }
+    let vouched = match key {
+        Some(_) => String::new(),
+        None => format!(", by the key {}, for which nobody vouched: see --signer-key", hex::encode(&checkpoint.key)),
+    };
+    Ok(Signed { place: Place { seq: fence.seq, hash: fence.head }, vouched })
+}
+
+/// Looks the signed row up. The inner verdict is of the journal as it can be read.
+fn look_up(journal: &mut dyn Journal, place: Place) -> Result<Result<String, String>, ReadError> {
+    let Place { seq, hash } = place;
+    let rows = journal.read(Seq(seq.0 - 1), 1)?;
+    Ok(match rows.first() {
+        Some(row) if row.hash == hash && row.seq == seq => Ok(format!("row {seq} is the one that was signed")),
+        Some(_) => Err(format!("row {seq} is not the one that was signed")),
+        None => Err(format!("row {seq} is missing")),
+    })
 }
 
 #[cfg(test)]

@@ -6,16 +6,19 @@ use super::against_chain::{self, Verdict};
 use super::against_segments;
 use super::against_snapshots::Snapshots;
 use super::against_tables;
+use super::against_witnesses;
 use super::checkpoint;
 use super::progress::Progress;
 use super::show::line;
+use crate::api::code;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::platform::stores::open_journal_reader;
 use clap::Args;
 use florin_core::journal::Journal;
 use florin_engine::audit::{BookFault, JournalReport, check_books, judge_journal};
-use florin_engine::load::Loaded;
+use florin_engine::load::{FoldError, Loaded};
+use florin_store::fault::StoreFault;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -96,24 +99,23 @@ impl Why {
             | Why::SegmentOtherRow
             | Why::SegmentPastEnd
             | Why::CheckpointDiffers => {
-                "the journal may be an older copy, or one that was rewritten: remove nothing, and see 'A journal that was set back' in operating.md"
+                "the journal may be an older copy, or one that was rewritten: see 'A journal that was set back' in operating.md"
             }
             Why::CoinMissing | Why::CoinUnknown | Why::CoinDiffers => {
                 "halt signing first: 'florin halt'; then find out whether the journal or the node is right"
             }
             Why::SegmentsMissing | Why::SegmentUnreadable | Why::SegmentGap | Why::CheckpointsMissing => {
-                "name the right folder; segments can be exported again"
+                "name the right folder, or take the file from another copy: only rows that the journal still has can be exported again"
             }
-            Why::SnapshotDiffers
-            | Why::SnapshotContradicts
-            | Why::TablesUnfoldable
-            | Why::AccountsDiffer
-            | Why::Fault(_) => {
-                "what was made from the journal can be removed while nothing runs, and is made again: see 'Checking' in operating.md"
-            }
+            Why::SnapshotDiffers | Why::SnapshotContradicts | Why::AccountsDiffer => MADE_AGAIN,
+            Why::TablesUnfoldable => code::way_out(self.code()).unwrap_or(MADE_AGAIN),
+            Why::Fault(code) => code::way_out(code).unwrap_or("see its code in errors.md"),
         }
     }
 }
+
+/// The way out where a copy is wrong and the journal is known to be right.
+const MADE_AGAIN: &str = "what was made from the journal can be removed while nothing runs, and is made again: see 'Checking' in operating.md";
 
 /// What was compared with the journal, and why it does not agree where it does not.
 #[derive(Debug)]
@@ -128,6 +130,10 @@ pub(super) struct Compared {
 pub(super) struct Findings {
     pub(super) compared: Vec<Compared>,
     pub(super) not_compared: Vec<String>,
+    /// What should have been compared and could not be: its name, the code of why, and why.
+    hindered: Vec<(String, &'static str, String)>,
+    /// A row that came after the journal was judged, and is wrong.
+    late: Option<FoldError>,
 }
 
 impl Findings {
@@ -141,6 +147,37 @@ impl Findings {
 
     pub(super) fn skips(&mut self, name: &str, reason: impl std::fmt::Display) {
         self.not_compared.push(format!("{name}: {reason}"));
+    }
+
+    /// Something is there and could not be compared, for a reason that is not its own: nothing is said against it, and the
+    /// command fails.
+    pub(super) fn hinders(&mut self, name: &str, code: &'static str, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.skips(name, &reason);
+        self.hindered.push((name.to_owned(), code, reason));
+    }
+
+    /// What was to be compared can't be read. A fault that passes, such as a lost connection or a full disk, is no word
+    /// against it.
+    pub(super) fn unreadable(&mut self, name: impl Into<String>, fault: &StoreFault, detail: impl Into<String>) {
+        let name = name.into();
+        match fault {
+            StoreFault::Full(_) | StoreFault::Busy(_) | StoreFault::Conflict(_) | StoreFault::Connection(_) => {
+                self.hinders(&name, fault.code(), detail);
+            }
+            StoreFault::Storage(_)
+            | StoreFault::Database(_)
+            | StoreFault::Malformed { .. }
+            | StoreFault::OutOfRange { .. }
+            | StoreFault::Setting { .. }
+            | StoreFault::Newer { .. }
+            | StoreFault::Configuration { .. } => self.differs(name, Why::Fault(fault.code()), detail),
+        }
+    }
+
+    /// A row of the journal is wrong that was not there yet when the journal was judged.
+    pub(super) fn wrong_row(&mut self, wrong: FoldError) {
+        self.late.get_or_insert(wrong);
     }
 }
 
@@ -169,6 +206,7 @@ pub(super) fn verify(args: &VerifyArgs, common: &Common, out: &mut dyn Write) ->
     if !common.json {
         say_journal(out, &report, &faults)?;
     }
+    against_witnesses::compare(&config, journal.as_mut(), &report, &mut findings);
     snapshots.settle(&report, &mut findings);
     against_tables::compare(&config, journal.as_mut(), &report, &mut findings, &mut progress);
     if let Some(folder) = &args.checkpoints {
@@ -185,7 +223,7 @@ pub(super) fn verify(args: &VerifyArgs, common: &Common, out: &mut dyn Write) ->
     } else {
         say_findings(out, &findings)?;
     }
-    conclude(report, &faults, &findings)?;
+    conclude(report, &faults, findings)?;
     if args.require_chain && groups < config.bitcoin.quorum {
         let sentence = format!(
             "{groups} of the {} failure groups that the quorum needs could be compared with the chain",
@@ -217,7 +255,11 @@ fn compare_chain(
     // The comparison goes on in the journal where nodes are ahead of what was read of it.
     let Some(state) = report.state.take() else { return 0 };
     let mut groups = BTreeSet::new();
-    for verdict in against_chain::compare(config, journal, Loaded { state, place: report.head }, progress) {
+    let (verdicts, late) = against_chain::compare(config, journal, Loaded { state, place: report.head }, progress);
+    if let Some(wrong) = late {
+        findings.wrong_row(wrong);
+    }
+    for verdict in verdicts {
         let Verdict { node, group, found } = verdict;
         let name = format!("node {node}");
         match found {
@@ -255,7 +297,14 @@ fn say_findings(out: &mut dyn Write, findings: &Findings) -> Result<(), Failure>
         let verdict = if why.is_none() { "agrees" } else { "DISAGREES" };
         line(out, &format!("{name}: {verdict} ({detail})"))?;
     }
-    findings.not_compared.iter().try_for_each(|reason| line(out, &format!("not compared: {reason}")))
+    findings.not_compared.iter().try_for_each(|reason| line(out, &format!("not compared: {reason}")))?;
+    match &findings.late {
+        Some(wrong) => {
+            let seq = wrong.seq();
+            line(out, &format!("first wrong row: {seq}, which came after the others were judged ({})", sentence(wrong)))
+        }
+        None => Ok(()),
+    }
 }
 
 fn journal_json(report: &JournalReport, faults: &[BookFault]) -> Value {
@@ -279,13 +328,21 @@ fn with_findings(mut shown: Value, findings: &Findings) -> Value {
     });
     shown["compared"] = compared.collect();
     shown["not_compared"] = json!(findings.not_compared);
+    if let Some(wrong) = &findings.late
+        && shown["wrong_row"].is_null()
+    {
+        shown["wrong_row"] = json!(wrong.seq().0);
+        shown["wrong"] = json!({ "code": wrong.code(), "message": sentence(wrong) });
+    }
     shown
 }
 
 /// The failure that ends it, the journal's first.
-fn conclude(report: JournalReport, faults: &[BookFault], findings: &Findings) -> Result<(), Failure> {
+fn conclude(report: JournalReport, faults: &[BookFault], findings: Findings) -> Result<(), Failure> {
     let wrong_seq = report.wrong_seq();
-    if let Some(wrong) = report.wrong {
+    // A late row is behind one that can't be read, and is none where an earlier one is wrong.
+    let late = findings.late.filter(|_| report.unreadable.is_none());
+    if let Some(wrong) = report.wrong.or(late) {
         let sentence = format!("row {} is the first that is wrong", wrong.seq());
         return Err(Failure::new(wrong.code(), sentence).because(wrong));
     }
@@ -295,10 +352,17 @@ fn conclude(report: JournalReport, faults: &[BookFault], findings: &Findings) ->
     if let Some(fault) = faults.first() {
         return Err(Failure::new(fault.code(), format!("the books are wrong: {fault}")));
     }
-    match findings.compared.iter().find_map(|one| one.why.map(|why| (one, why))) {
-        Some((one, why)) => {
-            let sentence = format!("{} and journal disagree: {}", one.name, one.detail);
-            Err(Failure::new("ledger_disagrees", sentence).hint(why.way_out()))
+    if let Some((Compared { name, detail, .. }, why)) =
+        findings.compared.iter().find_map(|one| one.why.map(|why| (one, why)))
+    {
+        // A copy that differs may be the only sign of a journal that was set back.
+        return Err(Failure::new("ledger_disagrees", format!("{name} and journal disagree: {detail}"))
+            .hint(format!("remove nothing before it is known why: {}", why.way_out())));
+    }
+    match findings.hindered.first() {
+        Some((name, code, reason)) => {
+            Err(Failure::new("ledger_not_compared", format!("{name} could not be compared: {reason}"))
+                .hint(code::way_out(code).unwrap_or("see its code in errors.md, and do it again")))
         }
         None => Ok(()),
     }

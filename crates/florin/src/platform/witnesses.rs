@@ -29,13 +29,13 @@ impl Witness for SearchTables {
 }
 
 /// The signer's memory: the highest row that it was shown.
-pub(super) struct SignerMemory {
+pub(crate) struct SignerMemory {
     client: Client,
     platform: [u8; 16],
 }
 
 impl SignerMemory {
-    pub(super) fn new(socket: PathBuf, platform: [u8; 16]) -> SignerMemory {
+    pub(crate) fn new(socket: PathBuf, platform: [u8; 16]) -> SignerMemory {
         SignerMemory { client: Client::new(socket, TIMEOUT), platform }
     }
 }

@@ -55,6 +55,21 @@ fn lose(data: &Path, names: &[&str]) {
     files.filter(is_named).for_each(|file| std::fs::remove_file(file).expect("removed"));
 }
 
+/// How `ledger verify` ends, and what it says of a witness: a code where the journal is not the one that it knows, and nothing
+/// where it agrees.
+fn verified(folder: &Path, witness: &str) -> (Option<i32>, Option<String>) {
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(["ledger", "verify", "--json", "--config"])
+        .arg(folder.join("florin.toml"))
+        .output()
+        .expect("it runs");
+    let report: Value = serde_json::from_slice(&done.stdout).expect("a report");
+    let compared = report["compared"].as_array().expect("a list");
+    let found = compared.iter().find(|one| one["with"] == witness);
+    let found = found.unwrap_or_else(|| panic!("{witness} was not compared: {report}"));
+    (done.status.code(), found["code"].as_str().map(str::to_owned))
+}
+
 /// How a start ends: its code and its sentence.
 fn refused(parts: Parts) -> (&'static str, String) {
     match Platform::start(parts) {
@@ -120,6 +135,10 @@ fn a_journal_that_was_set_back_is_not_led_and_gives_no_address_twice() {
         .collect();
     assert!(kept.iter().any(|(file, _)| *file == journal));
     let before = head(&data);
+    let witnesses = ["the signer's memory", "the record of what the signer was shown", "the last checkpoint"];
+    for witness in witnesses {
+        assert_eq!(verified(&folder, witness), (Some(0), None), "{witness}");
+    }
 
     set_back(&data, before.0.0 - shown + 2);
     let old = head(&data);
@@ -133,6 +152,12 @@ fn a_journal_that_was_set_back_is_not_led_and_gives_no_address_twice() {
         assert!(sentence.contains(who), "{who}: {sentence}");
         assert!(sentence.contains("put the newer journal back"), "{sentence}");
         assert_eq!(head(&data), old, "nothing was written");
+        let judged = verified(&folder, witnesses[0]);
+        assert_eq!(
+            judged,
+            (Some(1), Some("journal_behind".to_owned())),
+            "nothing but who asks for it is left: {lost:?}"
+        );
     }
     let (is_signed, said) = florin(&folder, &["ledger", "checkpoint"]);
     assert_eq!((is_signed, said["code"].as_str()), (false, Some("fence_behind")), "{said}");
@@ -141,6 +166,7 @@ fn a_journal_that_was_set_back_is_not_led_and_gives_no_address_twice() {
     write_on(&data, 2);
     let (code, sentence) = refused(parts());
     assert_eq!(code, "journal_forked", "{sentence}");
+    assert_eq!(verified(&folder, witnesses[0]), (Some(1), Some("journal_forked".to_owned())));
     write_on(&data, 5);
     let forked = head(&data);
     assert_eq!(forked.0.0, shown + 5);

@@ -3,25 +3,32 @@
 use super::cli::{Ran, florin};
 use super::support::World;
 use florin::cli::{EXIT_FAILED, EXIT_USAGE};
+use florin::signing::shown::ShownFile;
 use florin_core::event::Event;
 use florin_core::id::{Digest, LedgerTime, Seq};
-use florin_core::journal::{Journal, Row, SnapshotChunk, SnapshotHeader, state_hash};
+use florin_core::journal::{Batch, Journal, Row, SnapshotChunk, SnapshotHeader, state_hash};
 use florin_core::snapshot;
 use florin_core::state::State;
 use florin_core::wire::{Bytes, Message};
 use florin_engine::audit::judge_journal;
+use florin_engine::load::Place;
 use florin_store::projection::{self, Projection};
 use florin_store::segment::{self, export_segment};
 use florin_store::snapshots;
 use florin_store::sqlite::journal::{self, SqliteJournal};
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Every search table, in the order in which they are compared.
 const TABLES: [&str; 10] =
     ["events", "mentions", "accounts", "transfers", "holds", "deposits", "withdrawals", "plans", "blocks", "quotes"];
+
+/// Whoever names a row from outside.
+const WITNESSES: [&str; 3] = ["the signer's memory", "the record of what the signer was shown", "the last checkpoint"];
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path of a test")
@@ -152,6 +159,23 @@ impl Verified {
         compared.filter(|one| one["agrees"] == true).map(|one| one["with"].as_str().expect("a name")).collect()
     }
 
+    /// What could not be compared, in order.
+    fn skipped(&self) -> Vec<&str> {
+        let skipped = self.report["not_compared"].as_array().expect("a list").iter().filter_map(Value::as_str);
+        skipped.filter_map(|text| text.split(':').next()).collect()
+    }
+
+    /// Why something could not be compared.
+    #[track_caller]
+    fn reason(&self, name: &str) -> &str {
+        let mut skipped = self.report["not_compared"].as_array().expect("a list").iter().filter_map(Value::as_str);
+        skipped.find(|text| text.starts_with(&format!("{name}: "))).unwrap_or_else(|| panic!("{}", self.report))
+    }
+
+    fn hint(&self) -> &str {
+        self.failure["hint"].as_str().expect("a way out")
+    }
+
     fn detail(&self, name: &str) -> &str {
         let found = self.report["compared"].as_array().expect("a list").iter().find(|one| one["with"] == name);
         found.and_then(|one| one["detail"].as_str()).expect("it was compared")
@@ -185,12 +209,11 @@ fn a_whole_platform_agrees_with_everything_that_is_compared() {
         let is_empty = verified.detail(&format!("table {table}")).starts_with("0 records");
         assert_eq!(is_empty, table == "plans", "{table}");
     }
-    // No node runs: that is said, and a failure where it has to be compared.
-    assert!(
-        verified.report["not_compared"][0]
-            .as_str()
-            .is_some_and(|reason| reason.starts_with("node a: it can't be asked"))
-    );
+    // No node runs, and the signer was never asked: that is said, and a failure where nodes have to be compared.
+    let mut skipped = WITNESSES.to_vec();
+    skipped.push("node a");
+    assert_eq!(verified.skipped(), skipped);
+    assert!(verified.reason("node a").starts_with("node a: it can't be asked"));
     let required = copy.verify(&["--require-chain"]);
     assert_eq!((required.code, &required.failure["code"]), (EXIT_FAILED, &Value::from("chain_not_compared")));
     let said = copy.ledger(&["verify"]);
@@ -206,10 +229,8 @@ fn a_whole_platform_agrees_with_everything_that_is_compared() {
         }
     }
     let bare = copy.verify(&[]);
-    assert_eq!(
-        (bare.code, bare.agreeing().len(), bare.report["not_compared"].as_array().map(Vec::len)),
-        (0, 0, Some(3))
-    );
+    skipped.splice(3..3, ["snapshots", "search tables"]);
+    assert_eq!((bare.code, bare.agreeing().len(), bare.skipped()), (0, 0, skipped));
 }
 
 #[test]
@@ -302,12 +323,153 @@ fn the_journal_is_judged_whatever_else_is_damaged_and_its_first_wrong_row_is_nam
     assert_eq!((verified.code, &verified.failure["code"]), (EXIT_FAILED, &Value::from("journal_unreadable_now")));
     assert_eq!(&verified.report["wrong_row"], &json!(kept + 1));
     assert_eq!(verified.agreeing(), [snapshots[0].as_str()]);
-    let skipped = verified.report["not_compared"].as_array().expect("a list");
-    let skipped: Vec<&str> =
-        skipped.iter().filter_map(Value::as_str).filter_map(|text| text.split(':').next()).collect();
-    assert_eq!(skipped, [snapshots[1].as_str(), "search tables", "chain"]);
+    let skipped = [&WITNESSES[..], &[snapshots[1].as_str(), "search tables", "chain"]].concat();
+    assert_eq!(verified.skipped(), skipped);
     let said = copy.ledger(&["verify"]);
     assert!(said.out.contains(&format!("first wrong row: {}", kept + 1)), "{}", said.out);
+}
+
+#[test]
+fn a_record_of_what_was_shown_is_held_against_the_journal_and_one_that_cant_be_read_is_not() {
+    let stopped = Stopped::new();
+    let data = |copy: &Copy| copy.folder.path().join("data");
+    for (seq, code) in [(stopped.head.next(), "journal_behind"), (stopped.head, "journal_forked")] {
+        for (name, file) in
+            [(WITNESSES[1], ShownFile::by_platform as fn(&Path) -> ShownFile), (WITNESSES[2], ShownFile::by_checkpoint)]
+        {
+            let copy = stopped.copy();
+            file(&data(&copy)).raise(Place { seq, hash: Digest([1; 32]) }).expect("written");
+            let verified = copy.verify(&[]);
+            verified.tells(&[(name, code)], name);
+            assert!(
+                verified.hint().contains("remove nothing") && verified.hint().contains("set back"),
+                "{}",
+                verified.hint()
+            );
+        }
+    }
+    let copy = stopped.copy();
+    std::fs::write(data(&copy).join("signer.shown"), b"nonsense").expect("written");
+    let verified = copy.verify(&[]);
+    assert_eq!((verified.code, verified.wrong().len()), (0, 0));
+    assert!(verified.reason(WITNESSES[1]).contains("signer_shown_unreadable"), "{}", verified.report);
+}
+
+#[test]
+fn what_an_older_build_made_is_not_compared_and_is_no_failure() {
+    let stopped = Stopped::new();
+    let copy = stopped.copy();
+    for file in [projection::FILE, snapshots::FILE] {
+        copy.sql(file, "PRAGMA user_version = 0");
+    }
+    let verified = copy.verify(&[]);
+    assert_eq!((verified.code, verified.wrong().len()), (0, 0), "{}", verified.report);
+    for name in ["search tables", "snapshots"] {
+        assert!(verified.reason(name).contains("user_version"), "{}", verified.report);
+    }
+}
+
+#[test]
+fn search_tables_that_somebody_locks_are_not_blamed_and_the_command_fails() {
+    let stopped = Stopped::new();
+    let copy = stopped.copy();
+    let foreign = Connection::open(copy.data(projection::FILE)).expect("it opens");
+    foreign.execute_batch("PRAGMA locking_mode = EXCLUSIVE; UPDATE reader SET seq = seq").expect("locked");
+    let verified = copy.verify(&[]);
+    assert_eq!(verified.wrong(), [], "{}", verified.report);
+    assert!(verified.skipped().contains(&"search tables"), "{}", verified.report);
+    assert_eq!((verified.code, &verified.failure["code"]), (EXIT_FAILED, &Value::from("ledger_not_compared")));
+    // What disagrees comes first.
+    on(&copy, stopped.head, "DELETE FROM snapshot WHERE seq = SEQ");
+    copy.verify(&[]).tells(&[(&format!("snapshot {}", stopped.head), "snapshot_chunk_count")], "a lock and a damage");
+}
+
+#[test]
+fn the_way_out_is_that_of_what_was_found() {
+    let stopped = Stopped::new();
+    let copy = stopped.copy();
+    copy.sql(projection::FILE, "PRAGMA user_version = 7");
+    assert_eq!(copy.verify(&[]).hint(), "remove nothing before it is known why: use that build");
+    let (copy, folder, paths) = archived(&stopped);
+    std::fs::write(&paths[1], b"").expect("written");
+    let hint = copy.verify(&["--segments", text(&folder)]).hint().to_owned();
+    assert!(hint.contains("take the file from another copy") && !hint.contains("is made again"), "{hint}");
+}
+
+#[test]
+fn accounts_are_not_compared_where_tables_and_ledger_stand_on_different_rows() {
+    let stopped = Stopped::new();
+    let copy = stopped.copy();
+    append_empty(&copy);
+    let verified = copy.verify(&[]);
+    assert_eq!((verified.code, verified.wrong().len()), (0, 0), "{}", verified.report);
+    let reason = verified.reason("accounts of search tables and ledger");
+    assert!(reason.contains(&format!("row {}", stopped.head)), "{reason}");
+}
+
+/// Appends a row without content.
+fn append_empty(copy: &Copy) {
+    let mut journal = SqliteJournal::open(&copy.data(journal::FILE)).expect("the journal opens");
+    let (seq, _) = journal.head().expect("it answers").expect("it has rows");
+    let last = journal.read(Seq(seq.0 - 1), 1).expect("rows").remove(0);
+    let payload = Batch { entries: Vec::new() }.encode();
+    journal.append(&Row::seal(last.seq.next(), last.epoch, last.time, last.hash, payload)).expect("it is appended");
+}
+
+/// A node that stands on a block of its own, and does something each time before it says so.
+fn node_elsewhere(copy: &Copy, meanwhile: impl Fn() + Send + 'static) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let config = copy.folder.path().join("florin.toml");
+    let known = std::fs::read_to_string(&config).expect("text");
+    let begin = known.find("\nurl = \"").expect("a node") + "\nurl = \"".len();
+    let end = begin + known[begin..].find('"').expect("its end");
+    std::fs::write(&config, format!("{}{url}{}", &known[..begin], &known[end..])).expect("written");
+    let auth = copy.folder.path().join("bitcoind/regtest");
+    std::fs::create_dir_all(&auth).expect("a folder");
+    std::fs::write(auth.join(".cookie"), "user:password").expect("written");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(auth.join(".cookie"), private).expect("set");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a call");
+            let mut asked = Vec::new();
+            let mut bytes = [0; 1024];
+            while !asked.ends_with(b"}") {
+                let count = stream.read(&mut bytes).expect("a call");
+                asked.extend_from_slice(&bytes[..count]);
+            }
+            meanwhile();
+            let said = json!({ "result": "00", "error": null }).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", said.len());
+            stream.write_all(format!("{head}{said}").as_bytes()).expect("answered");
+        }
+    });
+}
+
+#[test]
+fn a_wrong_row_that_comes_while_nodes_are_asked_is_the_journals_failure() {
+    let stopped = Stopped::new();
+    let copy = stopped.copy();
+    let (path, next) = (copy.data(journal::FILE), stopped.head.0 + 1);
+    node_elsewhere(&copy, move || {
+        let foreign = Connection::open(&path).expect("it opens");
+        // The last row once more, under the next number: it links to nothing.
+        let sql = format!(
+            "CREATE TEMP TABLE forged AS SELECT * FROM journal WHERE seq = {next} - 1;
+             UPDATE forged SET seq = {next}; INSERT OR IGNORE INTO journal SELECT * FROM forged"
+        );
+        foreign.execute_batch(&sql).expect("SQL");
+    });
+    let verified = copy.verify(&[]);
+    assert_eq!(
+        (verified.code, &verified.failure["code"]),
+        (EXIT_FAILED, &Value::from("journal_broken_link")),
+        "{}",
+        verified.report
+    );
+    assert_eq!(&verified.report["wrong_row"], &json!(next));
+    assert!(verified.reason("node a").contains("can't be folded"), "{}", verified.report);
 }
 
 /// Changes a snapshot's header, and writes it back as a header is written.
@@ -526,6 +688,31 @@ fn each_damaged_segment_is_told_by_name() {
         let wrong: Vec<(&str, &str)> = wrong.iter().map(|(name, code)| (name.as_str(), *code)).collect();
         copy.verify(&["--segments", text(&folder)]).tells(&wrong, what);
     }
+}
+
+#[test]
+fn archived_rows_that_differ_between_files_or_are_in_none_are_told() {
+    let stopped = Stopped::new();
+    let (copy, folder, paths) = archived(&stopped);
+    copy.sql(journal::FILE, "DELETE FROM journal WHERE seq <= 6");
+    // The journal itself begins too late, which is told as well; here only files matter.
+    let whole = copy.verify(&["--segments", text(&folder)]);
+    assert_eq!((&whole.failure["code"], whole.wrong()), (&Value::from("journal_gap"), Vec::new()), "{}", whole.report);
+    let mut forged: Vec<Row> = Vec::new();
+    for row in rows_of(&paths[0]).into_iter().take(3) {
+        let previous = forged.last().map_or(Digest::ZERO, |row| row.hash);
+        forged.push(Row::seal(row.seq, row.epoch, LedgerTime(row.time.0 + 1), previous, row.payload));
+    }
+    let other = folder.join("journal-000000000001-000000000005.segment");
+    write_rows(&other, &forged);
+    let overlapping = copy.verify(&["--segments", text(&folder)]);
+    assert_eq!(overlapping.wrong(), [(name(&other).as_str(), "segment_other_row")], "{}", overlapping.report);
+    for path in [&other, &paths[1], &paths[2], &paths[3]] {
+        std::fs::remove_file(path).expect("removed");
+    }
+    let short = copy.verify(&["--segments", text(&folder)]);
+    assert_eq!(short.wrong(), [("segments", "segment_gap")], "{}", short.report);
+    assert!(short.detail("segments").contains("rows 5 to 6"), "{}", short.report);
 }
 
 #[test]
