@@ -37,6 +37,91 @@ fn connections(hand: &mut mysql::Conn, prefix: &str) -> Vec<u64> {
     hand.query(sql).expect("the server answers")
 }
 
+/// How often a commit was made for the sake of its flush.
+fn flushes(hand: &mut mysql::Conn) -> u64 {
+    hand.query_first("SELECT COALESCE(SUM(raised), 0) FROM journal_flush").expect("the server answers").expect("a sum")
+}
+
+/// Up to where the redo log was written, and up to where it is on the disk.
+fn log(hand: &mut mysql::Conn) -> (u64, u64) {
+    let mut number = |name: &str| {
+        let found = hand.query_first(format!("SHOW GLOBAL STATUS LIKE '{name}'")).expect("the server answers");
+        let (_, value): (String, u64) = found.expect("the server counts it");
+        value
+    };
+    (number("Innodb_lsn_current"), number("Innodb_lsn_flushed"))
+}
+
+#[test]
+fn a_row_that_is_there_already_is_flushed_before_it_counts() {
+    let store = Maria::fresh();
+    let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
+    let mut hand = foreign(&store);
+    let mut rows = fill(&mut journal, 2);
+    let before = flushes(&mut hand);
+    // What an append leaves whose connection is lost before its answer.
+    let row = row_after(Some((rows[1].seq, rows[1].hash)), 1, vec![1]);
+    let insert = "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload) VALUES (?, ?, ?, ?, ?, ?)";
+    let values = (3, 1, row.time.0, row.previous.0.to_vec(), row.hash.0.to_vec(), row.payload.clone());
+    hand.exec_drop(insert, values).expect("the row is inserted");
+    let (seen, _) = log(&mut hand);
+    for count in 1..=3 {
+        journal.append(&row).expect("the row is there");
+        assert_eq!(flushes(&mut hand), before + count);
+    }
+    assert!(log(&mut hand).1 >= seen, "the log is on the disk beyond what was seen");
+    rows.push(row);
+
+    let other = row_after(Some((rows[1].seq, rows[1].hash)), 2, vec![2]);
+    assert!(matches!(journal.append(&other), Err(AppendError::Fenced)), "another row is no reason to flush");
+    let next = row_after(Some((rows[2].seq, rows[2].hash)), 1, vec![3]);
+    journal.append(&next).expect("a row after the head is appended");
+    assert_eq!(flushes(&mut hand), before + 3, "a commit of its own flushes by itself");
+    rows.push(next);
+    assert_eq!(journal.read(Seq(0), 9).expect("the journal answers"), rows);
+}
+
+#[test]
+fn a_row_that_is_there_and_can_not_be_flushed_has_an_unknown_fate() {
+    let store = Maria::fresh();
+    let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
+    let rows = fill(&mut journal, 2);
+    let mut hand = foreign(&store);
+    hand.query_drop("RENAME TABLE journal_flush TO elsewhere").expect("the table is taken away");
+    for row in &rows {
+        let error = journal.append(row).expect_err("nothing can be flushed");
+        assert!(matches!(error, AppendError::Unknown(_)), "{error:?}");
+    }
+    journal.head().expect_err("a head that may be lost is not told");
+    hand.query_drop("RENAME TABLE elsewhere TO journal_flush").expect("the table is put back");
+    // Another transaction has the counter: the wait for it ends, and the fate stays unknown.
+    hand.query_drop("START TRANSACTION").expect("the server answers");
+    hand.query_drop("UPDATE journal_flush SET raised = raised + 1").expect("the counter is locked");
+    let error = journal.append(&rows[1]).expect_err("the counter is locked");
+    assert_eq!(StoreFault::of_append(&error).map(StoreFault::code), Some("store_conflict"));
+    hand.query_drop("ROLLBACK").expect("the lock is given back");
+    journal.append(&rows[1]).expect("a repetition settles it");
+    assert_eq!(journal.read(Seq(0), 9).expect("the journal answers"), rows);
+}
+
+#[test]
+fn a_head_is_flushed_before_it_is_told() {
+    let store = Maria::fresh();
+    let mut reader = MariaJournal::open_reader(&store.server).expect("the journal opens for reading");
+    let mut hand = foreign(&store);
+    assert_eq!(reader.head().expect("the journal answers"), None);
+    assert_eq!(flushes(&mut hand), 0, "nothing was seen");
+    let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
+    let row = row_after(None, 1, vec![1]);
+    journal.append(&row).expect("the first row is appended");
+    for count in 1..=2 {
+        assert_eq!(reader.head().expect("the journal answers"), Some((row.seq, row.hash)));
+        assert_eq!(flushes(&mut hand), count);
+    }
+    assert_eq!(reader.read(Seq(0), 9).expect("the journal answers"), [row]);
+    assert_eq!(flushes(&mut hand), 2, "pages are read without a commit");
+}
+
 #[test]
 fn a_connection_killed_between_appends_is_made_again() {
     let store = Maria::fresh();
@@ -159,7 +244,7 @@ fn newer_tables_and_bad_names_are_refused() {
     drop(MariaJournal::open(&store.server).expect("the journal opens"));
     foreign(&store).query_drop("UPDATE florin_schema SET version = 9").expect("a newer build's tables");
     let fault = MariaJournal::open(&store.server).expect_err("a newer build's tables");
-    assert!(matches!(fault, StoreFault::Newer { component: "journal", found: 9, known: 1 }), "{fault:?}");
+    assert!(matches!(fault, StoreFault::Newer { component: "journal", found: 9, known: 2 }), "{fault:?}");
 
     for prefix in ["", "Florin", "a-b", "a`b", "a b", &"a".repeat(33)] {
         let fault = MariaServer::new("mysql://127.0.0.1", prefix).expect_err("a bad prefix");

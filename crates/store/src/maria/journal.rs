@@ -17,14 +17,20 @@ const RETRY_PAUSE_MS: u64 = 1;
 
 pub(crate) const SCHEMA: Schema = Schema {
     component: "journal",
-    steps: &["CREATE TABLE IF NOT EXISTS journal (
+    steps: &[
+        "CREATE TABLE IF NOT EXISTS journal (
         seq NUMBER NOT NULL PRIMARY KEY,
         epoch NUMBER NOT NULL,
         time_ms NUMBER NOT NULL,
         previous BYTES32 NOT NULL,
         hash BYTES32 NOT NULL,
         payload PAYLOAD NOT NULL
-    ) TABLE_END"],
+    ) TABLE_END",
+        "CREATE TABLE IF NOT EXISTS journal_flush (
+        id NUMBER NOT NULL PRIMARY KEY,
+        raised NUMBER NOT NULL
+    ) TABLE_END",
+    ],
     page_bytes: 0,
 };
 
@@ -37,6 +43,8 @@ const INSERT_FIRST: &str = "INSERT INTO journal (seq, epoch, time_ms, previous, 
 const STANDING: &str = "SELECT hash FROM journal WHERE seq = ?";
 const READ: &str =
     "SELECT seq, epoch, time_ms, previous, hash, payload FROM journal WHERE seq > ? ORDER BY seq LIMIT ?";
+// A change in any case: a transaction that leaves every value as it was writes no redo log, and its commit flushes none.
+const RAISE: &str = "INSERT INTO journal_flush (id, raised) VALUES (1, 1) ON DUPLICATE KEY UPDATE raised = raised + 1";
 const HEAD: &str = "SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +117,28 @@ impl MariaJournal {
                 Err(fault) => return Err(fault),
             }
         }
-        Ok(self.hash_at(row.seq)? == Some(row.hash))
+        if self.hash_at(row.seq)? != Some(row.hash) {
+            return Ok(false);
+        }
+        // Whoever inserted it, perhaps ourselves on a connection that was lost, may still wait for the disk.
+        self.flush()?;
+        Ok(true)
+    }
+
+    /// Makes durable whatever could be seen before it began.
+    ///
+    /// A row can be seen before it is durable: without a binary log, InnoDB's `trx_commit_in_memory`
+    /// (storage/innobase/trx/trx0trx.cc) takes the transaction off the list of active ones, gives its locks back, and only
+    /// then flushes the redo log, for which the committing connection alone waits. A power cut meanwhile takes the row
+    /// away from those who saw it. But a transaction that has seen another's changes has the larger log sequence number,
+    /// as `trx_commit_low` there says, and with `innodb_flush_log_at_trx_commit` = 1 `log_write_up_to` flushes everything up
+    /// to that number. So a change of ours, committed and answered, covers every row seen before. With a binary log, which
+    /// then has to have `sync_binlog` = 1, a row is synced there before it is seen.
+    fn flush(&mut self) -> Result<(), StoreFault> {
+        match self.connection.execute(RAISE, Vec::new())? {
+            0 => Err(StoreFault::Malformed { table: "journal_flush", column: "raised" }),
+            _ => Ok(()),
+        }
     }
 
     fn end(&mut self, sql: &str) -> Result<Option<Seq>, StoreFault> {
@@ -117,6 +146,8 @@ impl MariaJournal {
         row.map(|mut row| Ok(Seq(row.number("seq")?))).transpose()
     }
 
+    // A page is not flushed first: that would be a commit for each look of each follower. Its last rows may be those that are
+    // being flushed: the one that the leader appends, and what a leader before it left.
     fn try_read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, StoreFault> {
         if after.0 > NUMBER_MAX {
             return Ok(Vec::new());
@@ -126,11 +157,14 @@ impl MariaJournal {
         rows.into_iter().map(|cells| cells.row()).collect()
     }
 
+    /// The last row, which is durable once this answers: it is signed, and held against what others remember.
     fn try_head(&mut self) -> Result<Option<(Seq, Digest)>, StoreFault> {
         let Some(mut cells) = self.connection.query("journal", HEAD, Vec::new())?.into_iter().next() else {
             return Ok(None);
         };
-        Ok(Some((Seq(cells.number("seq")?), Digest(cells.fixed("hash")?))))
+        let head = (Seq(cells.number("seq")?), Digest(cells.fixed("hash")?));
+        self.flush()?;
+        Ok(Some(head))
     }
 }
 

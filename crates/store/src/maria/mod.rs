@@ -244,19 +244,13 @@ impl MariaConnection {
     }
 
     fn check_settings(&mut self) -> Result<(), StoreFault> {
-        let flush = self.setting("@@innodb_flush_log_at_trx_commit")?;
-        if flush != "1" && flush != "3" {
-            return Err(StoreFault::Setting {
-                setting: "innodb_flush_log_at_trx_commit",
-                found: flush,
-                wanted: "1: a commit has to be on the disk before it is acknowledged",
-            });
+        Settings {
+            flush: self.setting("@@innodb_flush_log_at_trx_commit")?,
+            binary_log: self.setting("@@log_bin + 0")?,
+            sync_binary_log: self.setting("@@sync_binlog")?,
+            packet: self.setting("@@max_allowed_packet")?,
         }
-        let packet = self.setting("@@max_allowed_packet")?;
-        if packet.parse::<u64>().is_ok_and(|bytes| bytes >= PACKET_BYTES_MIN) {
-            return Ok(());
-        }
-        Err(StoreFault::Setting { setting: "max_allowed_packet", found: packet, wanted: "16M or more" })
+        .check()
     }
 
     /// Takes the steps that the database has not seen. Two connections that start at once take turns.
@@ -299,6 +293,40 @@ impl MariaConnection {
     }
 }
 
+/// What a server says of settings that decide whether it keeps what it acknowledges.
+struct Settings {
+    flush: String,
+    binary_log: String,
+    sync_binary_log: String,
+    packet: String,
+}
+
+impl Settings {
+    fn check(self) -> Result<(), StoreFault> {
+        // 3 promises more and has kept less: from 10.2 until MDEV-26138 it did not flush at a commit.
+        if self.flush != "1" {
+            return Err(StoreFault::Setting {
+                setting: "innodb_flush_log_at_trx_commit",
+                found: self.flush,
+                wanted: "1: a commit has to be on the disk before it is acknowledged",
+            });
+        }
+        // With a binary log InnoDB leaves the last flush out, because it decides by that log after a crash what was committed
+        // (MariaDB's documentation, "Binary Log Group Commit and InnoDB Flushing Performance").
+        if self.binary_log != "0" && self.sync_binary_log != "1" {
+            return Err(StoreFault::Setting {
+                setting: "sync_binlog",
+                found: self.sync_binary_log,
+                wanted: "1, where there is a binary log: after a crash it says what was committed",
+            });
+        }
+        if self.packet.parse::<u64>().is_ok_and(|bytes| bytes >= PACKET_BYTES_MIN) {
+            return Ok(());
+        }
+        Err(StoreFault::Setting { setting: "max_allowed_packet", found: self.packet, wanted: "16M or more" })
+    }
+}
+
 fn params(values: Vec<Cell>) -> Result<Params, StoreFault> {
     if values.is_empty() {
         return Ok(Params::Empty);
@@ -338,6 +366,36 @@ impl From<mysql::Error> for StoreFault {
             mysql::Error::UrlError(_) | mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
                 StoreFault::Database(error.into())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(flush: &str, binary_log: &str, sync_binary_log: &str, packet: &str) -> Option<&'static str> {
+        let [flush, binary_log, sync_binary_log, packet] =
+            [flush, binary_log, sync_binary_log, packet].map(str::to_owned);
+        match (Settings { flush, binary_log, sync_binary_log, packet }).check() {
+            Ok(()) => None,
+            Err(StoreFault::Setting { setting, .. }) => Some(setting),
+            Err(fault) => panic!("{fault:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_that_may_forget_what_it_acknowledged_is_refused() {
+        assert_eq!(refused("1", "0", "0", "16777216"), None);
+        assert_eq!(refused("1", "1", "1", "67108864"), None);
+        for flush in ["0", "2", "3", ""] {
+            assert_eq!(refused(flush, "0", "0", "16777216"), Some("innodb_flush_log_at_trx_commit"), "{flush}");
+        }
+        for sync in ["0", "2", "1000", ""] {
+            assert_eq!(refused("1", "1", sync, "16777216"), Some("sync_binlog"), "{sync}");
+        }
+        for packet in ["16777215", "", "16M"] {
+            assert_eq!(refused("1", "0", "0", packet), Some("max_allowed_packet"), "{packet}");
         }
     }
 }
