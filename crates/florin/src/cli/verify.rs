@@ -104,7 +104,8 @@ impl Why {
             Why::CoinMissing | Why::CoinUnknown | Why::CoinDiffers => {
                 "halt signing first: 'florin halt'; then find out whether the journal or the node is right"
             }
-            Why::SegmentsMissing | Why::SegmentUnreadable | Why::SegmentGap | Why::CheckpointsMissing => {
+            Why::CheckpointsMissing => "name the right folder",
+            Why::SegmentsMissing | Why::SegmentUnreadable | Why::SegmentGap => {
                 "name the right folder, or take the file from another copy: only rows that the journal still has can be exported again"
             }
             Why::SnapshotDiffers | Why::SnapshotContradicts | Why::AccountsDiffer => MADE_AGAIN,

@@ -16,6 +16,7 @@ use florin_store::snapshots::{self, Snapshots, VerifiedSnapshot};
 use florin_store::sqlite::journal;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Number and hash of the journal's last row.
@@ -68,6 +69,28 @@ fn verified(folder: &Path, witness: &str) -> (Option<i32>, Option<String>) {
     let found = compared.iter().find(|one| one["with"] == witness);
     let found = found.unwrap_or_else(|| panic!("{witness} was not compared: {report}"));
     (done.status.code(), found["code"].as_str().map(str::to_owned))
+}
+
+/// What `ledger verify` says of the one checkpoint of a folder, and whether it agrees.
+fn checkpointed(folder: &Path, words: &[&str]) -> (Value, String) {
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(["ledger", "verify", "--json", "--config"])
+        .arg(folder.join("florin.toml"))
+        .arg("--checkpoints")
+        .arg(folder.join("checkpoints"))
+        .args(words)
+        .output()
+        .expect("it runs");
+    let report: Value = serde_json::from_slice(&done.stdout).expect("a report");
+    let compared = report["compared"].as_array().expect("a list").iter();
+    let found: Vec<&Value> =
+        compared.filter(|one| one["with"].as_str().is_some_and(|name| name.starts_with("checkpoint "))).collect();
+    assert_eq!(found.len(), 1, "{report}");
+    assert_eq!(
+        done.status.success(),
+        report["compared"].as_array().expect("a list").iter().all(|one| one["agrees"] == true)
+    );
+    (found[0]["code"].clone(), found[0]["detail"].as_str().expect("text").to_owned())
 }
 
 /// How a start ends: its code and its sentence.
@@ -139,6 +162,18 @@ fn a_journal_that_was_set_back_is_not_led_and_gives_no_address_twice() {
     for witness in witnesses {
         assert_eq!(verified(&folder, witness), (Some(0), None), "{witness}");
     }
+    let names: Vec<_> = std::fs::read_dir(folder.join("checkpoints")).expect("a folder").collect();
+    assert_eq!(names.len(), 1, "no draft is left: {names:?}");
+    let key = checkpoint["signer_key"].as_str().expect("a key");
+    let said = format!("row {signed} is the one that was signed");
+    assert_eq!(checkpointed(&folder, &["--signer-key", key]), (Value::Null, said.clone()));
+    let unvouched = format!("{said}, by the key {key}, for which nobody vouched: see --signer-key");
+    assert_eq!(checkpointed(&folder, &[]), (Value::Null, unvouched));
+    let (code, sentence) = checkpointed(&folder, &["--signer-key", &"ab".repeat(32)]);
+    assert_eq!(
+        (code.as_str(), sentence.as_str()),
+        (Some("checkpoint_differs"), "it is not signed by the signer's key")
+    );
 
     set_back(&data, before.0.0 - shown + 2);
     let old = head(&data);
@@ -192,6 +227,49 @@ fn a_journal_that_was_set_back_is_not_led_and_gives_no_address_twice() {
     let other = world.customer();
     assert_ne!(address(&world, &other), given, "an address is given once");
     world.stop();
+}
+
+/// Rows that are lost with an older copy: more than a platform appends by itself until its signer has compared.
+const LOST: u64 = 200;
+
+#[test]
+fn an_older_copy_that_was_led_without_the_signer_ends_once_the_signer_answers() {
+    let (chain, world) = Chain::start();
+    let folder = chain.folder.path().to_path_buf();
+    let data = folder.join("data");
+    let customer = world.customer();
+    for _ in 0..LOST {
+        address(&world, &customer);
+    }
+    let given = address(&world, &customer);
+    let (is_signed, checkpoint) = florin(&folder, &["ledger", "checkpoint"]);
+    assert!(is_signed, "{checkpoint}");
+    world.stop();
+    let shown = highest(&folder);
+    // All that lies in the data folder is as old as the copy, and the signer's keys are locked yet.
+    set_back(&data, head(&data).0.0 - shown + LOST);
+    lose(&data, &["projection", "snapshots", "signer.shown", "checkpoint.shown"]);
+    let socket = folder.join("signer").join(signer::SOCKET_FILE);
+    let away = socket.with_extension("away");
+    std::fs::rename(&socket, &away).expect("moved");
+    let config = Config::read(&folder.join("florin.toml")).expect("a configuration");
+    let mut parts = Parts::of(&config).expect("all is there");
+    let ends: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+    let heard = Arc::clone(&ends);
+    parts.fatal = Arc::new(move |fatal| heard.lock().expect("a list").push(fatal.code()));
+    let world = World::of(parts);
+    assert!(world.platform.status().leading, "nobody who knows better can be asked");
+    until("the signer is missed", || {
+        let alarms = world.platform.status().alarms;
+        alarms.iter().any(|alarm| alarm.code == "signer_unreachable").then_some(())
+    });
+    assert!(ends.lock().expect("a list").is_empty());
+    std::fs::rename(&away, &socket).expect("moved back");
+    until("the end", || ends.lock().expect("a list").first().copied());
+    assert_eq!(*ends.lock().expect("a list"), ["journal_behind"]);
+    assert!(!world.platform.status().leading);
+    let answer = world.post(&format!("/api/v1/customers/{customer}/addresses"), &json!({}));
+    assert!(!(200..300).contains(&answer.status), "{given} would be given again: {}", answer.text);
 }
 
 /// A platform without a signer that has stopped, in a folder of its own.
