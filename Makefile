@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 # Seeds of the short simulation in `make test`; more for a longer one: make sim SEEDS=1000
 SEEDS ?= 20
+# Seeds of a simulation that run at once: as many as the machine has cores.
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 # Arguments for the demo, for example: make demo ARGS=--once
 ARGS ?=
 
@@ -30,9 +32,9 @@ check: ## the quick loop: format, clippy, unit tests and house rules, no nodes a
 	@if command -v cargo-nextest >/dev/null 2>&1; then cargo nextest run --locked --workspace --lib --bins --test house; \
 	else cargo test --locked --workspace --lib --bins --test house; fi
 
-sim: ## simulate the whole platform; SEEDS=n sets how many seeds
+sim: ## simulate the whole platform; SEEDS=n sets how many seeds, JOBS=n how many at once
 	@scripts/tools cargo cc
-	@cargo run --locked -q -p florin-sim --bin florin-sim -- --seeds $(SEEDS)
+	@cargo run --locked -q -p florin-sim --bin florin-sim -- --seeds $(SEEDS) --jobs $(JOBS)
 
 bench: ## measure speed, each figure beside its peer in the same run
 	@scripts/tools cargo cc column

@@ -2,12 +2,13 @@
 
 use crate::load::{FoldError, Place, READ_ROWS_MAX, fold};
 use florin_core::amount::Amount;
-use florin_core::id::{AccountId, AssetId, Digest, Seq, WalletId};
+use florin_core::custody::{Beneficiary, BlockRef, OutPoint, Plan, PlanStatus};
+use florin_core::id::{AccountId, AssetId, ChainId, Digest, Seq, TxId, WalletId};
 use florin_core::journal::{Journal, ReadError, Row, SnapshotHeader};
 use florin_core::ledger::{Account, HouseAccount, Owner};
 use florin_core::snapshot;
 use florin_core::state::State;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a journal was found to be.
 #[derive(Debug)]
@@ -135,7 +136,7 @@ pub enum BookFault {
         /// All credits.
         credits: Amount,
     },
-    /// Sums of an asset exceed 128 bits.
+    /// Debits and credits of an asset differ and exceed 128 bits, or its coins do.
     #[error("asset {asset}: its sums exceed what can be counted")]
     Overflow {
         /// The asset.
@@ -211,18 +212,32 @@ fn is_debit_heavy(account: &Account) -> bool {
     account.debits_posted > account.credits_posted
 }
 
-fn sum(amounts: impl IntoIterator<Item = Amount>) -> Option<Amount> {
-    amounts.into_iter().try_fold(Amount::ZERO, Amount::checked_add)
+/// A sum over accounts. Each account's own sums fit 128 bits, and those of an asset together need not: high and low part.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Sum(u64, u128);
+
+impl Sum {
+    /// The sum as an amount, where it is one.
+    fn amount(self) -> Option<Amount> {
+        (self.0 == 0).then_some(Amount::new(self.1))
+    }
+}
+
+fn sum(amounts: impl IntoIterator<Item = Amount>) -> Sum {
+    amounts.into_iter().fold(Sum(0, 0), |sum, amount| {
+        let (low, carried) = sum.1.overflowing_add(amount.units());
+        Sum(sum.0 + u64::from(carried), low)
+    })
 }
 
 fn check_asset(asset: AssetId, accounts: &[&Account], faults: &mut Vec<BookFault>) {
     let debits = sum(accounts.iter().map(|account| account.debits_posted));
     let credits = sum(accounts.iter().map(|account| account.credits_posted));
-    let (Some(debits), Some(credits)) = (debits, credits) else {
-        return faults.push(BookFault::Overflow { asset });
-    };
     if debits != credits {
-        faults.push(BookFault::Unbalanced { asset, debits, credits });
+        faults.push(match (debits.amount(), credits.amount()) {
+            (Some(debits), Some(credits)) => BookFault::Unbalanced { asset, debits, credits },
+            _ => BookFault::Overflow { asset },
+        });
     }
     // What is had and claimed = what is owed and owned. Negative balances change sides, so that nothing is subtracted.
     let (had, owed): (Vec<&Account>, Vec<&Account>) = accounts.iter().partition(|account| is_had(&account.owner));
@@ -230,7 +245,7 @@ fn check_asset(asset: AssetId, accounts: &[&Account], faults: &mut Vec<BookFault
     let right = owed.iter().map(|account| account.credit_balance());
     let left = sum(left.chain(owed.iter().map(|account| account.debit_balance())));
     let right = sum(right.chain(had.iter().map(|account| account.credit_balance())));
-    if left != right || left.is_none() {
+    if left != right {
         faults.push(BookFault::Equation { asset });
     }
 }
@@ -273,7 +288,41 @@ fn check_holds(state: &State, faults: &mut Vec<BookFault>) {
     faults.extend(pending.into_keys().map(|account| BookFault::Pending { account }));
 }
 
+/// What plans paid back to each wallet in a block that is being taken back, where the plan's own confirmation is taken back already
+/// and the coin that it paid back is not yet.
+///
+/// A plan's confirmation moves what it paid and its fee; its change is a coin that nothing is booked for, because it never left the
+/// wallet. A block too large for one command is taken back spends first: from then until the change is removed with the block's
+/// receipts, inputs and change are both coins, and the books have the inputs alone. Forward there is no such time: a plan and its
+/// change are booked by one command or not at all. At a tip this is empty.
+pub fn change_being_undone(state: &State) -> BTreeMap<WalletId, Option<Amount>> {
+    let parts = state.chains().values().filter_map(|chain| chain.part.as_ref());
+    let undone: BTreeSet<(ChainId, BlockRef)> =
+        parts.filter(|part| part.undoing).map(|part| (part.block.chain, part.block.at)).collect();
+    let mut change: BTreeMap<WalletId, Option<Amount>> = BTreeMap::new();
+    if undone.is_empty() {
+        return change;
+    }
+    let confirmed = |plan: &&Plan| matches!(plan.status, PlanStatus::Confirmed | PlanStatus::Final);
+    let confirmed = state.plans().values().filter(confirmed);
+    let confirmed: BTreeSet<(ChainId, TxId)> =
+        confirmed.filter_map(|plan| Some((plan.anchor.chain, plan.paid.as_ref()?.txid))).collect();
+    // Spent or not: the spend of change in the same block is booked, or taken back, for itself.
+    for coin in state.coins().values() {
+        let OutPoint { chain, txid, .. } = coin.outpoint;
+        let is_change = coin.beneficiary == Beneficiary::CHANGE && !coin.suspense;
+        if is_change && undone.contains(&(chain, coin.at)) && !confirmed.contains(&(chain, txid)) {
+            let sum = change.entry(coin.path.wallet).or_insert(Some(Amount::ZERO));
+            *sum = sum.and_then(|sum| sum.checked_add(coin.amount));
+        }
+    }
+    change
+}
+
+/// At a tip each wallet's account is the sum of its unspent coins; between two tips the coins are more by what
+/// [`change_being_undone`] says, and by nothing else.
 fn check_custody(state: &State, faults: &mut Vec<BookFault>) {
+    let change = change_being_undone(state);
     let mut coins: BTreeMap<WalletId, Option<Amount>> = BTreeMap::new();
     for coin in state.coins().values().filter(|coin| coin.spent.is_none()) {
         let held = coins.entry(coin.path.wallet).or_insert(Some(Amount::ZERO));
@@ -284,12 +333,13 @@ fn check_custody(state: &State, faults: &mut Vec<BookFault>) {
         let asset = chain.chain.coin;
         let account = state.ledger().account_of(&Owner::Custody(wallet.id), asset);
         let account = account.map_or(Amount::ZERO, Account::debit_balance);
-        match coins.get(&wallet.id).copied().unwrap_or(Some(Amount::ZERO)) {
-            None => faults.push(BookFault::Overflow { asset }),
-            Some(held) if held != account => {
-                faults.push(BookFault::Custody { wallet: wallet.id, coins: held, account });
-            }
-            Some(_) => {}
+        let of =
+            |sums: &BTreeMap<WalletId, Option<Amount>>| sums.get(&wallet.id).copied().unwrap_or(Some(Amount::ZERO));
+        let expected = of(&change).and_then(|change| account.checked_add(change));
+        match (of(&coins), expected) {
+            (Some(held), Some(expected)) if held == expected => {}
+            (Some(coins), Some(_)) => faults.push(BookFault::Custody { wallet: wallet.id, coins, account }),
+            (None, _) | (_, None) => faults.push(BookFault::Overflow { asset }),
         }
     }
 }

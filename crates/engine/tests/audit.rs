@@ -7,10 +7,11 @@ mod common;
 use common::*;
 use florin_core::amount::Amount;
 use florin_core::custody::{
-    Beneficiary, BlockRef, Branch, Chain, ChainFamily, Coin, KeyPath, OutPoint, Wallet, WalletTier,
+    Beneficiary, Block, BlockRef, Branch, Chain, ChainFamily, Coin, KeyPath, OutPoint, Payment, Plan, PlanStatus,
+    Wallet, WalletTier,
 };
-use florin_core::event::Event;
-use florin_core::id::{AccountId, AssetId, BlockHash, ChainId, Digest, Height, HoldId, Seq, TxId, WalletId};
+use florin_core::event::{BlockPartBooked, Event};
+use florin_core::id::{AccountId, AssetId, BlockHash, ChainId, Digest, Height, HoldId, PlanId, Seq, TxId, WalletId};
 use florin_core::journal::{AppendError, Journal, ReadError, Row};
 use florin_core::ledger::{Account, Hold, HouseAccount, Owner, Transfer, TransferReason};
 use florin_core::snapshot;
@@ -172,7 +173,12 @@ fn books_that_can_not_be_are_named() {
     assert_eq!(codes(&books(&[(bank.clone(), 10, 0), (held(), 0, 9)])), ["books_unbalanced", "books_equation"]);
     assert_eq!(codes(&books(&[(bank.clone(), 0, 5), (held(), 5, 0)])), ["books_below_zero"]);
     let most = u128::MAX;
-    assert_eq!(codes(&books(&[(bank.clone(), most, 0), (held(), most, 0)]))[1..], ["books_overflow"]);
+    let both = [(bank.clone(), most, 0), (held(), most, 0)];
+    assert_eq!(codes(&books(&both)), ["books_below_zero", "books_overflow", "books_equation"]);
+    let many = || Owner::Customer(customer(2));
+    let balanced =
+        [(bank.clone(), most, 0), (Owner::Custody(WalletId(1)), most, 0), (held(), 0, most), (many(), 0, most)];
+    assert_eq!(codes(&books(&balanced)), Vec::<&str>::new(), "each account's sums fit, and an asset's need not");
 
     let mut state = books(&[(bank, 10, 0), (held(), 0, 10)]);
     let transfer = Transfer {
@@ -185,12 +191,13 @@ fn books_that_can_not_be_are_named() {
     assert_eq!(codes(&state), ["books_pending"; 2], "the hold is in neither account's sums");
 }
 
-#[test]
-fn a_wallet_is_worth_its_unspent_coins() {
+const CHAIN: ChainId = ChainId(1);
+
+/// A state with one wallet whose account says ten, and no coin.
+fn wallet_of_ten() -> State {
     let mut state = books(&[(Owner::Custody(WalletId(1)), 10, 0), (Owner::House(HouseAccount::Suspense), 0, 10)]);
-    let chain = ChainId(1);
     state.apply(&Event::ChainDefined(Chain {
-        id: chain,
+        id: CHAIN,
         family: ChainFamily::Bitcoin,
         name: "test".to_owned(),
         genesis: BlockHash([1; 32]),
@@ -200,7 +207,7 @@ fn a_wallet_is_worth_its_unspent_coins() {
     let descriptor = |text: &str| text.to_owned();
     state.apply(&Event::WalletRegistered(Wallet {
         id: WalletId(1),
-        chain,
+        chain: CHAIN,
         generation: 1,
         tier: WalletTier::Hot,
         birthday: Height(0),
@@ -210,17 +217,87 @@ fn a_wallet_is_worth_its_unspent_coins() {
         next_external: 0,
         next_internal: 0,
     }));
-    assert_eq!(codes(&state), ["books_custody"]);
-    state.apply(&Event::RestateCoin(Coin {
-        outpoint: OutPoint { chain, txid: TxId([2; 32]), vout: 0 },
-        amount: Amount::new(10),
+    state
+}
+
+/// A block that is known by its height alone.
+fn at(height: u32) -> BlockRef {
+    BlockRef { height: Height(height), hash: BlockHash([height as u8; 32]) }
+}
+
+fn coin(txid: u8, amount: u128, at: BlockRef) -> Coin {
+    Coin {
+        outpoint: OutPoint { chain: CHAIN, txid: TxId([txid; 32]), vout: 0 },
+        amount: Amount::new(amount),
         path: KeyPath { wallet: WalletId(1), branch: Branch::External, index: 0 },
         beneficiary: Beneficiary::INVENTORY,
         coinbase: false,
-        at: BlockRef { height: Height(1), hash: BlockHash([3; 32]) },
+        at,
         reserved: None,
         spent: None,
         suspense: false,
-    }));
+    }
+}
+
+/// A coin that a plan paid back to its wallet.
+fn change(txid: u8, amount: u128, at: BlockRef) -> Coin {
+    Coin { beneficiary: Beneficiary::CHANGE, ..coin(txid, amount, at) }
+}
+
+#[test]
+fn a_wallet_is_worth_its_unspent_coins() {
+    let mut state = wallet_of_ten();
+    assert_eq!(codes(&state), ["books_custody"]);
+    state.apply(&Event::RestateCoin(coin(2, 10, at(1))));
     assert_eq!(codes(&state), Vec::<&str>::new());
+}
+
+fn part(height: u32, undoing: bool) -> Event {
+    let block = Block { chain: CHAIN, at: at(height), previous: BlockHash([0; 32]), time_s: 0 };
+    Event::BlockPartBooked(BlockPartBooked { block, booked: 0, undoing })
+}
+
+/// The plan whose transaction is `txid`, as it stands.
+fn plan(txid: u8, status: PlanStatus) -> Event {
+    let anchor = OutPoint { chain: CHAIN, txid: TxId([2; 32]), vout: 0 };
+    let is_paid = matches!(status, PlanStatus::Confirmed | PlanStatus::Conflicted);
+    Event::RestatePlan(Plan {
+        id: PlanId(1),
+        wallet: WalletId(1),
+        inputs: vec![anchor],
+        anchor,
+        versions: Vec::new(),
+        status,
+        paid: is_paid.then(|| Payment { txid: TxId([txid; 32]), at: at(2) }),
+    })
+}
+
+#[test]
+fn between_two_tips_a_wallet_has_the_change_of_undone_plans_as_well_and_nothing_else() {
+    let custody = ["books_custody"];
+    let right: [&str; 0] = [];
+    // The plan's input is back in the books and among the coins, and its change of 3 from block 2 is not yet removed.
+    let case = |part: Option<Event>, status: PlanStatus, rest: Coin| {
+        let mut state = wallet_of_ten();
+        state.apply(&Event::RestateCoin(coin(2, 10, at(1))));
+        state.apply(&Event::RestateCoin(rest));
+        state.apply(&plan(7, status));
+        part.iter().for_each(|part| state.apply(part));
+        codes(&state)
+    };
+    assert_eq!(case(Some(part(2, true)), PlanStatus::Signed, change(7, 3, at(2))), right);
+    assert_eq!(case(Some(part(2, true)), PlanStatus::Conflicted, change(7, 3, at(2))), right, "whatever becomes of it");
+    assert_eq!(case(None, PlanStatus::Signed, change(7, 3, at(2))), custody, "at a tip");
+    assert_eq!(case(Some(part(2, false)), PlanStatus::Signed, change(7, 3, at(2))), custody, "on the way forward");
+    assert_eq!(case(Some(part(3, true)), PlanStatus::Signed, change(7, 3, at(2))), custody, "of another block");
+    assert_eq!(case(Some(part(2, true)), PlanStatus::Confirmed, change(7, 3, at(2))), custody, "the plan stands");
+    assert_eq!(case(Some(part(2, true)), PlanStatus::Signed, coin(7, 3, at(2))), custody, "no change");
+    let odd = Coin { suspense: true, ..change(7, 3, at(2)) };
+    assert_eq!(case(Some(part(2, true)), PlanStatus::Signed, odd), custody, "its arrival is booked");
+    // Without it the coins are short of what they have to be.
+    let mut state = wallet_of_ten();
+    state.apply(&part(2, true));
+    state.apply(&Event::RestateCoin(coin(2, 7, at(1))));
+    state.apply(&Event::RestateCoin(change(7, 3, at(2))));
+    assert_eq!(codes(&state), custody, "the allowance is owed, and not a choice");
 }
