@@ -2,7 +2,11 @@
 
 use crate::ports::MemorySnapshots;
 use crate::world::World;
+use florin_core::id::Seq;
+use florin_core::journal::Row;
 use florin_core::snapshot;
+use florin_core::state::State;
+use florin_engine::audit::{change_being_undone, check_books, judge_journal};
 use florin_engine::load::load;
 use std::collections::BTreeMap;
 
@@ -49,12 +53,47 @@ impl World {
         Ok(())
     }
 
+    /// Whether the engine finds the books right that the process shows now.
+    ///
+    /// # Errors
+    /// What it finds.
+    pub fn check_books(&mut self) -> Result<(), String> {
+        let Some(process) = &self.process else { return Ok(()) };
+        let at = (process.number, process.model().at());
+        if self.books_at.replace(at) == Some(at) {
+            return Ok(());
+        }
+        book_fault(at.1, process.model().state()).map_or(Ok(()), Err)
+    }
+
+    /// Reads the journal as whoever verifies it does, and checks the books after every row: also after those that no process showed
+    /// because it died, or read several at once.
+    fn verify(&mut self) -> Result<(), String> {
+        let (mut fault, mut between) = (None, 0);
+        let seen = |row: &Row, state: &State| {
+            fault = fault.take().or_else(|| book_fault(row.seq, state));
+            between += u32::from(!change_being_undone(state).is_empty());
+        };
+        let report = judge_journal(&mut self.journal(), seen, |_| ());
+        if let Some(wrong) = report.wrong {
+            return Err(format!("the journal is wrong: {wrong}"));
+        }
+        if let Some(fault) = report.unreadable {
+            return Err(format!("the journal can't be read: {fault}"));
+        }
+        for _ in 0..between {
+            self.count("a row with change of plans that are undone");
+        }
+        fault.map_or(Ok(()), Err)
+    }
+
     /// Folds the journal from its start and from the newest snapshot: both give the state that the process has, byte for byte.
     ///
     /// # Errors
     /// Where they differ.
     pub fn agree_in_full(&mut self) -> Result<(), String> {
         self.agree()?;
+        self.verify()?;
         let mut snapshots = self.snapshots.clone();
         let from_snapshot = load(&mut self.journal(), &mut snapshots).map_err(|fault| format!("no load: {fault}"))?;
         let from_start = load(&mut self.journal(), &mut MemorySnapshots::default())
@@ -70,6 +109,10 @@ impl World {
         self.count("compared with the fold");
         Ok(())
     }
+}
+
+fn book_fault(at: Seq, state: &State) -> Option<String> {
+    check_books(state).first().map(|fault| format!("row {at}: {}: {fault}", fault.code()))
 }
 
 fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(

@@ -173,10 +173,12 @@ impl World {
         if let Some(process) = &mut self.process {
             process.step_worker(index, now_ms);
         }
-        let deaths = std::mem::take(&mut *lock(&self.signer.deaths));
-        for death in deaths {
-            self.count(death);
-            self.count("restart of the signer");
+        let struck = std::mem::take(&mut *lock(&self.signer.struck));
+        for what in struck {
+            self.count(what);
+            if what.starts_with("fault signer dies") {
+                self.count("restart of the signer");
+            }
         }
         let refused = std::mem::take(&mut *lock(&self.signer.refused));
         for code in refused {

@@ -159,11 +159,11 @@ impl World {
         lacking.iter().filter_map(proof).collect()
     }
 
-    /// The operator proves what can be proved.
+    /// The operator proves what can be proved. It is counted when it is believed.
     pub fn operator_proves(&mut self) {
         for proof in self.proofs() {
-            self.ask(proof);
-            self.count("operator proves a conflict");
+            let id = self.ask(proof);
+            self.proofs_sent.insert(id);
         }
     }
 

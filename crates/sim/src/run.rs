@@ -51,8 +51,13 @@ pub fn play_out(schedule: &Schedule, extra: Option<Invariant>) -> (World, Option
     let mut world = World::new(schedule.seed);
     // Where anything panics that the platform does not catch, the seed fails, and not the whole run.
     let played = catch_unwind(AssertUnwindSafe(|| play(&mut world, schedule, extra)));
-    let stray = crate::process::stray_panic().unwrap_or_else(|| "no word of why".into());
-    let outcome = played.unwrap_or_else(|_| Err(format!("it panicked: {stray}")));
+    let stray = crate::process::stray_panic();
+    let outcome = match (played, stray) {
+        (Err(_), stray) => Err(format!("it panicked: {}", stray.unwrap_or_else(|| "no word of why".into()))),
+        // The writer has caught it, after the last step that looked.
+        (Ok(Ok(())), Some(stray)) => Err(format!("a rule panicked: {stray}")),
+        (Ok(outcome), _) => outcome,
+    };
     let wrong = outcome.err().map(|what| Wrong { step: world.step, what });
     (world, wrong)
 }
@@ -139,6 +144,7 @@ fn hold(world: &mut World, extra: Option<Invariant>) -> Result<(), String> {
         return Err(wrong.to_owned());
     }
     world.audit()?;
+    world.check_books()?;
     world.compare()?;
     if world.step.is_multiple_of(AGREE_STEPS) {
         world.agree()?;

@@ -22,6 +22,8 @@ use std::sync::{Arc, Mutex};
 pub enum SignerTrouble {
     /// It never hears the question.
     Unheard,
+    /// It has died, and is not back.
+    Away,
     /// It answers, and the answer is lost.
     LostReply,
     /// Its process dies when it hears the question.
@@ -149,8 +151,10 @@ impl SignerProcess {
 
     /// After a restart it knows all that it had decided: `wanted` at least.
     fn hold(&mut self, wanted: Option<MemoryHead>, clock: LedgerTime) {
-        let (Some(found), Some(wanted)) = (self.look(clock), wanted) else { return };
-        if let Err(doubt) = found.follows(&wanted) {
+        let Some(found) = self.look(clock) else {
+            return self.fail("the signer does not say after a restart what it remembers".into());
+        };
+        if let Some(Err(doubt)) = wanted.map(|wanted| found.follows(&wanted)) {
             self.fail(format!("the signer has forgotten a decision over a restart: {doubt}"));
         }
         self.head = Some(found);
@@ -198,8 +202,8 @@ pub struct SignerLink {
     pub chaos: Chaos,
     /// What it refused, by code.
     pub refused: Arc<Mutex<Vec<&'static str>>>,
-    /// How it died.
-    pub deaths: Arc<Mutex<Vec<&'static str>>>,
+    /// What befell it, as it is counted.
+    pub struck: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl SignerLink {
@@ -222,13 +226,20 @@ impl Transport for SignerLink {
         let trouble = self.trouble(request);
         let clock = LedgerTime(self.clock.now_ms());
         match trouble {
-            Some((SignerTrouble::Unheard, _)) => return Err(SignerFault::Timeout),
+            Some((SignerTrouble::Unheard, _)) => {
+                lock(&self.struck).push("fault signer unheard");
+                return Err(SignerFault::Timeout);
+            }
+            Some((SignerTrouble::Away, _)) => {
+                lock(&self.struck).push("the signer is not back from its death");
+                return Err(SignerFault::Timeout);
+            }
             Some((
                 death @ (SignerTrouble::DiesBefore | SignerTrouble::DiesWithin | SignerTrouble::DiesAfter),
                 draw,
             )) => {
                 let how = lock(&self.process).die(death, request, clock, draw);
-                lock(&self.deaths).push(how);
+                lock(&self.struck).push(how);
                 return Err(gone("the signer died"));
             }
             Some((SignerTrouble::LostReply, _)) | None => {}
@@ -240,7 +251,11 @@ impl Transport for SignerLink {
         if !self.chaos.pass("signer call", Edge::After) {
             return Err(gone("the process died after it asked"));
         }
-        if trouble.is_some() { Err(SignerFault::Timeout) } else { Ok(reply) }
+        if trouble.is_some() {
+            lock(&self.struck).push("fault signer lost reply");
+            return Err(SignerFault::Timeout);
+        }
+        Ok(reply)
     }
 }
 

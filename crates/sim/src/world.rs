@@ -14,7 +14,7 @@ use florin_chain::bitcoin::keys::ScriptKind;
 use florin_chain::bitcoin::mnemonic::Mnemonic;
 use florin_chain::bitcoin::network::Network as ChainNetwork;
 use florin_core::command::{Outcome, PART_COST_MAX};
-use florin_core::id::{CommandId, CustomerId, Digest, LedgerTime};
+use florin_core::id::{CommandId, CustomerId, Digest, LedgerTime, Seq};
 use florin_devnet::miner::Miner;
 use florin_devnet::network::{Network, NodeId};
 use florin_devnet::outside::{AddressForm, OutsideWallet};
@@ -27,7 +27,7 @@ use florin_signer::approve::OperatorKey;
 use florin_signer::keystore::KeyStore;
 use florin_signer::policy::Policy;
 use florin_store::memory::MemoryJournal;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 /// Nodes in the network; the quorum is two of them, and at most one is faulty at a time.
@@ -155,6 +155,10 @@ pub struct World {
     pub step: u64,
     /// What the node at each place was last compared at: the journal's row and the node's tip.
     compared: BTreeMap<NodeId, (u64, [u8; 32])>,
+    /// The process and the row that the engine last checked the books at.
+    pub(crate) books_at: Option<(u64, Seq)>,
+    /// Proofs of the operator who comes by that nobody has answered yet.
+    pub(crate) proofs_sent: BTreeSet<CommandId>,
     tickets: u64,
     trace: sha256::HashEngine,
 }
@@ -195,7 +199,7 @@ impl World {
             clock: clock.clone(),
             chaos: chaos.clone(),
             refused: Arc::default(),
-            deaths: Arc::default(),
+            struck: Arc::default(),
         };
         World {
             seed,
@@ -227,6 +231,8 @@ impl World {
             counts: BTreeMap::new(),
             step: 0,
             compared: BTreeMap::new(),
+            books_at: None,
+            proofs_sent: BTreeSet::new(),
             tickets: 0,
             trace: sha256::HashEngine::default(),
         }
@@ -308,6 +314,7 @@ impl World {
         let Some(process) = &mut self.process else { return Ok(()) };
         let replies = process.fold()?;
         self.audit()?;
+        self.check_books()?;
         for reply in replies {
             self.count_answer(&reply.answer);
             let Some((_, sent)) = self.waiting.remove(&reply.ticket) else { continue };
@@ -351,6 +358,9 @@ impl World {
             self.customers.push(*customer);
         }
         let Some(id) = sent.id else { return Ok(()) };
+        if self.proofs_sent.remove(&id) && outcome == Outcome::Done(true) {
+            self.count("operator proves a conflict");
+        }
         match self.outcomes.insert(id, outcome.clone()) {
             Some(before) if before != outcome => {
                 Err(format!("command {id} was answered {before:?}, and then {outcome:?}"))
@@ -399,21 +409,15 @@ impl World {
         Ok(())
     }
 
-    /// Makes the signer fail in its next question. After a death it is away for some questions more.
+    /// Makes the signer fail in its next question. After a death it is away for some questions more. What comes of it is counted
+    /// when it strikes.
     pub fn trouble_signer(&mut self, trouble: SignerTrouble) {
         let draw = self.rng.draw();
         let mut troubles = lock(&self.signer.troubles);
         troubles.push_back((trouble, draw));
-        let what = match trouble {
-            SignerTrouble::Unheard => "fault signer unheard",
-            SignerTrouble::LostReply => "fault signer lost reply",
-            SignerTrouble::DiesBefore | SignerTrouble::DiesWithin | SignerTrouble::DiesAfter => {
-                troubles.extend((0..draw % 3).map(|_| (SignerTrouble::Unheard, 0)));
-                "the signer is about to die"
-            }
-        };
-        drop(troubles);
-        self.count(what);
+        if matches!(trouble, SignerTrouble::DiesBefore | SignerTrouble::DiesWithin | SignerTrouble::DiesAfter) {
+            troubles.extend((0..draw % 3).map(|_| (SignerTrouble::Away, 0)));
+        }
     }
 
     /// Keeps a payment of the outside wallet in mind.
