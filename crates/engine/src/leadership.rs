@@ -2,7 +2,7 @@
 //! own clocks alone, never compares those of two machines, and decides nothing: who leads is said by the journal.
 
 use crate::ports::Beat;
-use florin_core::id::Epoch;
+use florin_core::id::{Epoch, Seq};
 use std::time::Duration;
 
 /// A moment of this process, on both of its machine's clocks.
@@ -43,6 +43,37 @@ pub struct JournalSight {
     pub quiet: Duration,
 }
 
+/// How long a look at the journal may take to count as one at a moment: a leader appends every second, so one that takes as long
+/// may have been held up with the appends of a leader that lives.
+pub const LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// The journal's growth as a follower sees it, by its steady clock: a jump of the time of day neither starts nor stops a leader.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Quiet {
+    /// The last row, and since when it is known to be the last.
+    last: Option<(Seq, Duration)>,
+}
+
+impl Quiet {
+    /// Takes in the journal's last row, from a look that began and ended at these times, and says for how long the journal was
+    /// seen not to grow.
+    pub fn saw(&mut self, at: Seq, began: Duration, ended: Duration) -> Duration {
+        let is_long = ended.saturating_sub(began) >= LOOK_MAX;
+        let since = match self.last {
+            Some((seq, since)) if seq == at && !is_long => since,
+            Some(_) | None => ended,
+        };
+        self.last = Some((at, since));
+        began.saturating_sub(since)
+    }
+
+    /// The journal could not be read. What keeps this process from reading it may keep a leader from writing it, so that the
+    /// time counts for nothing.
+    pub fn failed(&mut self) {
+        self.last = None;
+    }
+}
+
 /// Why a follower may try to lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chance {
@@ -72,11 +103,14 @@ pub struct Watch {
     sighting: Option<Sighting>,
     /// Whether one was seen to give way to another: somebody is alive.
     has_moved: bool,
+    /// Whether a look has failed since the last that did not.
+    is_blind: bool,
 }
 
 impl Watch {
     /// Takes in the sign of life that stands, from a look that began and ended at these times of the steady clock.
     pub fn saw(&mut self, beat: Option<Beat>, began: Duration, ended: Duration) {
+        self.is_blind = false;
         match &mut self.sighting {
             Some(sighting) if sighting.beat == beat => sighting.checked = sighting.checked.max(began),
             before => {
@@ -84,6 +118,11 @@ impl Watch {
                 *before = Some(Sighting { beat, since: ended, checked: ended });
             }
         }
+    }
+
+    /// A look has failed, or takes so long that it is as good as failed.
+    pub fn failed(&mut self) {
+        self.is_blind = true;
     }
 
     /// For how long the sign of life that stands was seen to stand still. Time in which nobody could look does not count.
@@ -105,9 +144,11 @@ impl Watch {
     /// Whether a follower may try to lead at `now` of the steady clock, and why.
     pub fn chance(&self, journal: JournalSight, patience: Patience, now: Duration) -> Option<Chance> {
         let is_quiet = (journal.quiet >= patience.quiet.max(patience.still)).then_some(Chance::Quiet);
-        let Some(sighting) = &self.sighting else { return is_quiet };
+        // That nobody has looked yet, or for long, is no sign of anything: somebody must have tried.
+        let is_blind = is_quiet.filter(|_| self.is_blind);
+        let Some(sighting) = &self.sighting else { return is_blind };
         if now.saturating_sub(sighting.checked) >= patience.still {
-            return is_quiet;
+            return is_blind;
         }
         match &sighting.beat {
             None if journal.epoch == Epoch(0) => Some(Chance::Absent),
@@ -162,11 +203,30 @@ mod tests {
     fn time_in_which_nobody_could_look_is_no_standstill() {
         let mut watch = watch(&[beat(3, 9), beat(3, 9)]);
         assert_eq!(watch.chance(journal(3, 4), PATIENCE, s(9)), None, "the store was silent for eight seconds");
+        assert_eq!(watch.chance(journal(3, 60), PATIENCE, s(9)), None, "nobody tried to look");
+        watch.failed();
         assert_eq!(watch.chance(journal(3, 5), PATIENCE, s(9)), Some(Chance::Quiet), "only the journal can be asked");
+        assert_eq!(watch.chance(journal(3, 4), PATIENCE, s(9)), None);
         watch.saw(beat(3, 40), s(10), s(12));
         assert_eq!((watch.still(), watch.chance(journal(3, 60), PATIENCE, s(12))), (s(0), None));
+        assert_eq!(watch.chance(journal(3, 60), PATIENCE, s(20)), None, "the last look did not fail");
         watch.saw(beat(3, 40), s(13), s(30));
         assert_eq!(watch.still(), s(1), "it stood when the look began; the answer was long under way");
+    }
+
+    #[test]
+    fn time_in_which_the_journal_could_not_be_read_is_no_quiet() {
+        let mut quiet = Quiet::default();
+        let ms = Duration::from_millis;
+        assert_eq!(quiet.saw(Seq(7), s(1), s(1)), s(0));
+        assert_eq!(quiet.saw(Seq(7), s(3), s(3)), s(2));
+        assert_eq!(quiet.saw(Seq(8), s(4), s(4)), s(0), "it grew");
+        assert_eq!(quiet.saw(Seq(8), s(6), s(6)), s(2));
+        quiet.failed();
+        assert_eq!(quiet.saw(Seq(8), s(20), s(20)), s(0), "nobody knows what kept it from growing");
+        assert_eq!(quiet.saw(Seq(8), s(22), s(22) + ms(999)), s(2));
+        assert_eq!(quiet.saw(Seq(8), s(23), s(30)), s(0), "the answer was long under way");
+        assert_eq!(quiet.saw(Seq(8), s(31), s(31)), s(1));
     }
 
     #[test]
@@ -185,7 +245,9 @@ mod tests {
         assert_eq!(absent.chance(journal(0, 0), PATIENCE, s(0)), Some(Chance::Absent));
         assert_eq!(absent.chance(journal(1, 4), PATIENCE, s(0)), None);
         assert_eq!(absent.chance(journal(1, 5), PATIENCE, s(0)), Some(Chance::Quiet));
-        let blind = Watch::default();
+        let mut blind = Watch::default();
+        assert_eq!(blind.chance(journal(0, 60), PATIENCE, s(0)), None, "nobody has looked yet");
+        blind.failed();
         assert_eq!(blind.chance(journal(0, 4), PATIENCE, s(0)), None);
         assert_eq!(blind.chance(journal(0, 5), PATIENCE, s(0)), Some(Chance::Quiet));
     }

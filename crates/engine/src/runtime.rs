@@ -301,7 +301,7 @@ impl Engine {
         let started = Instant::now();
         let began = Moment { steady: Duration::ZERO, wall_ms: clock.now_ms() };
         let (loaded, snapshot_at) = load_counted(history.as_mut(), snapshots.as_mut())?;
-        if let Some(found) = witness::contradiction(history.as_mut(), &mut witnesses)? {
+        if let Some(found) = witness::hear(&mut witnesses).contradiction(history.as_mut())? {
             return Err(LoadError::Contradicted(found));
         }
         let durable = loaded.place.seq;

@@ -86,25 +86,19 @@ pub fn compare(
     }
 }
 
-/// Hears all witnesses, and holds the journal against each. One that can't be heard says nothing: the platform runs without its
-/// signer, too, and whoever signs later compares again.
-///
-/// # Errors
-/// Where the journal does not answer.
-pub fn contradiction(
-    journal: &mut dyn Journal,
-    witnesses: &mut [Box<dyn Witness>],
-) -> Result<Option<Contradiction>, ReadError> {
+/// What witnesses said.
+#[derive(Debug, Default)]
+pub struct Heard {
+    named: Vec<(&'static str, Place)>,
+}
+
+/// Hears all witnesses. One that can't be heard says nothing: the platform runs without its signer, too, and whoever signs later
+/// compares again.
+pub fn hear(witnesses: &mut [Box<dyn Witness>]) -> Heard {
+    let mut heard = Heard::default();
     for witness in witnesses {
-        // First the witness and then the journal: what is appended meanwhile contradicts nobody.
         match witness.newest() {
-            Ok(None) => {}
-            Ok(Some(place)) => {
-                let found = compare(journal, witness.name(), place)?;
-                if found.is_some() {
-                    return Ok(found);
-                }
-            }
+            Ok(place) => heard.named.extend(place.map(|place| (witness.name(), place))),
             Err(fault) => {
                 let cause = fault.cause.to_string();
                 let (who, code) = (witness.name(), fault.code);
@@ -112,7 +106,23 @@ pub fn contradiction(
             }
         }
     }
-    Ok(None)
+    heard
+}
+
+impl Heard {
+    /// Holds the journal against what was said before: what is appended meanwhile contradicts nobody.
+    ///
+    /// # Errors
+    /// Where the journal does not answer.
+    pub fn contradiction(&self, journal: &mut dyn Journal) -> Result<Option<Contradiction>, ReadError> {
+        for (witness, place) in &self.named {
+            let found = compare(journal, witness, *place)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
 }
 
 #[cfg(test)]
@@ -198,9 +208,9 @@ mod tests {
         let (ours, other) = (rows(5, 0), rows(9, 0));
         let mut agreeing: Vec<Box<dyn Witness>> =
             vec![Box::new(Says(Ok(None))), Box::new(Says(Err("silent"))), Box::new(Says(Ok(Some(place(&ours[1])))))];
-        assert_eq!(contradiction(&mut Kept(ours.clone()), &mut agreeing).unwrap(), None);
+        assert_eq!(hear(&mut agreeing).contradiction(&mut Kept(ours.clone())).unwrap(), None);
         agreeing.push(Box::new(Says(Ok(Some(place(&other[8]))))));
-        let found = contradiction(&mut Kept(ours), &mut agreeing).unwrap();
+        let found = hear(&mut agreeing).contradiction(&mut Kept(ours)).unwrap();
         assert_eq!(found, Some(Contradiction::Behind { witness: "somebody", row: Seq(9), end: Seq(5) }));
     }
 }

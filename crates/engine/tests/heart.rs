@@ -6,7 +6,7 @@
 mod common;
 
 use common::*;
-use florin_core::id::Epoch;
+use florin_core::id::{Digest, Epoch, Seq};
 use florin_engine::load::Place;
 use florin_engine::ports::{Beat, BeatAnswer, Clock, Heartbeat, HeartbeatFault};
 use florin_engine::runtime::{Engine, EngineConfig, EngineHandle, Fatal, HeartbeatPart, Parts};
@@ -129,15 +129,15 @@ const PATIENT: Manners = Manners { is_first: false, ..FIRST };
 const EAGER: Manners = Manners { is_first: false, still_ms: 50, ..FIRST };
 
 fn start(rows: &Rows, signs: &Signs, node: &str, manners: Manners) -> EngineHandle {
-    start_before(rows, signs, node, manners, Vec::new())
+    start_before((rows, signs), node, manners, Vec::new(), |fatal| panic!("{fatal}"))
 }
 
 fn start_before(
-    rows: &Rows,
-    signs: &Signs,
+    (rows, signs): (&Rows, &Signs),
     node: &str,
     manners: Manners,
     witnesses: Vec<Box<dyn Witness>>,
+    fatal: impl Fn(&Fatal) + Send + Sync + 'static,
 ) -> EngineHandle {
     let heartbeat = HeartbeatPart {
         store: Box::new(signs.clone()),
@@ -157,7 +157,7 @@ fn start_before(
         workers: Vec::new(),
         heartbeat: Some(heartbeat),
         is_storage_failure: Box::new(|_| false),
-        fatal: Arc::new(|fatal: &Fatal| panic!("{fatal}")),
+        fatal: Arc::new(fatal),
     };
     let config = EngineConfig {
         writer: config(node),
@@ -295,11 +295,58 @@ fn a_claim_that_grew_old_while_witnesses_were_heard_is_made_anew() {
     signs.leave(ghost(1));
     let manners = Manners { still_ms: 200, ..EAGER };
     let slow = Slow(Duration::from_millis(manners.still_ms));
-    let engine = start_before(&rows, &signs, "a", manners, vec![Box::new(slow)]);
+    let engine = start_before((&rows, &signs), "a", manners, vec![Box::new(slow)], |fatal| panic!("{fatal}"));
     lead(&engine);
     let claims = signs.log().iter().take_while(|beat| beat.number == 0).count();
     assert!(claims >= 2, "{:?}", signs.log());
     assert!(engine.stop());
+}
+
+/// A witness that knows nothing at the start, is silent for long when it is asked again, and then knows a later row. Nobody
+/// can claim the lead from its silence on.
+struct Reticent {
+    signs: Signs,
+    asked: usize,
+    silence: Duration,
+}
+
+impl Witness for Reticent {
+    fn name(&self) -> &'static str {
+        "a reticent one"
+    }
+    fn newest(&mut self) -> Result<Option<Place>, WitnessFault> {
+        self.asked += 1;
+        match self.asked {
+            1 => Ok(None),
+            2 => {
+                self.signs.set(Manner::Wakes);
+                std::thread::sleep(self.silence);
+                Err(WitnessFault { code: "witness_tested", cause: "a test's fault".into() })
+            }
+            _ => Ok(Some(Place { seq: Seq(1_000), hash: Digest([1; 32]) })),
+        }
+    }
+}
+
+#[test]
+fn a_witness_that_was_silent_is_heard_again_before_a_later_attempt_to_lead() {
+    let (rows, signs) = (abandoned(), Signs::default());
+    signs.leave(ghost(1));
+    let silence = Duration::from_millis(EAGER.still_ms);
+    let witness = Reticent { signs: signs.clone(), asked: 0, silence };
+    let ends: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+    let heard = Arc::clone(&ends);
+    let fatal = move |fatal: &Fatal| heard.lock().unwrap().push(fatal.code());
+    let engine = start_before((&rows, &signs), "a", EAGER, vec![Box::new(witness)], fatal);
+    let is_silent = || signs.0.0.lock().unwrap().manner == Manner::Wakes;
+    eventually("the silence", is_silent);
+    let (start, replacements) = (Instant::now(), signs.replacements());
+    let is_later = || start.elapsed() > silence * 6;
+    eventually("a later attempt", || is_later() && signs.replacements() > replacements + 2);
+    signs.set(Manner::Works);
+    eventually("the end", || !ends.lock().unwrap().is_empty());
+    assert_eq!((&**ends.lock().unwrap(), rows.all().len()), (&["journal_behind"][..], 1));
+    engine.stop();
 }
 
 #[test]

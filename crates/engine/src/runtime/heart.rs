@@ -57,7 +57,9 @@ pub(super) struct Heart {
     superseded: Option<Epoch>,
     watch: Watch,
     /// The leadership that is to be claimed.
-    wanted: Option<Epoch>,
+    wanted: Option<Claim>,
+    /// Since when, by the steady clock, the store is being asked.
+    asking: Option<Duration>,
     /// The leadership that was claimed, and when.
     claimed: Option<(Epoch, Moment)>,
     /// The last fault, and since when, in Unix milliseconds, there is nothing else.
@@ -98,6 +100,7 @@ impl Heart {
             superseded: None,
             watch: Watch::default(),
             wanted: None,
+            asking: None,
             claimed: None,
             fault: None,
             is_due: false,
@@ -158,6 +161,10 @@ impl Heart {
             tracing::info!(epoch = next.0, "this node takes the lead that it has claimed");
             return true;
         }
+        if self.asking.is_some_and(|since| now.steady.saturating_sub(since) >= patience.still) {
+            // A store that hangs says no more than one that fails.
+            self.watch.failed();
+        }
         match self.watch.chance(journal, patience, now.steady) {
             None => {
                 self.wanted = None;
@@ -168,10 +175,11 @@ impl Heart {
                 true
             }
             Some(chance) => {
-                if self.wanted != Some(next) {
+                let wanted = Claim { epoch: next, seen: self.watch.beat().cloned() };
+                if self.wanted.as_ref() != Some(&wanted) {
                     tracing::info!(epoch = next.0, ?chance, "this node claims the lead");
                 }
-                self.wanted = Some(next);
+                self.wanted = Some(wanted);
                 self.is_due = true;
                 false
             }
@@ -182,6 +190,12 @@ impl Heart {
     /// the time that others wait before they replace a claim.
     pub(super) fn is_late(&self, began: Moment, now: Moment) -> bool {
         self.limits.is_some_and(|limits| began.age(now) >= limits.patience.still / 2)
+    }
+
+    /// For how long what witnesses said holds where the journal has not grown since: an attempt that came too late because of
+    /// them can make its claim anew without waiting for them again, and one that was silent is soon asked again.
+    pub(super) fn vouched_for(&self) -> Duration {
+        self.limits.map_or(Duration::ZERO, |limits| limits.patience.still * 4)
     }
 
     /// The node that leads, where it is known to live.
@@ -228,13 +242,41 @@ impl Heart {
             tracing::warn!(code = fault.code, cause, "the store of signs of life does not answer");
         }
         self.fault = Some((fault.code, since_ms));
+        self.watch.failed();
+    }
+
+    /// A follower's look at the sign of life that stands. One that moved is nobody's to replace.
+    fn saw(&mut self, beat: Option<Beat>, began: Moment, ended: Moment) {
+        self.watch.saw(beat, began.steady, ended.steady);
+        if self.wanted.as_ref().is_some_and(|wanted| wanted.seen.as_ref() != self.watch.beat()) {
+            self.wanted = None;
+        }
+    }
+
+    /// What is to be done now.
+    fn task(&self) -> Task {
+        match (self.end, self.part) {
+            (Some(End::Release), Part::Leads(epoch)) if self.superseded.is_none() => Task::End(Some(epoch)),
+            (Some(_), _) => Task::End(None),
+            (None, Part::Leads(epoch)) => Task::Beat(epoch),
+            (None, Part::Follows) => self.wanted.clone().map_or(Task::Look, Task::Claim),
+        }
     }
 }
 
+/// A leadership that is to be claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claim {
+    epoch: Epoch,
+    /// The sign of life that was judged to stand still, or to be its leader's last: exactly that one is replaced.
+    seen: Option<Beat>,
+}
+
 /// What the thread does next.
+#[derive(Debug, PartialEq, Eq)]
 enum Task {
     Look,
-    Claim(Epoch),
+    Claim(Claim),
     Beat(Epoch),
     End(Option<Epoch>),
 }
@@ -256,7 +298,7 @@ impl Beating {
         while !shared.is_dead.load(Ordering::Acquire) {
             match task(shared) {
                 Task::Look => self.look(shared),
-                Task::Claim(epoch) => self.claim(shared, epoch),
+                Task::Claim(claim) => self.claim(shared, &claim),
                 Task::Beat(epoch) => self.beat(shared, epoch),
                 Task::End(None) => return,
                 Task::End(Some(epoch)) => {
@@ -274,7 +316,8 @@ impl Beating {
     /// Sleeps for the cadence, or until there is something new to do.
     fn rest(&self, shared: &Shared) {
         let cadence = Duration::from_millis(self.part.beat_ms);
-        let heart = lock(&shared.heart);
+        let mut heart = lock(&shared.heart);
+        heart.asking = None;
         let waited = shared.heart_bell.wait_timeout_while(heart, cadence, |heart| !heart.is_due);
         waited.unwrap_or_else(PoisonError::into_inner).0.is_due = false;
     }
@@ -298,32 +341,29 @@ impl Beating {
             Ok(beat) => {
                 heart.fault = None;
                 if heart.part == Part::Follows {
-                    heart.watch.saw(beat, began.steady, ended.steady);
+                    heart.saw(beat, began, ended);
                 }
             }
             Err(fault) => heart.fail(&fault, ended.wall_ms),
         }
     }
 
-    /// Says that this node is about to lead, in place of exactly what it has seen standing still: had the old leader woken up
-    /// meanwhile, or another follower been faster, it finds something else there and waits.
-    fn claim(&mut self, shared: &Shared, epoch: Epoch) {
-        let seen = {
-            let mut heart = lock(&shared.heart);
-            heart.wanted = None;
-            heart.watch.beat().cloned()
-        };
+    /// Says that this node is about to lead, in place of exactly what it has judged: had the old leader woken up meanwhile, or
+    /// another follower been faster, it finds something else there and waits.
+    fn claim(&mut self, shared: &Shared, claim: &Claim) {
+        let epoch = claim.epoch;
         let began = shared.moment();
-        let answer = self.part.store.replace(seen.as_ref(), &self.sign(epoch, 0));
+        let answer = self.part.store.replace(claim.seen.as_ref(), &self.sign(epoch, 0));
         let ended = shared.moment();
         let mut heart = lock(&shared.heart);
+        heart.wanted = None;
         match answer {
             Ok(BeatAnswer::Confirmed) if heart.part == Part::Follows => {
-                heart.watch.saw(Some(self.sign(epoch, 0)), began.steady, ended.steady);
+                heart.saw(Some(self.sign(epoch, 0)), began, ended);
                 heart.claimed = Some((epoch, began));
             }
             Ok(BeatAnswer::Confirmed) => {}
-            Ok(BeatAnswer::Superseded(other)) => heart.watch.saw(Some(other), began.steady, ended.steady),
+            Ok(BeatAnswer::Superseded(other)) => heart.saw(Some(other), began, ended),
             Err(fault) => heart.fail(&fault, ended.wall_ms),
         }
     }
@@ -377,15 +417,12 @@ impl Beating {
     }
 }
 
-/// What is to be done now.
+/// What is to be done now; from then on the store is being asked.
 fn task(shared: &Shared) -> Task {
-    let heart = lock(&shared.heart);
-    match (heart.end, heart.part) {
-        (Some(End::Release), Part::Leads(epoch)) if heart.superseded.is_none() => Task::End(Some(epoch)),
-        (Some(_), _) => Task::End(None),
-        (None, Part::Leads(epoch)) => Task::Beat(epoch),
-        (None, Part::Follows) => heart.wanted.map_or(Task::Look, Task::Claim),
-    }
+    let now = shared.moment();
+    let mut heart = lock(&shared.heart);
+    heart.asking = Some(now.steady);
+    heart.task()
 }
 
 /// The newest epoch among the rows behind those that are known here; 0 where there are none.
@@ -399,5 +436,58 @@ fn newest_epoch(shared: &Shared) -> Result<Epoch, ReadError> {
             Some(last) if rows.len() == READ_ROWS_MAX => at = last.seq,
             Some(_) | None => return Ok(newest),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience { still: Duration::from_secs(2), quiet: Duration::from_secs(5) };
+
+    fn at(seconds: u64) -> Moment {
+        Moment { steady: Duration::from_secs(seconds), wall_ms: 1_000 * seconds }
+    }
+
+    fn beat(number: u64) -> Option<Beat> {
+        Some(Beat { node: "a".to_owned(), url: None, epoch: Epoch(3), number, is_last: false })
+    }
+
+    /// A follower that has judged sign of life 9 to stand still.
+    fn judging() -> Heart {
+        let limits = Limits { patience: PATIENCE, confirmed: Duration::from_secs(1) };
+        let mut heart = Heart { limits: Some(limits), ..Heart::new(None, Some(5_000), at(0)) };
+        (0..=3).for_each(|second| heart.saw(beat(9), at(second), at(second)));
+        assert!(!heart.may_lead(JournalSight { epoch: Epoch(3), quiet: PATIENCE.still }, at(3)));
+        heart
+    }
+
+    #[test]
+    fn the_sign_of_life_that_was_judged_is_the_one_that_is_replaced() {
+        let mut heart = judging();
+        assert_eq!(heart.task(), Task::Claim(Claim { epoch: Epoch(4), seen: beat(9) }));
+        heart.saw(beat(9), at(4), at(4));
+        assert_eq!(heart.task(), Task::Claim(Claim { epoch: Epoch(4), seen: beat(9) }), "it stands still");
+    }
+
+    #[test]
+    fn one_that_moved_after_it_was_judged_is_not_replaced() {
+        let mut heart = judging();
+        // The look began before the judgement, and its answer came after it.
+        heart.saw(beat(10), at(2), at(4));
+        assert_eq!(heart.task(), Task::Look);
+        assert!(!heart.may_lead(JournalSight { epoch: Epoch(3), quiet: PATIENCE.still }, at(4)));
+        assert_eq!(heart.task(), Task::Look);
+    }
+
+    #[test]
+    fn a_store_that_hangs_is_no_better_than_one_that_fails() {
+        let limits = Limits { patience: PATIENCE, confirmed: Duration::from_secs(1) };
+        let mut heart = Heart { limits: Some(limits), ..Heart::new(None, Some(5_000), at(0)) };
+        let quiet = JournalSight { epoch: Epoch(3), quiet: PATIENCE.quiet };
+        assert!(!heart.may_lead(quiet, at(5)), "nobody has looked");
+        heart.asking = Some(at(5).steady);
+        assert!(!heart.may_lead(quiet, at(6)), "the look may be answered yet");
+        assert!(heart.may_lead(quiet, at(7)));
     }
 }

@@ -5,7 +5,7 @@ use super::{Callback, EngineConfig, Fatal, RETRY_MAX_MS, Seated, Shared, Told, W
 use crate::alarm::Alarm;
 use crate::follower::Follower;
 use crate::lanes::{Ask, Lane};
-use crate::leadership::{JournalSight, Moment};
+use crate::leadership::{JournalSight, Moment, Quiet};
 use crate::load::{LoadError, READ_ROWS_MAX, panic_text};
 use crate::ports::Snapshots;
 use crate::read_model::Gate;
@@ -84,15 +84,15 @@ pub(super) struct WriterThread {
     writer: Writer,
     config: EngineConfig,
     witnesses: Vec<Box<dyn Witness>>,
-    /// The journal's last row when no witness contradicted it, in an attempt to lead that came to nothing since.
-    vouched: Option<Seq>,
+    /// The journal's last row when no witness contradicted it, in an attempt to lead that came to nothing since, and when
+    /// they were heard.
+    vouched: Option<(Seq, Moment)>,
     to_journal: Sender<Arc<Sealed>>,
     to_reader: Sender<Durable>,
     callbacks: BTreeMap<Ticket, Callback>,
     next_ticket: u64,
-    /// The journal's last row as a follower saw it, and since when it is the last. Measured by the machine's steady clock:
-    /// a jump of the time of day neither starts nor stops a leader.
-    quiet: Option<(Seq, Instant)>,
+    /// For how long the journal stands still, as a follower saw it.
+    quiet: Quiet,
     has_led: bool,
     /// When the journal was last read to its end.
     followed: Option<Instant>,
@@ -117,7 +117,7 @@ impl WriterThread {
             to_reader,
             callbacks: BTreeMap::new(),
             next_ticket: 0,
-            quiet: None,
+            quiet: Quiet::default(),
             has_led: false,
             followed: None,
             took: None,
@@ -197,6 +197,7 @@ impl WriterThread {
         // The store is read without holding up those who look at the state.
         let from = shared.model.read().unwrap_or_else(PoisonError::into_inner).at();
         let rows = lock(&shared.history).read(from, READ_ROWS_MAX);
+        let ended = shared.moment();
         let is_end = rows.as_ref().is_ok_and(|rows| rows.len() < READ_ROWS_MAX);
         let mut model = shared.model.write().unwrap_or_else(PoisonError::into_inner);
         let followed = rows.map_err(LoadError::from).and_then(|rows| Ok(model.fold_rows(&rows)?));
@@ -218,14 +219,12 @@ impl WriterThread {
                 Ok(Some(found)) => return shared.die(&Fatal::Contradicted(found)),
                 Ok(None) | Err(_) => return shared.die(&Fatal::Fold(error)),
             },
-            Err(error) => return tracing::warn!(%error, "the journal can't be followed now"),
+            Err(error) => {
+                self.quiet.failed();
+                return tracing::warn!(%error, "the journal can't be followed now");
+            }
         }
-        let since = match self.quiet {
-            Some((seq, since)) if seq == at => since,
-            Some(_) | None => now,
-        };
-        self.quiet = Some((at, since));
-        let journal = JournalSight { epoch, quiet: now.duration_since(since) };
+        let journal = JournalSight { epoch, quiet: self.quiet.saw(at, began.steady, ended.steady) };
         let may_lead = is_first || lock(&shared.heart).may_lead(journal, began);
         shared.heart_bell.notify_all();
         if may_lead {
@@ -240,7 +239,7 @@ impl WriterThread {
             }
             self.has_led = true;
             self.vouched = None;
-            self.quiet = None;
+            self.quiet = Quiet::default();
             self.took = Some(shared.moment());
             let loaded = shared.model.read().unwrap_or_else(PoisonError::into_inner).loaded();
             self.writer.take_lead(loaded, now_ms);
@@ -250,11 +249,17 @@ impl WriterThread {
     /// Whether somebody knows another journal than this one, this process included: it may have been set back under a process
     /// that runs.
     fn contradiction(&mut self, shared: &Shared, at: Seq) -> Result<Option<Contradiction>, ReadError> {
-        let mut found = own_row(shared)?;
-        if found.is_none() && self.vouched != Some(at) {
-            found = witness::contradiction(lock(&shared.history).as_mut(), &mut self.witnesses)?;
+        let found = own_row(shared)?;
+        let now = shared.moment();
+        let vouched_for = lock(&shared.heart).vouched_for();
+        let is_vouched = self.vouched.is_some_and(|(seq, heard)| seq == at && heard.age(now) < vouched_for);
+        if found.is_some() || is_vouched {
+            return Ok(found);
         }
-        self.vouched = found.is_none().then_some(at);
+        // They may take long, and others read the journal meanwhile.
+        let heard = witness::hear(&mut self.witnesses);
+        let found = heard.contradiction(lock(&shared.history).as_mut())?;
+        self.vouched = found.is_none().then(|| (at, shared.moment()));
         Ok(found)
     }
 
