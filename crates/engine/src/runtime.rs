@@ -248,7 +248,8 @@ impl Shared {
 
     fn die(&self, fatal: &Fatal) {
         self.is_dead.store(true, Ordering::Release);
-        tracing::error!(code = fatal.code(), %fatal, "the engine stops");
+        let cause = std::error::Error::source(fatal).map(ToString::to_string);
+        tracing::error!(code = fatal.code(), %fatal, cause, "the engine stops");
         (self.fatal)(fatal);
     }
 

@@ -11,6 +11,7 @@ pub mod ticker;
 use crate::alarm::Alarm;
 use crate::lanes::Ask;
 use crate::read_model::ReadModel;
+use crate::witness::Contradiction;
 
 /// The durable state, to be looked at for a moment. Nobody talks to a node or a signer while looking.
 pub trait View {
@@ -47,4 +48,9 @@ pub trait Worker: Send {
     fn step(&mut self, view: &dyn View, now_ms: u64) -> Vec<Ask>;
     /// What waits, and why.
     fn alarms(&self) -> Vec<Alarm>;
+    /// What it has learnt against the journal itself. The process ends with it once what the step asked for is answered: an old
+    /// copy does harm with whatever it takes in.
+    fn contradiction(&self) -> Option<&Contradiction> {
+        None
+    }
 }

@@ -5,18 +5,20 @@
 mod common;
 
 use common::*;
-use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
+use florin_core::command::Command;
+use florin_core::id::{ChainId, Digest, Epoch, LedgerTime, PlanId, Seq};
 use florin_core::journal::{AppendError, Batch, Journal, ReadError, Row};
 use florin_core::snapshot;
 use florin_core::wire::Message;
 use florin_engine::lanes::Ask;
 use florin_engine::load::{LoadError, Place, load};
-use florin_engine::ports::Clock;
-use florin_engine::runtime::{Engine, EngineConfig, EngineHandle, Fatal, Parts, Told, WaitError};
+use florin_engine::ports::{Clock, Fence, SignRequest, Signer, SignerAnswer, SignerFault, SignerRefusal, SignerStatus};
+use florin_engine::runtime::{Engine, EngineConfig, EngineHandle, Fatal, Parts, Seated, Told, WaitError};
 use florin_engine::snapshotter::SnapshotterConfig;
 use florin_engine::witness::{Witness, WitnessFault};
-use florin_engine::writer::{Answer, Role, SubmitRefusal};
-use std::sync::atomic::{AtomicU64, Ordering};
+use florin_engine::workers::signing::{BEHIND_LOOKS, BEHIND_MS, Signing, SigningConfig};
+use florin_engine::writer::{Answer, CoreRules, Role, Rules, SubmitRefusal};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -64,8 +66,35 @@ impl Journal for Troubled {
     }
 }
 
+/// The journal for whoever follows it. While it shakes, every second read fails.
+#[derive(Clone, Default)]
+struct Shaky {
+    rows: Rows,
+    shakes: Arc<AtomicBool>,
+    reads: Arc<AtomicU64>,
+}
+
+impl Journal for Shaky {
+    fn append(&mut self, row: &Row) -> Result<(), AppendError> {
+        self.rows.append(row)
+    }
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        let reads = self.reads.fetch_add(1, Ordering::SeqCst);
+        if self.shakes.load(Ordering::SeqCst) && reads.is_multiple_of(2) {
+            return Err(ReadError("a test's fault".into()));
+        }
+        self.rows.read(after, count_max)
+    }
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        self.rows.head()
+    }
+}
+
 struct World {
     rows: Rows,
+    shaky: Shaky,
+    /// The memory of the signer that is asked at every step of the signing worker, if there is one.
+    signer: Option<Memory>,
     kept: Kept,
     clock: Arc<TestClock>,
     fatal: Arc<Mutex<Vec<&'static str>>>,
@@ -76,7 +105,9 @@ struct World {
 impl World {
     fn new() -> World {
         let clock = Arc::new(TestClock(AtomicU64::new(1_000)));
-        World { rows: Rows::default(), kept: Kept::default(), clock, fatal: Arc::default(), named: Arc::default() }
+        let rows = Rows::default();
+        let shaky = Shaky { rows: rows.clone(), ..Shaky::default() };
+        World { rows, shaky, signer: None, kept: Kept::default(), clock, fatal: Arc::default(), named: Arc::default() }
     }
 
     fn start(&self, is_first_to_lead: bool) -> EngineHandle {
@@ -90,15 +121,21 @@ impl World {
 
     fn try_start(&self, quiet_ms: Option<u64>, trouble: Trouble, is_fatal: bool) -> Result<EngineHandle, LoadError> {
         let heard = Arc::clone(&self.fatal);
+        let signing = self.signer.clone().map(|signer| {
+            let config = SigningConfig { chain: ChainId(1), retry_ms: 10_000 };
+            let signing = Signing::new(config, Box::new(signer), Box::new(self.rows.clone()), Vec::new());
+            Seated { worker: Box::new(signing), cadence_ms: 1 }
+        });
+        let rules: Box<dyn Rules> = if signing.is_some() { Box::new(CoreRules) } else { Box::new(Toy) };
         let parts = Parts {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             journal: Box::new(Troubled { rows: self.rows.clone(), trouble }),
-            history: Box::new(self.rows.clone()),
+            history: Box::new(self.shaky.clone()),
             snapshots: Box::new(self.kept.clone()),
             witnesses: vec![Box::new(Named(Arc::clone(&self.named)))],
-            rules: Box::new(Toy),
+            rules,
             followers: Vec::new(),
-            workers: Vec::new(),
+            workers: signing.into_iter().collect(),
             heartbeat: None,
             is_storage_failure: Box::new(move |_| is_fatal),
             fatal: Arc::new(move |fatal: &Fatal| heard.lock().unwrap().push(fatal.code())),
@@ -430,6 +467,113 @@ fn a_witness_that_learns_of_a_later_row_is_heard_before_the_lead_is_taken() {
 }
 
 #[test]
+fn a_journal_that_can_not_be_read_now_and_then_is_not_taken_for_quiet() {
+    let world = written();
+    let quiet_ms = 1_000;
+    let rows = world.rows.all().len();
+    let engine = world.start_with(Some(quiet_ms), Arc::new(Mutex::new(|_: &Row| Trick::Pass)), false);
+    // From here on no two reads in a row succeed.
+    world.shaky.shakes.store(true, Ordering::SeqCst);
+    let (start, reads) = (Instant::now(), world.shaky.reads.load(Ordering::SeqCst));
+    let is_long = || start.elapsed() > Duration::from_millis(2 * quiet_ms);
+    eventually("reading", || is_long() && world.shaky.reads.load(Ordering::SeqCst) > reads + 100);
+    assert_eq!((engine.status().role, world.rows.all().len()), (Role::Following, rows));
+    world.shaky.shakes.store(false, Ordering::SeqCst);
+    lead(&engine);
+    assert!(engine.stop());
+}
+
+/// A signer that signs nothing. It says which row it was shown last, or nothing at all, and counts how often it was asked.
+#[derive(Clone, Default)]
+struct Memory {
+    shown: Arc<Mutex<Option<Place>>>,
+    asked: Arc<AtomicU64>,
+}
+
+impl Memory {
+    fn says(&self, place: Option<Place>) {
+        *self.shown.lock().unwrap() = place;
+    }
+
+    /// Waits until the worker has ended so many steps with what is said now.
+    fn answers(&self, steps: u32) {
+        let enough = self.asked.load(Ordering::SeqCst) + u64::from(steps) + 2;
+        eventually("asking", || self.asked.load(Ordering::SeqCst) >= enough);
+    }
+}
+
+impl Signer for Memory {
+    fn sign_plan(&mut self, _: &SignRequest) -> Result<SignerAnswer, SignerFault> {
+        Err(SignerFault::Timeout)
+    }
+    fn void_plan(&mut self, _: &Fence, _: PlanId) -> Result<SignerAnswer, SignerFault> {
+        Err(SignerFault::Timeout)
+    }
+    fn show(&mut self, _: &Fence) -> Result<Option<SignerRefusal>, SignerFault> {
+        Ok(None)
+    }
+    fn status(&mut self) -> Result<SignerStatus, SignerFault> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let Place { seq, hash } = self.shown.lock().unwrap().ok_or(SignerFault::Timeout)?;
+        Ok(SignerStatus { epoch: Epoch(1), seq, head: hash, is_unlocked: true })
+    }
+}
+
+/// A node that leads while its signer does not answer yet.
+fn leading_without_its_signer() -> (World, Memory, EngineHandle) {
+    let memory = Memory::default();
+    let world = World { signer: Some(memory.clone()), ..World::new() };
+    let engine = world.start(true);
+    lead(&engine);
+    for number in 1..=3 {
+        let open = Ask::internal(Command::OpenCustomer(customer(number)));
+        assert_eq!(engine.submit_wait(open, LONG).unwrap().answer.code(), None);
+    }
+    memory.answers(BEHIND_LOOKS);
+    assert!(engine.is_leading() && world.fatal.lock().unwrap().is_empty());
+    (world, memory, engine)
+}
+
+#[test]
+fn a_leader_ends_when_the_signer_comes_and_knows_another_row() {
+    let (world, memory, engine) = leading_without_its_signer();
+    memory.says(Some(Place { seq: Seq(2), hash: Digest([1; 32]) }));
+    eventually("the end", || !world.fatal.lock().unwrap().is_empty());
+    assert_eq!(**world.fatal.lock().unwrap(), ["journal_forked"]);
+    assert!(!engine.is_leading());
+    let late = engine.submit_wait(Ask::internal(Command::OpenCustomer(customer(9))), LONG);
+    assert_eq!(late, Err(WaitError::Refused(SubmitRefusal::NotLeading)), "an old copy takes nothing in");
+    let halts = load(&mut world.rows.clone(), &mut Kept::default()).unwrap().state.halts().len();
+    assert_eq!(halts, 1, "the copy itself says that it signs nothing");
+    assert!(!engine.stop());
+}
+
+#[test]
+fn a_leader_ends_when_the_signer_knows_later_rows_and_it_is_no_lag() {
+    let (world, memory, engine) = leading_without_its_signer();
+    let later = Some(Place { seq: Seq(1_000), hash: Digest([1; 32]) });
+    let is_well = || engine.is_leading() && world.fatal.lock().unwrap().is_empty();
+    let pass = |ms| world.clock.0.store(world.clock.now_ms() + ms, Ordering::SeqCst);
+    memory.says(later);
+    memory.answers(BEHIND_LOOKS);
+    assert!(is_well(), "it may be a lag");
+    // The row came.
+    memory.says(last(&world.rows));
+    memory.answers(1);
+    pass(BEHIND_MS);
+    memory.says(later);
+    memory.answers(BEHIND_LOOKS);
+    assert!(is_well(), "it may be another one");
+    pass(BEHIND_MS - 1);
+    memory.answers(BEHIND_LOOKS);
+    assert!(is_well());
+    pass(1);
+    eventually("the end", || !world.fatal.lock().unwrap().is_empty());
+    assert_eq!(**world.fatal.lock().unwrap(), ["journal_behind"]);
+    assert!(!engine.is_leading() && !engine.stop());
+}
+
+#[test]
 fn a_reader_waits_for_a_row_only_so_long() {
     let world = World::new();
     let engine = world.start(true);
@@ -442,6 +586,6 @@ fn a_reader_waits_for_a_row_only_so_long() {
     };
     ask(&engine, 1).unwrap();
     assert!(waiting.join().unwrap() >= at.next());
-    assert_eq!(engine.submit_wait(Ask::internal(florin_core::command::Command::Tick), LONG).unwrap().at, engine.at());
+    assert_eq!(engine.submit_wait(Ask::internal(Command::Tick), LONG).unwrap().at, engine.at());
     assert!(engine.stop());
 }

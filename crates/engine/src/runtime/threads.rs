@@ -428,6 +428,9 @@ pub(super) fn work(shared: &Shared, name: &'static str, mut seated: Seated) {
         if shared.is_leading() {
             let asks = step(shared, name, seated.worker.as_mut());
             ask_all(shared, name, asks);
+            if let Some(found) = seated.worker.contradiction() {
+                return shared.die(&Fatal::Contradicted(found.clone()));
+            }
         }
         if pause(shared, seated.cadence_ms) {
             return;

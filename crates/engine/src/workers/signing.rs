@@ -43,6 +43,13 @@ pub const SHOW_MS: u64 = 10 * 60 * 1_000;
 /// can go on: with 5 seconds between, 5 minutes.
 pub const PATIENCE_RETRIES: u64 = 60;
 
+/// For how long a journal must lack the row that the signer was shown last, before it counts as an older copy, in milliseconds:
+/// where it is read from a replica, that one may lag by moments. Nothing is signed meanwhile.
+pub const BEHIND_MS: u64 = 3_000;
+
+/// At how many looks in a row it must lack the row as well: a clock that jumps proves nothing.
+pub const BEHIND_LOOKS: u32 = 3;
+
 /// How plans of one chain are signed.
 #[derive(Debug, Clone)]
 pub struct SigningConfig {
@@ -87,6 +94,10 @@ pub struct Signing {
     refused: BTreeMap<(PlanId, u32), Refused>,
     /// When the signer was last shown where the journal stands.
     shown_ms: Option<u64>,
+    /// Since when, in Unix milliseconds, and at how many looks the journal lacks the row that the signer was shown last.
+    behind: Option<(u64, u32)>,
+    /// What proves that the journal is not the one that the signer knows.
+    contradiction: Option<Contradiction>,
     doubts: Doubts,
     alarms: Alarms,
 }
@@ -108,6 +119,8 @@ impl Signing {
             seats,
             refused: BTreeMap::new(),
             shown_ms: None,
+            behind: None,
+            contradiction: None,
             doubts: Doubts::default(),
             alarms: Alarms::default(),
         }
@@ -315,7 +328,7 @@ impl Signing {
     }
 
     /// The row that the signer was shown last, once the journal was found to have it. A journal that lacks it is an old copy,
-    /// and one that has another there is an old copy that was written on: then nothing is signed until people know why.
+    /// and one that has another there is an old copy that was written on: then nothing is signed, and the process ends.
     fn shown(&mut self, now_ms: u64) -> Result<Place, Unsure> {
         let status = self.signer.status().map_err(|fault| {
             self.alarms.say(now_ms, fault.code(), "signer", &fault);
@@ -327,12 +340,19 @@ impl Signing {
         let place = Place { seq: status.seq, hash: status.head };
         // Held against the journal and not against what is folded of it: others show the signer rows as well.
         match compare(self.journal.as_mut(), "the signer", place) {
-            Ok(None) => return Ok(place),
+            Ok(None) => {
+                self.behind = None;
+                return Ok(place);
+            }
             Ok(Some(found @ Contradiction::Behind { .. })) => {
                 self.alarms.say(now_ms, "signer_ahead_of_journal", "signer", &found);
+                if self.is_behind_for_long(now_ms) {
+                    self.contradiction = Some(found);
+                }
             }
             Ok(Some(found @ Contradiction::Forked { .. })) => {
                 self.alarms.say(now_ms, "signer_of_other_journal", "signer", &found);
+                self.contradiction = Some(found);
             }
             Err(fault) => {
                 self.alarms.say(now_ms, "journal_unreadable_now", "journal", &fault);
@@ -340,6 +360,15 @@ impl Signing {
             }
         }
         Err(Unsure::Contradicted)
+    }
+
+    /// Counts another look at a journal that lacks the row, and says whether it is no lag.
+    fn is_behind_for_long(&mut self, now_ms: u64) -> bool {
+        // A clock that was set back begins anew.
+        let (first_ms, looks) = self.behind.filter(|(first_ms, _)| *first_ms <= now_ms).unwrap_or((now_ms, 0));
+        let looks = looks.saturating_add(1);
+        self.behind = Some((first_ms, looks));
+        looks >= BEHIND_LOOKS && now_ms - first_ms >= BEHIND_MS
     }
 
     /// Shows the signer where the journal stands, now and then: withdrawals may be rare, and what happens between two of them
@@ -414,6 +443,10 @@ impl Worker for Signing {
 
     fn alarms(&self) -> Vec<Alarm> {
         self.alarms.all()
+    }
+
+    fn contradiction(&self) -> Option<&Contradiction> {
+        self.contradiction.as_ref()
     }
 }
 

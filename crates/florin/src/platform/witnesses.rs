@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long the signer may take to say which row it was shown last. It is asked before a lead is taken, and a platform without
-/// its signer runs: it signs nothing, and the signing worker compares once the signer is back.
+/// its signer runs: it signs nothing, and the signing worker compares once the signer is back and ends the process.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The search tables: their cursor is the last row that they took in.
@@ -48,12 +48,26 @@ impl Witness for SignerMemory {
     fn newest(&mut self) -> Result<Option<Place>, WitnessFault> {
         let reply = self.client.ask(&Request::Hello(Hello { protocol: PROTOCOL }));
         let reply = reply.map_err(|fault| WitnessFault { code: fault.code(), cause: fault.into() })?;
-        match reply.outcome {
-            // One of another platform knows nothing of this journal; whoever asks it for more is told.
-            Outcome::Welcome(welcome) if welcome.platform == self.platform => {
-                Ok(welcome.highest.map(|fence| Place { seq: fence.seq, hash: fence.head }))
-            }
-            _ => Ok(None),
+        named(reply.outcome, self.platform)
+    }
+}
+
+/// The row that a signer names when it says who it is.
+fn named(outcome: Outcome, platform: [u8; 16]) -> Result<Option<Place>, WitnessFault> {
+    match outcome {
+        // One of another platform knows nothing of this journal; whoever asks it for more is told.
+        Outcome::Welcome(welcome) if welcome.platform != platform => Ok(None),
+        Outcome::Welcome(welcome) => Ok(welcome.highest.map(|fence| Place { seq: fence.seq, hash: fence.head })),
+        // One of another version is silent, and that is to be seen: nobody else may know as much.
+        Outcome::Refused(refused) => {
+            Err(WitnessFault { code: refused.reason.code(), cause: refused.reason.to_string().into() })
+        }
+        Outcome::Descriptors(_)
+        | Outcome::Status(_)
+        | Outcome::Signed(_)
+        | Outcome::Voided(_)
+        | Outcome::Checkpoint(_) => {
+            Err(WitnessFault { code: "signer_answer_malformed", cause: "it answers another question".into() })
         }
     }
 }
@@ -67,5 +81,35 @@ pub(super) fn refusal(found: &Contradiction) -> Failure {
         Contradiction::Forked { .. } => Failure::new("journal_forked", format!("{found}, and nothing was written to it")).hint(
             "put back the journal that has the row, as a whole; keep a copy of this one, since what it says beyond the fork happened, too, and nothing in this build joins the two",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
+    use florin_signer::protocol::{Fence, Refused, Welcome};
+    use florin_signer::refusal::Refusal;
+
+    fn heard(outcome: Outcome) -> Result<Option<u64>, &'static str> {
+        named(outcome, [7; 16]).map(|place| place.map(|place| place.seq.0)).map_err(|fault| fault.code)
+    }
+
+    #[test]
+    fn a_signer_of_another_protocol_is_silent_and_does_not_agree() {
+        let refused = Refused { reason: Refusal::ProtocolUnknown, place: None };
+        assert_eq!(heard(Outcome::Refused(refused)), Err("protocol_unknown"));
+    }
+
+    #[test]
+    fn a_signer_names_the_highest_row_of_the_platform_that_it_serves() {
+        let (epoch, seq, head, time) = (Epoch(1), Seq(9), Digest([1; 32]), LedgerTime(0));
+        let welcome = |platform, is_shown: bool| {
+            let highest = is_shown.then_some(Fence { platform, epoch, seq, head, time });
+            Outcome::Welcome(Welcome { protocol: PROTOCOL, platform, key: [2; 32], highest, demo: true })
+        };
+        assert_eq!(heard(welcome([7; 16], true)), Ok(Some(9)));
+        assert_eq!(heard(welcome([7; 16], false)), Ok(None));
+        assert_eq!(heard(welcome([8; 16], true)), Ok(None), "it knows another journal");
     }
 }

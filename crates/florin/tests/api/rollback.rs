@@ -16,6 +16,7 @@ use florin_store::snapshots::{self, Snapshots, VerifiedSnapshot};
 use florin_store::sqlite::journal;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Number and hash of the journal's last row.
@@ -226,6 +227,49 @@ fn a_journal_that_was_set_back_is_not_led_and_gives_no_address_twice() {
     let other = world.customer();
     assert_ne!(address(&world, &other), given, "an address is given once");
     world.stop();
+}
+
+/// Rows that are lost with an older copy: more than a platform appends by itself until its signer has compared.
+const LOST: u64 = 200;
+
+#[test]
+fn an_older_copy_that_was_led_without_the_signer_ends_once_the_signer_answers() {
+    let (chain, world) = Chain::start();
+    let folder = chain.folder.path().to_path_buf();
+    let data = folder.join("data");
+    let customer = world.customer();
+    for _ in 0..LOST {
+        address(&world, &customer);
+    }
+    let given = address(&world, &customer);
+    let (is_signed, checkpoint) = florin(&folder, &["ledger", "checkpoint"]);
+    assert!(is_signed, "{checkpoint}");
+    world.stop();
+    let shown = highest(&folder);
+    // All that lies in the data folder is as old as the copy, and the signer's keys are locked yet.
+    set_back(&data, head(&data).0.0 - shown + LOST);
+    lose(&data, &["projection", "snapshots", "signer.shown", "checkpoint.shown"]);
+    let socket = folder.join("signer").join(signer::SOCKET_FILE);
+    let away = socket.with_extension("away");
+    std::fs::rename(&socket, &away).expect("moved");
+    let config = Config::read(&folder.join("florin.toml")).expect("a configuration");
+    let mut parts = Parts::of(&config).expect("all is there");
+    let ends: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+    let heard = Arc::clone(&ends);
+    parts.fatal = Arc::new(move |fatal| heard.lock().expect("a list").push(fatal.code()));
+    let world = World::of(parts);
+    assert!(world.platform.status().leading, "nobody who knows better can be asked");
+    until("the signer is missed", || {
+        let alarms = world.platform.status().alarms;
+        alarms.iter().any(|alarm| alarm.code == "signer_unreachable").then_some(())
+    });
+    assert!(ends.lock().expect("a list").is_empty());
+    std::fs::rename(&away, &socket).expect("moved back");
+    until("the end", || ends.lock().expect("a list").first().copied());
+    assert_eq!(*ends.lock().expect("a list"), ["journal_behind"]);
+    assert!(!world.platform.status().leading);
+    let answer = world.post(&format!("/api/v1/customers/{customer}/addresses"), &json!({}));
+    assert!(!(200..300).contains(&answer.status), "{given} would be given again: {}", answer.text);
 }
 
 /// A platform without a signer that has stopped, in a folder of its own.
