@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use florin_chain::bitcoin::mnemonic::Mnemonic;
 use florin_signer::sealed::Passphrase;
 use std::fs::File;
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::{BufRead, IsTerminal, Read, StdinLock, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,6 +12,12 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Largest file of a secret that is read, in bytes: a passphrase has at most 1,024, 24 words at most 216.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
+
+/// The most words of a seed (BIP-39).
+const WORDS_MAX: usize = 24;
+
+/// Reads that throw away what was pasted beyond the words. A terminal gives at most 4 KiB in one.
+const DISCARD_READS_MAX: usize = 256;
 
 /// Why a file with a secret was not read.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +85,7 @@ pub fn new_passphrase(file: Option<&Path>) -> Result<Passphrase, Failure> {
 }
 
 /// Reads recovery words from `file`, or asks for them. Between words any white space counts as one space, so that they may
-/// stand on several lines.
+/// stand on several lines of a file or a terminal; from anything else one line is read.
 ///
 /// # Errors
 /// `words_exposed`, `words_unreadable`, then the words' own refusals, which name places and no words.
@@ -95,7 +101,7 @@ pub fn words(file: Option<&Path>) -> Result<Mnemonic, Failure> {
                 Failure::new("words_unreadable", format!("{} can't be read", path.display())).because(fault)
             }
         })?,
-        None => typed("Recovery words, on one line: ")
+        None => typed_words()
             .map(Zeroizing::new)
             .map_err(|fault| Failure::new("words_unreadable", "no words could be read").because(fault))?,
     };
@@ -141,13 +147,64 @@ fn typed_passphrase(prompt: &str) -> Result<String, Failure> {
 
 /// One line of standard input, not shown where a terminal can be told so.
 fn typed(prompt: &str) -> std::io::Result<String> {
+    hidden(prompt, |input, text| input.take(SECRET_BYTES_MAX).read_line(text).map(|_| ()))
+}
+
+/// Recovery words. Whoever pastes lines pastes all of them, and what is left unread at a terminal is the shell's afterwards, which
+/// shows it, runs it and remembers it. So nothing is left, whatever becomes of the words.
+fn typed_words() -> std::io::Result<String> {
+    if !std::io::stdin().is_terminal() {
+        return typed("Recovery words, on one line: ");
+    }
+    hidden("Recovery words; if there are fewer than 24, then an empty line: ", |input, text| {
+        let read = read_words(input, text);
+        discard_pending(input);
+        read
+    })
+}
+
+/// Appends lines until there are as many words as a seed can have, or an empty line.
+fn read_words(input: &mut impl BufRead, text: &mut String) -> std::io::Result<()> {
+    while text.split_whitespace().count() < WORDS_MAX && (text.len() as u64) < SECRET_BYTES_MAX {
+        let before = text.len();
+        input.by_ref().take(SECRET_BYTES_MAX - before as u64).read_line(text)?;
+        if text[before..].trim().is_empty() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads and forgets what the terminal has, and what comes within 0.2 s of it. For that time the terminal gives bytes and not lines:
+/// otherwise a last line without its end would stay.
+fn discard_pending(input: &mut impl Read) {
+    let saved = Command::new("stty").arg("-g").stdin(Stdio::inherit()).stderr(Stdio::null()).output();
+    let Ok(saved) = saved.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()) else { return };
+    if saved.is_empty() || !stty(&["-icanon", "min", "0", "time", "2"]) {
+        return;
+    }
+    let mut rest = Zeroizing::new([0; 4096]);
+    for _ in 0..DISCARD_READS_MAX {
+        if !matches!(input.read(&mut *rest), Ok(1..)) {
+            break;
+        }
+    }
+    stty(&[&saved]);
+}
+
+/// What `read` appends to the text, without the end of its last line; not shown where a terminal can be told so.
+fn hidden(
+    prompt: &str,
+    read: impl FnOnce(&mut StdinLock<'static>, &mut String) -> std::io::Result<()>,
+) -> std::io::Result<String> {
+    // Hidden before it asks: whoever answers at once is not shown either.
+    let is_hidden = std::io::stdin().is_terminal() && stty(&["-echo"]);
     let mut out = std::io::stderr().lock();
     let _ = write!(out, "{prompt}").and_then(|()| out.flush());
-    let is_hidden = std::io::stdin().is_terminal() && echo("-echo");
     let mut text = String::with_capacity(SECRET_BYTES_MAX as usize);
-    let read = std::io::stdin().lock().take(SECRET_BYTES_MAX).read_line(&mut text);
+    let read = read(&mut std::io::stdin().lock(), &mut text);
     if is_hidden {
-        echo("echo");
+        stty(&["echo"]);
         let _ = writeln!(out);
     }
     if let Err(fault) = read {
@@ -160,8 +217,40 @@ fn typed(prompt: &str) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Switches the terminal's echo by `stty`, which every system with a terminal has; says whether that worked.
-fn echo(setting: &str) -> bool {
-    let status = Command::new("stty").arg(setting).stdin(Stdio::inherit()).stderr(Stdio::null()).status();
+/// Sets the terminal by `stty`, which every system with a terminal has; says whether that worked.
+fn stty(settings: &[&str]) -> bool {
+    let status = Command::new("stty").args(settings).stdin(Stdio::inherit()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many words are read of some lines, and what is left of them.
+    fn check(lines: &str, words: usize, left: &str) {
+        let (mut input, mut text) = (lines.as_bytes(), String::new());
+        read_words(&mut input, &mut text).expect("text can be read");
+        assert_eq!(text.split_whitespace().count(), words, "{lines:?}");
+        assert_eq!(input, left.as_bytes(), "{lines:?}");
+    }
+
+    #[test]
+    fn words_may_stand_on_several_lines() {
+        let line = "a b c d e f g h\n";
+        check(&format!("{line}{line}{line}next\n"), 24, "next\n");
+        check(&format!("{}next\n", "word\n".repeat(24)), 24, "next\n");
+        check(&format!("{line}i j k l\n\nnext\n"), 12, "next\n");
+        check(&format!("{line}i j k l \r\n \r\nnext\n"), 12, "next\n");
+        check(&format!("{}\nnext\n", line.trim_end().repeat(4)), 29, "next\n");
+        check("a b", 2, "");
+        check("\nnext\n", 0, "next\n");
+        check("", 0, "");
+    }
+
+    #[test]
+    fn no_more_is_read_than_a_secret_can_have() {
+        let endless = "x".repeat(SECRET_BYTES_MAX as usize + 5);
+        check(&endless, 1, "xxxxx");
+    }
 }

@@ -15,7 +15,7 @@ use florin_signer::protocol::{Hello, PROTOCOL, Request};
 use florin_signer::sealed::Passphrase;
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -219,6 +219,60 @@ fn the_words_that_init_showed_give_the_same_addresses_again() {
     assert!(!shown.contains(&words) && !said(&typed).contains(&words));
     // The folder has keys now, and whoever tries again is not asked for words.
     refused(&site.run_with(&args, ""), "sealed_exists");
+}
+
+/// Runs `signer restore` at a terminal, pastes a text once it asks for words, and says what the terminal showed. Between
+/// `left:[` and `]` stands what a shell would have got afterwards.
+fn at_a_terminal(site: &Site, dir: &str, pasted: &str) -> String {
+    let run = format!(
+        "{} signer restore --dir {dir} --passphrase-file passphrase; stty -echo -icanon min 0 time 5; \
+         printf 'left:['; cat; printf ']'",
+        site.program().display()
+    );
+    // It makes the terminal.
+    let mut child = Command::new("script")
+        .args(["-qec", &run, "/dev/null"])
+        .env("SHELL", "/bin/sh")
+        .current_dir(site.folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("util-linux has script");
+    let mut out = child.stdout.take().expect("piped");
+    let mut shown = Vec::new();
+    let mut read_until = |end: &[u8]| {
+        let mut byte = [0];
+        while !shown.ends_with(end) {
+            assert_eq!(out.read(&mut byte).expect("it shows"), 1, "{}", String::from_utf8_lossy(&shown));
+            shown.push(byte[0]);
+        }
+    };
+    read_until(b"empty line: ");
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(pasted.as_bytes()).expect("it reads");
+    read_until(b"left:[");
+    read_until(b"]");
+    drop(input);
+    child.wait().expect("it ends");
+    String::from_utf8(shown).expect("text")
+}
+
+#[test]
+fn words_pasted_on_several_lines_are_taken_and_none_is_left_for_the_shell() {
+    let site = Site::new();
+    let made = json(&site.run(&["signer", "init", "--passphrase-file", "passphrase", "--json"]));
+    let words: Vec<&str> = made["words"].as_str().expect("words").split(' ').collect();
+    let lines = words.chunks(8).map(|line| line.join(" ") + "\n").collect::<String>();
+    let shown = at_a_terminal(&site, "again", &lines);
+    assert!(shown.contains(made["fingerprint"].as_str().expect("text")), "{shown}");
+    assert!(shown.ends_with("left:[]") && !shown.contains(&words[8..16].join(" ")), "{shown}");
+
+    // A refusal leaves nothing either: lines after an empty one, and a last line without its end.
+    let good = "legal winner thank year wave sausage\n\nworth useful legal\nwinner thank yellow";
+    let shown = at_a_terminal(&site, "third", good);
+    assert!(shown.contains("error[mnemonic_word_count_invalid]"), "{shown}");
+    assert!(shown.ends_with("left:[]") && !shown.contains("sausage") && !shown.contains("yellow"), "{shown}");
+    assert!(!site.path("third").exists());
 }
 
 #[test]
