@@ -465,7 +465,11 @@ pub(super) fn snapshots(shared: &Shared, config: SnapshotterConfig, from: Seq, s
         if snapshotter.is_due(model.at(), now_ms) {
             let loaded = model.loaded();
             drop(model);
-            if let Err(fault) = snapshotter.write(&loaded, snapshots, now_ms) {
+            // A row that can be seen may not be durable yet; asking for the head settles all that could be seen before.
+            let settled = lock(&shared.history).head();
+            if let Err(fault) = settled {
+                tracing::warn!(%fault, "no snapshot was written: the journal's head is not known");
+            } else if let Err(fault) = snapshotter.write(&loaded, snapshots, now_ms) {
                 let cause = std::error::Error::source(&fault).map(ToString::to_string);
                 tracing::warn!(%fault, cause, "no snapshot was written");
             }
