@@ -65,7 +65,7 @@ pub struct InitArgs {
     /// The platform's configuration: its id and network go into the policy
     #[arg(long, default_value = FILE_NAME)]
     pub config: PathBuf,
-    /// The signer's folder; it must not hold a key store yet
+    /// The signer's folder, from where this command runs; it must not hold a key store yet
     #[arg(long, default_value = "signer")]
     pub dir: PathBuf,
     /// A file with the passphrase, readable by its owner alone; asked for where it is not given
@@ -85,7 +85,7 @@ pub struct RestoreArgs {
     /// The platform's configuration: its id and network go into the policy, where the folder has none
     #[arg(long, default_value = FILE_NAME)]
     pub config: PathBuf,
-    /// The signer's folder; it must not hold a key store
+    /// The signer's folder, from where this command runs; it must not hold a key store
     #[arg(long, default_value = "signer")]
     pub dir: PathBuf,
     /// A file with the words, readable by its owner alone; asked for where it is not given
@@ -108,7 +108,7 @@ pub struct RestoreArgs {
 /// What the signer serves.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The signer's folder
+    /// The signer's folder, from where this command runs
     #[arg(long, default_value = "signer")]
     pub dir: PathBuf,
     /// The socket, where it is not to be in the signer's folder
@@ -125,7 +125,7 @@ pub struct ServeArgs {
 /// Which signer is asked.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The signer's folder
+    /// The signer's folder, from where this command runs
     #[arg(long, default_value = "signer")]
     pub dir: PathBuf,
     /// The socket, where it is not in the signer's folder

@@ -106,7 +106,7 @@ pub const OWN: &[Own] = &[
         "wallet_holds_coins",
         422,
         "the wallet holds coins, and withdrawals are not paid from one that is retired",
-        "send them on first, or retire it with them: 'florin wallet retire --with-coins'",
+        "let withdrawals use them up first, or retire it with them: 'florin wallet retire --with-coins'; then they move only by the keys",
     ),
     own_code(
         "search_tables_behind",
