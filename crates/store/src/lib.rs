@@ -5,6 +5,7 @@
 //! Faults are [`fault::StoreFault`]. One of them ends the process: after a failed write to the disk nobody can say what the
 //! disk holds, so [`fail_stop::FailStop`] wraps a journal and exits instead of handing such a fault on.
 
+pub mod archive;
 pub mod conformance;
 pub mod fail_stop;
 pub mod fault;

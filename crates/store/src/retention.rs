@@ -105,7 +105,11 @@ pub(crate) trait PrefixTables {
 
 /// Deletes from the oldest row on, so that at any moment what is left has no gap. The last row always stays: the next one
 /// has to find its predecessor.
-pub(crate) fn delete(tables: &mut impl PrefixTables, permit: &Permit) -> Result<(), PrefixError> {
+pub(crate) fn delete(
+    tables: &mut impl PrefixTables,
+    permit: &Permit,
+    progress: &mut dyn FnMut(Seq),
+) -> Result<(), PrefixError> {
     let standing = tables.hash_at(permit.snapshot)? == Some(permit.snapshot_hash);
     if !standing || tables.last()?.is_none_or(|last| last <= permit.through) {
         return Err(PrefixError::Refused(PrefixRefusal::ForeignSnapshot));
@@ -113,6 +117,7 @@ pub(crate) fn delete(tables: &mut impl PrefixTables, permit: &Permit) -> Result<
     while let Some(first) = tables.first()?.filter(|first| *first <= permit.through) {
         let end = first.0.saturating_add(DELETE_ROWS_MAX - 1).min(permit.through.0);
         tables.delete_through(Seq(end))?;
+        progress(Seq(end));
     }
     Ok(())
 }

@@ -7,7 +7,9 @@ use crate::maria::MariaServer;
 use crate::maria::journal::MariaJournal;
 use crate::people::{self, People};
 use crate::projection::{self, Projection};
+use crate::retention::{Permit, PrefixError};
 use crate::sqlite::journal::{self, SqliteJournal};
+use florin_core::id::Seq;
 use florin_core::journal::Journal;
 use std::path::PathBuf;
 
@@ -40,6 +42,17 @@ impl Site {
         Ok(match self {
             Site::Folder(folder) => Box::new(FailStop(SqliteJournal::open_reader(&folder.join(journal::FILE))?)),
             Site::Server(server) => Box::new(MariaJournal::open_reader(server)?),
+        })
+    }
+
+    /// The journal for whoever deletes its oldest rows.
+    ///
+    /// # Errors
+    /// As [`Site::journal`].
+    pub fn pruner(&self) -> Result<Pruner, StoreFault> {
+        Ok(match self {
+            Site::Folder(folder) => Pruner::Sqlite(SqliteJournal::open_pruner(&folder.join(journal::FILE))?),
+            Site::Server(server) => Pruner::Maria(MariaJournal::open(server)?),
         })
     }
 
@@ -84,6 +97,29 @@ impl Site {
         match self {
             Site::Folder(folder) => People::open_sqlite(&folder.join(people::FILE)),
             Site::Server(server) => People::open_maria(server),
+        }
+    }
+}
+
+/// A handle that deletes a journal's oldest rows, and does nothing else.
+#[derive(Debug)]
+pub enum Pruner {
+    /// Of a SQLite file.
+    Sqlite(SqliteJournal),
+    /// On a MariaDB server.
+    Maria(MariaJournal),
+}
+
+impl Pruner {
+    /// Deletes what [`permit`](crate::retention::permit) has released. `progress` is called after each transaction with the
+    /// last row that is gone.
+    ///
+    /// # Errors
+    /// [`PrefixError`].
+    pub fn delete_prefix(&mut self, permit: &Permit, progress: &mut dyn FnMut(Seq)) -> Result<(), PrefixError> {
+        match self {
+            Pruner::Sqlite(journal) => journal.delete_prefix(permit, progress),
+            Pruner::Maria(journal) => journal.delete_prefix(permit, progress),
         }
     }
 }

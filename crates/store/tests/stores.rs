@@ -174,7 +174,11 @@ fn a_prefix_stays_unless_snapshot_cursors_and_floor_allow() {
     assert_eq!(refusal(PrefixRequest { floor: Seq(5), ..good }), PrefixRefusal::RetentionFloor { floor: Seq(5) });
 }
 
-fn check_deletion<J: Journal>(journal: &mut J, delete: impl Fn(&mut J, &Permit) -> Result<(), PrefixError>) {
+type Delete<J> = fn(&mut J, &Permit, &mut dyn FnMut(Seq)) -> Result<(), PrefixError>;
+
+fn check_deletion<J: Journal>(journal: &mut J, delete: Delete<J>) {
+    let mut ends = Vec::new();
+    let mut delete = |journal: &mut J, permit: &Permit| delete(journal, permit, &mut |end| ends.push(end));
     let mut rows = fill(journal, 200);
     let leave = |row: &Row, through: u64| {
         permit(&prefix_request(through, &snapshot(row, Vec::new()), &[])).expect("all three allow")
@@ -190,6 +194,7 @@ fn check_deletion<J: Journal>(journal: &mut J, delete: impl Fn(&mut J, &Permit) 
 
     delete(journal, &leave(&rows[180], 150)).expect("the prefix goes");
     delete(journal, &leave(&rows[180], 150)).expect("it is gone already");
+    assert_eq!(ends, [Seq(64), Seq(128), Seq(150)], "the first time in steps, the second time nothing");
     assert_eq!(journal.read(Seq::START, 1_000).expect("answers"), rows[150..]);
     rows.extend(fill(journal, 1));
     journal.append(&rows[199]).expect("a row that is there is durable");

@@ -77,12 +77,13 @@ impl MariaJournal {
         Ok(MariaJournal { connection: server.connect("journal", &SCHEMA)?, role: Role::Reader })
     }
 
-    /// Deletes a prefix that [`permit`](crate::retention::permit) has released, while the journal goes on.
+    /// Deletes a prefix that [`permit`](crate::retention::permit) has released, while the journal goes on. `progress` is
+    /// called after each transaction with the last row that is gone.
     ///
     /// # Errors
     /// [`PrefixError`].
-    pub fn delete_prefix(&mut self, permit: &Permit) -> Result<(), PrefixError> {
-        retention::delete(self, permit)
+    pub fn delete_prefix(&mut self, permit: &Permit, progress: &mut dyn FnMut(Seq)) -> Result<(), PrefixError> {
+        retention::delete(self, permit, progress)
     }
 
     fn insert(&mut self, row: &Row) -> Result<bool, StoreFault> {

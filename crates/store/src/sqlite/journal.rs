@@ -109,6 +109,21 @@ impl SqliteJournal {
         })
     }
 
+    /// Opens an existing journal for [`SqliteJournal::delete_prefix`], beside a writer that goes on. Appending through it is
+    /// always refused as fenced.
+    ///
+    /// # Errors
+    /// As [`SqliteJournal::open_reader`].
+    pub fn open_pruner(path: &Path) -> Result<SqliteJournal, StoreFault> {
+        let journal = SqliteJournal::open_reader(path)?;
+        journal.connection.pragma_update(None, "query_only", false)?;
+        journal.connection.pragma_update(None, "synchronous", 2)?;
+        journal.connection.pragma_update(None, "fullfsync", true)?;
+        journal.connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+        journal.connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        Ok(journal)
+    }
+
     /// Copies the log into the file after so many bytes of it instead of 16 MiB: less means shorter waits, more often.
     #[must_use]
     pub fn with_checkpoint_bytes(mut self, bytes: u64) -> SqliteJournal {
@@ -116,12 +131,19 @@ impl SqliteJournal {
         self
     }
 
-    /// Deletes a prefix that [`permit`](crate::retention::permit) has released, while the journal goes on.
+    /// Deletes a prefix that [`permit`](crate::retention::permit) has released, while the journal goes on. `progress` is
+    /// called after each transaction with the last row that is gone.
+    ///
+    /// The file keeps its size: what is freed is used again by later rows.
     ///
     /// # Errors
     /// [`PrefixError`].
-    pub fn delete_prefix(&mut self, permit: &Permit) -> Result<(), PrefixError> {
-        retention::delete(self, permit)
+    pub fn delete_prefix(&mut self, permit: &Permit, progress: &mut dyn FnMut(Seq)) -> Result<(), PrefixError> {
+        retention::delete(self, permit, progress)?;
+        // Nobody may be appending, and then nobody else copies the log.
+        Ok(self.guarded(|journal| {
+            super::run_to_end(&journal.connection, "PRAGMA wal_checkpoint(PASSIVE)", |_| Ok(())).map(drop)
+        })?)
     }
 
     fn try_append(&mut self, row: &Row) -> Result<Standing, StoreFault> {

@@ -1,0 +1,265 @@
+//! The archive: a folder of segments that holds what a journal does not have any more. It never overwrites a file, and never hands
+//! out a row of a file that does not prove itself.
+
+use crate::segment::{SegmentError, export_segment, read_segment};
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{AppendError, Journal, ReadError, Row};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// The ending of a segment's file.
+pub const ENDING: &str = ".segment";
+
+/// Why the archive can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The folder or a file can't be read.
+    #[error("{} can't be read", .path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A file is no segment, or a damaged one.
+    #[error("{} is no whole segment", .path.display())]
+    Segment {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        cause: SegmentError,
+    },
+    /// A file holds other rows than its name says.
+    #[error("{} holds other rows than its name says", .path.display())]
+    Misnamed {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Rows that are to be written do not make a segment.
+    #[error("these rows are no segment")]
+    Rows(#[source] SegmentError),
+    /// A file of that name exists, and is left as it is.
+    #[error("{} exists and is left as it is", .path.display())]
+    Exists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A file can't be written.
+    #[error("{} can't be written", .path.display())]
+    Unwritable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+impl ArchiveError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ArchiveError::Unreadable { .. } => "archive_unreadable",
+            ArchiveError::Segment { cause, .. } | ArchiveError::Rows(cause) => cause.code(),
+            ArchiveError::Misnamed { .. } => "archive_misnamed",
+            ArchiveError::Exists { .. } => "export_exists",
+            ArchiveError::Unwritable { .. } => "export_unwritable",
+        }
+    }
+}
+
+impl From<ArchiveError> for ReadError {
+    fn from(error: ArchiveError) -> Self {
+        ReadError(Box::new(error))
+    }
+}
+
+/// Files of a folder whose names end so, in the order of their names.
+///
+/// # Errors
+/// Where the folder can't be read.
+pub fn list(folder: &Path, ending: &str) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(ending) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Writes rows as a file into a folder, whole and durable or not at all, and names it for its first and last row.
+///
+/// # Errors
+/// [`ArchiveError::Rows`], [`ArchiveError::Exists`], [`ArchiveError::Unwritable`].
+pub fn write(folder: &Path, rows: &[Row]) -> Result<PathBuf, ArchiveError> {
+    let bytes = export_segment(rows).map_err(ArchiveError::Rows)?;
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+        return Err(ArchiveError::Rows(SegmentError::Empty));
+    };
+    let path = folder.join(format!("journal-{:012}-{:012}{ENDING}", first.seq.0, last.seq.0));
+    let failed = |cause: std::io::Error| match cause.kind() {
+        ErrorKind::AlreadyExists => ArchiveError::Exists { path: path.clone() },
+        _ => ArchiveError::Unwritable { path: path.clone(), cause },
+    };
+    // What a crash leaves of a draft has another ending, and another process another draft.
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    let written = std::fs::File::create(&draft).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        // Unlike a renaming, a second name is refused where there is a file of that name.
+        std::fs::hard_link(&draft, &path)
+    });
+    let removed = std::fs::remove_file(&draft);
+    written.and(removed).map_err(failed)?;
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(path)
+}
+
+/// A file, by its name.
+#[derive(Debug, Clone)]
+struct Entry {
+    first: Seq,
+    last: Seq,
+    path: PathBuf,
+}
+
+fn entry(path: PathBuf) -> Option<Entry> {
+    let name = path.file_name()?.to_str()?;
+    let (first, last) = name.strip_prefix("journal-")?.strip_suffix(ENDING)?.split_once('-')?;
+    let (first, last) = (Seq(first.parse().ok()?), Seq(last.parse().ok()?));
+    Some(Entry { first, last, path })
+}
+
+/// The segments of one folder, found by the rows that their names say.
+#[derive(Debug)]
+pub struct Archive {
+    folder: PathBuf,
+    entries: Vec<Entry>,
+    /// The rows of the file that was read last: whoever reads one row mostly wants the next.
+    open: Vec<Row>,
+}
+
+impl Archive {
+    /// The archive in a folder, which may not exist yet.
+    pub fn at(folder: PathBuf) -> Archive {
+        Archive { folder, entries: Vec::new(), open: Vec::new() }
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Up to `count_max` rows after `after`, in order and without gaps; none where no file has the next one. They are
+    /// linked to each other; whether they link to what the caller has, the caller sees.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Unreadable`], [`ArchiveError::Segment`], [`ArchiveError::Misnamed`].
+    pub fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ArchiveError> {
+        let next = after.next();
+        let is_open =
+            self.open.first().is_some_and(|row| row.seq <= next) && self.open.last().is_some_and(|row| row.seq >= next);
+        if !is_open {
+            let Some(entry) = self.find(next)? else { return Ok(Vec::new()) };
+            self.open = open(entry)?;
+        }
+        Ok(self.open.iter().filter(|row| row.seq > after).take(count_max).cloned().collect())
+    }
+
+    /// The last row that can be read on from `after` without a gap, by the names of the files.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Unreadable`].
+    pub fn end(&mut self, after: Seq) -> Result<Seq, ArchiveError> {
+        self.entries.clear();
+        let mut at = after;
+        while let Some(entry) = self.find(at.next())? {
+            at = entry.last;
+        }
+        Ok(at)
+    }
+
+    /// The file that has a row; of several, the one that reaches furthest.
+    fn find(&mut self, seq: Seq) -> Result<Option<Entry>, ArchiveError> {
+        let of = |entries: &[Entry]| {
+            let found = entries.iter().filter(|entry| entry.first <= seq && seq <= entry.last);
+            found.max_by_key(|entry| entry.last).cloned()
+        };
+        if let Some(found) = of(&self.entries) {
+            return Ok(Some(found));
+        }
+        // It may have come since.
+        self.entries = match list(&self.folder, ENDING) {
+            Ok(paths) => paths.into_iter().filter_map(entry).collect(),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(cause) => return Err(ArchiveError::Unreadable { path: self.folder.clone(), cause }),
+        };
+        Ok(of(&self.entries))
+    }
+}
+
+fn open(entry: Entry) -> Result<Vec<Row>, ArchiveError> {
+    let Entry { first, last, path } = entry;
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(cause) => return Err(ArchiveError::Unreadable { path, cause }),
+    };
+    let rows = match read_segment(&bytes) {
+        Ok(rows) => rows,
+        Err(cause) => return Err(ArchiveError::Segment { path, cause }),
+    };
+    let is_named = rows.first().is_some_and(|row| row.seq == first) && rows.last().is_some_and(|row| row.seq == last);
+    if is_named { Ok(rows) } else { Err(ArchiveError::Misnamed { path }) }
+}
+
+/// A journal whose oldest rows may be in an archive: to its readers it is still one journal, from its first row on.
+///
+/// Where the archive does not have them either, it reads as the journal alone does: from the first row that is left.
+pub struct WithArchive {
+    journal: Box<dyn Journal>,
+    archive: Archive,
+}
+
+impl WithArchive {
+    /// A journal and the archive of its oldest rows.
+    pub fn new(journal: Box<dyn Journal>, archive: Archive) -> WithArchive {
+        WithArchive { journal, archive }
+    }
+}
+
+impl std::fmt::Debug for WithArchive {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "WithArchive({:?})", self.archive.folder)
+    }
+}
+
+impl Journal for WithArchive {
+    fn append(&mut self, row: &Row) -> Result<(), AppendError> {
+        self.journal.append(row)
+    }
+
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        let rows = self.journal.read(after, count_max)?;
+        if rows.first().is_none_or(|first| first.seq == after.next()) {
+            self.archive.open = Vec::new();
+            return Ok(rows);
+        }
+        // A hole in the middle stays one: only what is older than all that the journal has may be elsewhere.
+        let oldest = self.journal.read(Seq::START, 1)?.first().map_or(Seq::START, |first| first.seq);
+        if oldest <= after.next() {
+            return Ok(rows);
+        }
+        let mut archived = self.archive.read(after, count_max)?;
+        archived.retain(|row| row.seq < oldest);
+        Ok(if archived.is_empty() { rows } else { archived })
+    }
+
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        self.journal.head()
+    }
+}
