@@ -13,6 +13,7 @@ mod ledger;
 mod plan;
 mod platform;
 mod progress;
+mod prune;
 mod serve;
 mod show;
 mod verify;

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// The name of the configuration file that is looked for where none is given.
 pub const FILE_NAME: &str = "florin.toml";
 
+/// The archive's folder within a data folder, where the configuration names none.
+pub const ARCHIVE: &str = "archive";
+
 /// The commented file that `florin init` writes.
 pub const TEMPLATE: &str = include_str!("florin.toml");
 
@@ -51,6 +54,9 @@ pub struct PlatformConfig {
     pub node: String,
     /// The data folder.
     pub data: PathBuf,
+    /// The folder of the archive: where rows go that leave the journal. `archive` in the data folder where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<PathBuf>,
 }
 
 /// Which store.
@@ -237,6 +243,11 @@ impl Config {
     /// The data folder.
     pub fn data(&self) -> PathBuf {
         self.path(&self.platform.data)
+    }
+
+    /// The folder of the archive, which may not exist yet.
+    pub fn archive(&self) -> PathBuf {
+        self.platform.archive.as_ref().map_or_else(|| self.data().join(ARCHIVE), |folder| self.path(folder))
     }
 
     /// The words of the configuration as one text that does not depend on where the file lies or how it is laid out.

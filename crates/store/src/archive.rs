@@ -254,9 +254,22 @@ impl Journal for WithArchive {
         if oldest <= after.next() {
             return Ok(rows);
         }
-        let mut archived = self.archive.read(after, count_max)?;
-        archived.retain(|row| row.seq < oldest);
-        Ok(if archived.is_empty() { rows } else { archived })
+        let mut found = Vec::new();
+        let mut at = after;
+        while at.next() < oldest && found.len() < count_max {
+            let mut archived = self.archive.read(at, count_max - found.len())?;
+            archived.retain(|row| row.seq < oldest);
+            let Some(last) = archived.last() else { break };
+            at = last.seq;
+            found.append(&mut archived);
+        }
+        if found.is_empty() {
+            return Ok(rows);
+        }
+        if at.next() == oldest && found.len() < count_max {
+            found.extend(self.journal.read(at, count_max - found.len())?);
+        }
+        Ok(found)
     }
 
     fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_fault_without_a_way_out_of_its_own_has_its_groups() {
         assert_eq!(way_out("store_full"), Some("make room"));
-        assert!(way_out("journal_gap").is_some_and(|text| text.contains("florin ledger verify")));
+        assert!(way_out("journal_broken_link").is_some_and(|text| text.contains("florin ledger verify")));
         assert_eq!(way_out("nothing_known"), None);
     }
 }

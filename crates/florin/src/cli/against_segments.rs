@@ -6,11 +6,9 @@ use super::verify::{Findings, Why, sentence};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{Journal, ReadError, Row};
 use florin_engine::load::{Place, READ_ROWS_MAX};
+use florin_store::archive::{ENDING, list};
 use florin_store::segment;
-use std::path::{Path, PathBuf};
-
-/// The ending of a segment's file.
-pub(super) const ENDING: &str = ".segment";
+use std::path::Path;
 
 /// Why a file does not agree, or could not be compared.
 enum Fault {
@@ -47,7 +45,7 @@ impl Before {
 
 /// Reads every segment of a folder, in the order of their names, and says of each what was found.
 pub(super) fn compare(journal: &mut dyn Journal, folder: &Path, findings: &mut Findings, progress: &mut Progress) {
-    let paths = match list(folder) {
+    let paths = match list(folder, ENDING) {
         Ok(paths) if paths.is_empty() => {
             return findings.differs(
                 "segments",
@@ -89,18 +87,6 @@ fn compare_end(journal: &mut dyn Journal, end: Place, findings: &mut Findings) {
             }
         }
     }
-}
-
-fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with(ENDING) {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
 }
 
 /// `before` is the file before, and becomes this one if it reaches further.

@@ -93,8 +93,9 @@ impl Snapshots {
         }
     }
 
-    /// Says what became of each, oldest first.
-    pub(super) fn settle(self, report: &JournalReport, findings: &mut Findings) {
+    /// Says what became of each, oldest first; gives the newest that agrees.
+    pub(super) fn settle(self, report: &JournalReport, findings: &mut Findings) -> Option<Seq> {
+        let mut newest = None;
         match self.none {
             Some(Ok(reason)) => findings.skips("snapshots", reason),
             Some(Err(unusable)) => unusable.tell("snapshots", findings),
@@ -124,10 +125,14 @@ impl Snapshots {
                 },
             };
             match verdict {
-                Ok(detail) => findings.agrees(name, detail),
+                Ok(detail) => {
+                    newest = newest.max(Some(seq));
+                    findings.agrees(name, detail);
+                }
                 Err((why, detail)) => findings.differs(name, why, detail),
             }
         }
+        newest
     }
 }
 

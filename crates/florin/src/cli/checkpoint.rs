@@ -17,6 +17,7 @@ use florin_core::journal::{Journal, ReadError};
 use florin_engine::load::Place;
 use florin_signer::client::Client;
 use florin_signer::protocol::{Checkpoint, CheckpointHead, Fence, Hello, KnownRow, Outcome, PROTOCOL, Request};
+use florin_store::archive::list;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -148,7 +149,7 @@ pub(super) fn compare(
     key: Option<[u8; 32]>,
     findings: &mut Findings,
 ) {
-    let paths = match list(folder) {
+    let paths = match list(folder, ENDING) {
         Ok(paths) if paths.is_empty() => {
             return findings.differs(
                 "checkpoints",
@@ -171,18 +172,6 @@ pub(super) fn compare(
             Ok((Err(fault), _)) => findings.hinders(&name, "journal_unreadable_now", sentence(&fault)),
         }
     }
-}
-
-fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with(ENDING) {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
 }
 
 /// What a checkpoint that is the signer's says.

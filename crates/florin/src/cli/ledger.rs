@@ -1,24 +1,23 @@
 //! `florin ledger`: reads the journal where it lies and judges it. It needs no running platform, disturbs none, and repairs
 //! nothing.
 
-use super::against_segments::ENDING;
 use super::progress::Progress;
 use super::show::{line, record};
 use super::verify::{self, VerifyArgs};
-use super::{Common, checkpoint};
+use super::{Common, checkpoint, prune};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::platform::stores::open_journal_reader;
 use clap::{Args, Subcommand};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{Journal, ReadError, Row};
-use florin_store::segment;
+use florin_store::archive;
 use serde_json::json;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Rows of a segment where nobody says.
-const SEGMENT_ROWS: u64 = 10_000;
+pub(super) const SEGMENT_ROWS: u64 = 10_000;
 /// Bytes of a segment's payloads: a segment is made in memory.
 const SEGMENT_BYTES_MAX: usize = 64 << 20;
 /// Rows read at once.
@@ -38,6 +37,10 @@ pub(crate) enum LedgerCommand {
     Schema,
     /// Writes the journal as files that prove themselves, each linked to the one before.
     Export(ExportArgs),
+    /// Moves the journal's oldest rows into the archive. Judges journal, archive and snapshots first, writes what the archive
+    /// lacks, compares every row, and only then deletes; whatever runs goes on. The archive is read where old rows are asked
+    /// for: keep it.
+    Prune(prune::PruneArgs),
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +62,7 @@ pub(crate) fn run(command: LedgerCommand, common: &Common, out: &mut dyn Write) 
         LedgerCommand::Verify(args) => verify::verify(&args, common, out),
         LedgerCommand::Checkpoint(args) => checkpoint::take(&args, common, out),
         LedgerCommand::Export(args) => export(&args, common, out),
+        LedgerCommand::Prune(args) => prune::prune(&args, common, out),
     }
 }
 
@@ -97,11 +101,9 @@ fn export(args: &ExportArgs, common: &Common, out: &mut dyn Write) -> Result<(),
     let (mut at, mut files) = (Seq(args.after), 0u64);
     loop {
         let rows = stretch(journal.as_mut(), at, args.rows)?;
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { break };
-        let bytes = segment::export_segment(&rows)
-            .map_err(|fault| Failure::new(fault.code(), "these rows are no segment").because(fault))?;
-        let path = args.folder.join(format!("journal-{:012}-{:012}{ENDING}", first.seq.0, last.seq.0));
-        write_new(&path, &bytes)?;
+        let Some(last) = rows.last() else { break };
+        archive::write(&args.folder, &rows)
+            .map_err(|error| Failure::new(error.code(), "the export ends here").because(error))?;
         at = last.seq;
         files += 1;
         progress.part("row", at.0, head.0);
@@ -111,7 +113,7 @@ fn export(args: &ExportArgs, common: &Common, out: &mut dyn Write) -> Result<(),
 }
 
 /// Rows after `after` for one file: bounded in number and bytes, and at least one where there is any.
-fn stretch(journal: &mut dyn Journal, after: Seq, rows_max: u64) -> Result<Vec<Row>, Failure> {
+pub(super) fn stretch(journal: &mut dyn Journal, after: Seq, rows_max: u64) -> Result<Vec<Row>, Failure> {
     let mut rows: Vec<Row> = Vec::new();
     let mut bytes = 0;
     let mut at = after;
@@ -124,15 +126,4 @@ fn stretch(journal: &mut dyn Journal, after: Seq, rows_max: u64) -> Result<Vec<R
         rows.extend(read);
     }
     Ok(rows)
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let refused = |fault: std::io::Error| match fault.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::new("export_exists", format!("{} exists and is left as it is", path.display()))
-        }
-        _ => Failure::new("export_unwritable", format!("{} can't be written", path.display())).because(fault),
-    };
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(refused)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(refused)
 }

@@ -13,11 +13,13 @@ use super::show::line;
 use crate::api::code;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::platform::stores::open_journal_reader;
+use crate::platform::stores::{open_journal_reader, open_kept_journal_reader};
 use clap::Args;
+use florin_core::id::Seq;
 use florin_core::journal::Journal;
 use florin_engine::audit::{BookFault, JournalReport, check_books, judge_journal};
 use florin_engine::load::{FoldError, Loaded};
+use florin_store::archive::{ENDING, list};
 use florin_store::fault::StoreFault;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -32,7 +34,8 @@ pub(crate) struct VerifyArgs {
     /// The signer's key, as 'florin ledger checkpoint' first showed it: 64 hexadecimal digits.
     #[arg(long, value_name = "HEX", requires = "checkpoints")]
     signer_key: Option<String>,
-    /// A folder of exported segments: each must be whole, follow upon the one before, and hold the journal's rows.
+    /// A folder of exported segments: each must be whole, follow upon the one before, and hold the journal's rows. Without it,
+    /// the archive is compared where there is one.
     #[arg(long, value_name = "FOLDER")]
     segments: Option<PathBuf>,
     /// Fails unless as many failure groups of nodes as the quorum needs could be compared with the chain, and agree.
@@ -199,22 +202,20 @@ pub(super) fn verify(args: &VerifyArgs, common: &Common, out: &mut dyn Write) ->
     let key = args.signer_key.as_deref().map(checkpoint::parse_key).transpose()?;
     let mut journal = open_journal_reader(&config)?;
     let mut progress = Progress::new();
-    let mut findings = Findings::default();
-    let mut snapshots = Snapshots::read(&config.data(), &mut progress);
-    let mut report = judge(journal.as_mut(), &mut snapshots, &mut progress);
-    let faults = report.state.as_ref().map(check_books).unwrap_or_default();
+    let Judged { mut report, faults, mut findings, .. } = judge_all(&config, journal.as_mut(), &mut progress);
     progress.wipe();
     if !common.json {
         say_journal(out, &report, &faults)?;
     }
-    against_witnesses::compare(&config, journal.as_mut(), &report, &mut findings);
-    snapshots.settle(&report, &mut findings);
     against_tables::compare(&config, journal.as_mut(), &report, &mut findings, &mut progress);
     if let Some(folder) = &args.checkpoints {
         checkpoint::compare(&config, journal.as_mut(), folder, key, &mut findings);
     }
-    if let Some(folder) = &args.segments {
-        against_segments::compare(journal.as_mut(), folder, &mut findings, &mut progress);
+    let archive = Some(config.archive()).filter(|folder| list(folder, ENDING).is_ok_and(|files| !files.is_empty()));
+    if let Some(folder) = args.segments.clone().or(archive) {
+        // Against the rows that the journal itself keeps: with those of the archive, files would be held against themselves.
+        let mut kept = open_kept_journal_reader(&config)?;
+        against_segments::compare(kept.as_mut(), &folder, &mut findings, &mut progress);
     }
     let journal_json = journal_json(&report, &faults);
     let groups = compare_chain(&config, journal.as_mut(), &mut report, &mut findings, &mut progress);
@@ -234,6 +235,26 @@ pub(super) fn verify(args: &VerifyArgs, common: &Common, out: &mut dyn Write) ->
             .hint("see why above; start the nodes, and let them and the platform reach the same block"));
     }
     Ok(())
+}
+
+/// What the journal was found to be, and what always is held against it.
+pub(super) struct Judged {
+    pub(super) report: JournalReport,
+    pub(super) faults: Vec<BookFault>,
+    pub(super) findings: Findings,
+    /// The newest snapshot that agrees.
+    pub(super) snapshot: Option<Seq>,
+}
+
+/// Judges the journal, the snapshots and who names rows of it.
+pub(super) fn judge_all(config: &Config, journal: &mut dyn Journal, progress: &mut Progress) -> Judged {
+    let mut findings = Findings::default();
+    let mut snapshots = Snapshots::read(&config.data(), progress);
+    let report = judge(journal, &mut snapshots, progress);
+    let faults = report.state.as_ref().map(check_books).unwrap_or_default();
+    against_witnesses::compare(config, journal, &report, &mut findings);
+    let snapshot = snapshots.settle(&report, &mut findings);
+    Judged { report, faults, findings, snapshot }
 }
 
 fn judge(journal: &mut dyn Journal, snapshots: &mut Snapshots, progress: &mut Progress) -> JournalReport {
@@ -339,7 +360,7 @@ fn with_findings(mut shown: Value, findings: &Findings) -> Value {
 }
 
 /// The failure that ends it, the journal's first.
-fn conclude(report: JournalReport, faults: &[BookFault], findings: Findings) -> Result<(), Failure> {
+pub(super) fn conclude(report: JournalReport, faults: &[BookFault], findings: Findings) -> Result<(), Failure> {
     let wrong_seq = report.wrong_seq();
     // A late row is behind one that can't be read, and is none where an earlier one is wrong.
     let late = findings.late.filter(|_| report.unreadable.is_none());

@@ -139,6 +139,9 @@ fn check_paths(config: &Config) -> Result<(), Failure> {
         })
     };
     check("platform.data", &config.platform.data, PATH_BYTES_MAX)?;
+    if let Some(archive) = &config.platform.archive {
+        check("platform.archive", archive, PATH_BYTES_MAX)?;
+    }
     check("api.token_file", &config.api.token_file, PATH_BYTES_MAX)?;
     check("signer.socket", &config.signer.socket, SOCKET_BYTES_MAX)?;
     let mut secrets = vec![("api.token_file", &config.api.token_file)];

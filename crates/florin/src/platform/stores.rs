@@ -2,7 +2,7 @@
 
 use super::private_folder;
 use super::witnesses::SearchTables;
-use crate::config::{Config, StoreConfig};
+use crate::config::{ARCHIVE, Config, StoreConfig};
 use crate::failure::Failure;
 use crate::secret::{PrivateFault, read_private};
 use florin_core::id::{Digest, Seq};
@@ -10,18 +10,19 @@ use florin_core::journal::{AppendError, Journal, ReadError, Row, SnapshotHeader}
 use florin_core::wire::Bytes;
 use florin_engine::ports::{self, Beat, BeatAnswer, Heartbeat, HeartbeatFault, SnapshotFault};
 use florin_engine::witness::Witness;
+use florin_store::archive::{Archive, WithArchive};
 use florin_store::fault::StoreFault;
 use florin_store::folder_lock::{FolderLock, FolderLockError};
 use florin_store::heartbeat::{self, SqlHeartbeat};
 use florin_store::maria::MariaServer;
 use florin_store::maria::journal::MariaJournal;
 use florin_store::people::People;
-use florin_store::projection::Projection;
-use florin_store::site::Site;
+use florin_store::projection::{self, Projection};
+use florin_store::site::{Pruner, Site};
 use florin_store::snapshots::{self, VerifiedSnapshot};
 use florin_store::sqlite::journal::{self as sqlite_journal, SqliteJournal};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Snapshots kept: the newest, and one before it in case that one is damaged.
 const SNAPSHOTS_KEPT: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
@@ -89,18 +90,23 @@ pub(crate) fn maria_server(config: &Config, url_file: &Path, prefix: &str) -> Re
     MariaServer::new(url.trim_end(), prefix).map_err(|fault| cannot_open("the database server", fault))
 }
 
-/// The journal of a configuration, for reading. Whatever runs goes on undisturbed.
+/// The journal of a configuration, for reading from its first row on, whether that is in the archive or not. Whatever runs
+/// goes on undisturbed.
+///
+/// # Errors
+/// As [`open_kept_journal_reader`].
+pub(crate) fn open_journal_reader(config: &Config) -> Result<Box<dyn Journal>, Failure> {
+    Ok(with_archive(open_kept_journal_reader(config)?, &config.archive()))
+}
+
+/// As [`open_journal_reader`], but only the rows that the journal itself still keeps.
 ///
 /// # Errors
 /// `journal_missing`, the store's codes.
-pub(crate) fn open_journal_reader(config: &Config) -> Result<Box<dyn Journal>, Failure> {
+pub(crate) fn open_kept_journal_reader(config: &Config) -> Result<Box<dyn Journal>, Failure> {
     match &config.store {
         StoreConfig::Sqlite => {
-            let path = config.data().join(sqlite_journal::FILE);
-            if !path.exists() {
-                return Err(Failure::new("journal_missing", format!("there is no journal at {}", path.display()))
-                    .hint("'florin serve' makes one"));
-            }
+            let path = sqlite_journal(config)?;
             let journal = SqliteJournal::open_reader(&path).map_err(|fault| cannot_open("the journal", fault))?;
             Ok(Box::new(journal))
         }
@@ -112,6 +118,46 @@ pub(crate) fn open_journal_reader(config: &Config) -> Result<Box<dyn Journal>, F
     }
 }
 
+/// The file of the journal.
+fn sqlite_journal(config: &Config) -> Result<PathBuf, Failure> {
+    let path = config.data().join(sqlite_journal::FILE);
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(Failure::new("journal_missing", format!("there is no journal at {}", path.display()))
+        .hint("'florin serve' makes one"))
+}
+
+/// The journal of a configuration, for deleting its oldest rows. Whatever runs goes on.
+///
+/// # Errors
+/// `journal_missing`, the store's codes.
+pub(crate) fn open_pruner(config: &Config) -> Result<Pruner, Failure> {
+    let site = match &config.store {
+        StoreConfig::Sqlite => sqlite_journal(config).map(|_| Site::Folder(config.data()))?,
+        StoreConfig::Mariadb { url_file, prefix, .. } => Site::Server(maria_server(config, url_file, prefix)?),
+    };
+    site.pruner().map_err(|fault| cannot_open("the journal", fault))
+}
+
+/// The search tables of a configuration, for reading.
+///
+/// # Errors
+/// The store's codes.
+pub(crate) fn open_tables_reader(config: &Config) -> Result<Projection, Failure> {
+    let opened = match &config.store {
+        StoreConfig::Sqlite => Projection::open_sqlite_reader(&config.data().join(projection::FILE)),
+        StoreConfig::Mariadb { url_file, prefix, .. } => {
+            Projection::open_maria_reader(&maria_server(config, url_file, prefix)?)
+        }
+    };
+    opened.map_err(|fault| cannot_open("the search tables", fault))
+}
+
+fn with_archive(journal: Box<dyn Journal>, archive: &Path) -> Box<dyn Journal> {
+    Box::new(WithArchive::new(journal, Archive::at(archive.to_path_buf())))
+}
+
 impl Stores {
     /// Opens what a configuration names, and makes what is missing.
     ///
@@ -120,13 +166,12 @@ impl Stores {
     pub fn open(config: &Config) -> Result<Stores, Failure> {
         let (data, node) = (config.data(), config.platform.node.as_str());
         private_folder(&data)?;
-        match &config.store {
-            StoreConfig::Sqlite => Stores::open_at(&Site::Folder(data.clone()), &data, node),
-            StoreConfig::Mariadb { url_file, prefix, .. } => {
-                // Databases on a server; snapshots, and what is known of the signer, stay in the folder of this machine.
-                Stores::open_at(&Site::Server(maria_server(config, url_file, prefix)?), &data, node)
-            }
-        }
+        let site = match &config.store {
+            StoreConfig::Sqlite => Site::Folder(data.clone()),
+            // Databases on a server; snapshots, and what is known of the signer, stay in the folder of this machine.
+            StoreConfig::Mariadb { url_file, prefix, .. } => Site::Server(maria_server(config, url_file, prefix)?),
+        };
+        Stores::open_at(&site, &data, &config.archive(), node)
     }
 
     /// SQLite files in one folder.
@@ -134,15 +179,18 @@ impl Stores {
     /// # Errors
     /// `data_folder_in_use`, `data_folder_unlockable`, the store's codes.
     pub fn open_sqlite(folder: &Path) -> Result<Stores, Failure> {
-        Stores::open_at(&Site::Folder(folder.to_path_buf()), folder, "")
+        Stores::open_at(&Site::Folder(folder.to_path_buf()), folder, &folder.join(ARCHIVE), "")
     }
 
     /// The folder's lock comes before everything, then the writers: opening them settles what a crash left, and makes what
     /// readers expect to find.
-    fn open_at(site: &Site, folder: &Path, node: &str) -> Result<Stores, Failure> {
+    fn open_at(site: &Site, folder: &Path, archive: &Path, node: &str) -> Result<Stores, Failure> {
         let lock = lock(folder, node)?;
         let journal = site.journal().map_err(|fault| cannot_open("the journal", fault))?;
-        let reader = || site.journal_reader().map_err(|fault| cannot_open("the journal", fault));
+        let reader = || match site.journal_reader() {
+            Ok(journal) => Ok(with_archive(journal, archive)),
+            Err(fault) => Err(cannot_open("the journal", fault)),
+        };
         let projection = site.projection().map_err(|fault| cannot_open("the search tables", fault))?;
         let search = site.projection_reader().map_err(|fault| cannot_open("the search tables", fault))?;
         let tables = site.projection_reader().map_err(|fault| cannot_open("the search tables", fault))?;
@@ -151,7 +199,7 @@ impl Stores {
                 .hint("nothing in it has to last: where it is damaged, remove heartbeat.sqlite3, which is made again")
         })?;
         Ok(Stores {
-            journal: Box::new(Locked { journal, _lock: lock }),
+            journal: Box::new(Locked { journal: with_archive(journal, archive), _lock: lock }),
             heartbeat: Box::new(Signs(heartbeat)),
             history: reader()?,
             lookup: reader()?,

@@ -8,6 +8,7 @@ mod edges;
 mod leadership;
 mod pages;
 mod plans;
+mod prune;
 mod refusals;
 mod rollback;
 mod routes;

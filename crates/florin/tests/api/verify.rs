@@ -35,10 +35,10 @@ fn text(path: &Path) -> &str {
 }
 
 /// The folder of a platform that did a little of everything and was stopped.
-struct Stopped {
+pub(super) struct Stopped {
     _folder: TempDir,
     place: PathBuf,
-    head: Seq,
+    pub(super) head: Seq,
 }
 
 /// Rows on which there are snapshots.
@@ -47,7 +47,7 @@ fn snapshot_rows(head: Seq) -> [Seq; 2] {
 }
 
 impl Stopped {
-    fn new() -> Stopped {
+    pub(super) fn new() -> Stopped {
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().join("platform");
         assert_eq!(florin(&["init", text(&place)]).code, 0);
@@ -100,7 +100,7 @@ impl Stopped {
     }
 
     /// A copy to be damaged.
-    fn copy(&self) -> Copy {
+    pub(super) fn copy(&self) -> Copy {
         let folder = tempfile::tempdir().expect("a folder");
         let data = folder.path().join("data");
         std::fs::create_dir(&data).expect("a folder");
@@ -113,26 +113,26 @@ impl Stopped {
     }
 }
 
-struct Copy {
-    folder: TempDir,
+pub(super) struct Copy {
+    pub(super) folder: TempDir,
 }
 
 impl Copy {
-    fn data(&self, name: &str) -> PathBuf {
+    pub(super) fn data(&self, name: &str) -> PathBuf {
         self.folder.path().join("data").join(name)
     }
 
-    fn sql(&self, file: &str, sql: &str) {
+    pub(super) fn sql(&self, file: &str, sql: &str) {
         let foreign = Connection::open(self.data(file)).expect("it opens");
         foreign.execute_batch(sql).unwrap_or_else(|fault| panic!("{sql}: {fault}"));
     }
 
-    fn ledger(&self, words: &[&str]) -> Ran {
+    pub(super) fn ledger(&self, words: &[&str]) -> Ran {
         let config = self.folder.path().join("florin.toml");
         florin(&[&["ledger"], words, &["--config", text(&config)]].concat())
     }
 
-    fn verify(&self, words: &[&str]) -> Verified {
+    pub(super) fn verify(&self, words: &[&str]) -> Verified {
         let ran = self.ledger(&[&["verify", "--json"], words].concat());
         let report = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("no report: {}{}", ran.out, ran.err));
         let failure = serde_json::from_str(&ran.err).unwrap_or(Value::Null);
@@ -140,21 +140,21 @@ impl Copy {
     }
 }
 
-struct Verified {
-    code: u8,
-    report: Value,
-    failure: Value,
+pub(super) struct Verified {
+    pub(super) code: u8,
+    pub(super) report: Value,
+    pub(super) failure: Value,
 }
 
 impl Verified {
     /// Everything that disagrees, with its code.
-    fn wrong(&self) -> Vec<(&str, &str)> {
+    pub(super) fn wrong(&self) -> Vec<(&str, &str)> {
         let compared = self.report["compared"].as_array().expect("a list").iter();
         let wrong = compared.filter(|one| one["agrees"] == false);
         wrong.map(|one| (one["with"].as_str().expect("a name"), one["code"].as_str().expect("a code"))).collect()
     }
 
-    fn agreeing(&self) -> Vec<&str> {
+    pub(super) fn agreeing(&self) -> Vec<&str> {
         let compared = self.report["compared"].as_array().expect("a list").iter();
         compared.filter(|one| one["agrees"] == true).map(|one| one["with"].as_str().expect("a name")).collect()
     }
