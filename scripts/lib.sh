@@ -1,4 +1,4 @@
-# Shared by the scripts beside it: where built and downloaded parts are kept, and how a missing tool is reported.
+# Shared by the scripts beside it: where built and downloaded parts are kept, and how packages are made available.
 # Sourced, not run.
 
 say() { printf '%s\n' "$*" >&2; }
@@ -9,11 +9,6 @@ die() { say "error: $*"; exit 1; }
 FLORIN_CACHE="${FLORIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/florin}"
 mkdir -p "$FLORIN_CACHE" 2>/dev/null && [ -w "$FLORIN_CACHE" ] \
     || die "$FLORIN_CACHE can't be written to: name another folder with FLORIN_CACHE=…"
-
-# need TOOL PACKAGE: one clear line when TOOL is missing.
-need() {
-    command -v "$1" >/dev/null 2>&1 || die "'$1' is missing: install it with 'apt-get install $2' (or your system's package of that name)"
-}
 
 # as_root COMMAND...: runs it as root, by sudo where we are not root.
 as_root() {
