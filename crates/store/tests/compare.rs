@@ -7,7 +7,7 @@ use common::{Maria, maria_url};
 use florin_core::amount::Amount;
 use florin_core::broker::{Pair, Price, Quote, Side};
 use florin_core::custody::{
-    Beneficiary, Block, BlockRef, Branch, Deposit, DepositStatus, Intent, KeyPath, OutPoint, Plan, PlanStatus,
+    Address, Beneficiary, Block, BlockRef, Branch, Deposit, DepositStatus, Intent, KeyPath, OutPoint, Plan, PlanStatus,
     Withdrawal, WithdrawalStatus,
 };
 use florin_core::event::{Event, TransfersPosted};
@@ -23,8 +23,19 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// The tables in the order in which they are compared.
-const TABLES: [&str; 10] =
-    ["events", "mentions", "accounts", "transfers", "holds", "deposits", "withdrawals", "plans", "blocks", "quotes"];
+const TABLES: [&str; 11] = [
+    "events",
+    "mentions",
+    "accounts",
+    "transfers",
+    "holds",
+    "deposits",
+    "withdrawals",
+    "plans",
+    "blocks",
+    "quotes",
+    "addresses",
+];
 
 /// Tables that can be damaged behind Florin's back.
 enum Books {
@@ -202,6 +213,12 @@ fn quote() -> Event {
     })
 }
 
+fn address() -> Event {
+    let path = KeyPath { wallet: WalletId(1), branch: Branch::External, index: 3 };
+    let (script, beneficiary) = (Bytes(vec![0, 20]), Beneficiary::Customer(CustomerId([7; 16])));
+    Event::AddressIssued(Address { path, script, beneficiary, issued: LedgerTime(3), used: false })
+}
+
 /// A journal that fills every table.
 fn story() -> Vec<(Row, Batch)> {
     rows_of(vec![
@@ -211,7 +228,7 @@ fn story() -> Vec<(Row, Batch)> {
             Event::HoldPlaced(Hold { id: HoldId(8), transfer: transfer(1, 2) }),
         ],
         vec![block(), deposit(1, 0), deposit(1, 1)],
-        vec![withdrawal(), plan(), quote()],
+        vec![withdrawal(), plan(), quote(), address()],
     ])
 }
 
@@ -338,8 +355,14 @@ fn a_record_that_is_gone_or_added_or_moved_is_named() {
             books.damaged(&rows, &format!("DELETE FROM {table}"));
             assert_eq!(told(books, &rows).0, *table);
         }
-        books.damaged(&rows, "DELETE FROM mentions");
-        assert_eq!(told(books, &rows).0, "mentions");
+        for table in ["mentions", "addresses"] {
+            books.damaged(&rows, &format!("DELETE FROM {table}"));
+            assert_eq!(told(books, &rows).0, table);
+        }
+        books.damaged(&rows, "UPDATE addresses SET customer = X'77777777777777777777777777777777'");
+        let is_told = |fault| matches!(fault, TableFault::Missing { key } if key.ends_with("path 000000010100000003"));
+        let (found, fault) = told(books, &rows);
+        assert!(found == "addresses" && is_told(fault));
     });
 }
 

@@ -6,7 +6,7 @@ use common::Maria;
 use florin_core::amount::Amount;
 use florin_core::broker::{Pair, Price, Quote, Side};
 use florin_core::custody::{
-    Beneficiary, BlockRef, Branch, Deposit, DepositStatus, Intent, KeyPath, OutPoint, Payment, Withdrawal,
+    Address, Beneficiary, BlockRef, Branch, Deposit, DepositStatus, Intent, KeyPath, OutPoint, Payment, Withdrawal,
     WithdrawalStatus,
 };
 use florin_core::event::{DepositMoved, Event, HoldPosted, HoldReleased, QuoteEnded, TransfersPosted, WithdrawalMoved};
@@ -15,9 +15,12 @@ use florin_core::journal::{Batch, Entry, Row, SnapshotChunk, SnapshotHeader, sta
 use florin_core::ledger::{Account, BalanceRule, Hold, Owner, Transfer, TransferReason};
 use florin_core::wire::{Bytes, Message};
 use florin_store::conformance::Random;
-use florin_store::projection::query::{DepositKey, DepositRecord, Page, QuoteStatus, WithdrawalRecord};
+use florin_store::projection::query::{
+    DepositKey, DepositRecord, EventRecord, Page, QuoteStatus, TransferRecord, WithdrawalRecord,
+};
 use florin_store::projection::{ApplyAnswer, FILE, Place, Projection, ProjectionError, Subject};
 use florin_store::snapshots::VerifiedSnapshot;
+use mysql::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
 use tempfile::TempDir;
 
@@ -138,6 +141,7 @@ fn story() -> Rows {
         account(0, Owner::Customer(CUSTOMER)),
         account(1, Owner::Plain(1)),
         account(2, Owner::Custody(WalletId(1))),
+        Event::AddressIssued(address(deposit(1, None).path, Beneficiary::Customer(CUSTOMER))),
     ]);
     rows.push(vec![Event::DepositSeen(deposit(1, Some(CUSTOMER))), Event::DepositSeen(deposit(2, None))]);
     rows.push(vec![
@@ -417,23 +421,114 @@ fn pages_of_records_match_a_naive_sort_whatever_order_they_came_in() {
     });
 }
 
+fn address(path: KeyPath, beneficiary: Beneficiary) -> Address {
+    let script = Bytes(path.encode());
+    Address { path, script, beneficiary, issued: LedgerTime(1), used: false }
+}
+
+#[test]
+fn pages_of_addresses_are_in_order_of_wallet_branch_and_index() {
+    on_each(|tables| {
+        let seed = 31;
+        eprintln!("seed {seed}");
+        let mut random = Random::new(seed);
+        let owners =
+            [Beneficiary::Customer(CUSTOMER), Beneficiary::Customer(CustomerId([8; 16])), Beneficiary::INVENTORY];
+        let mut issued: BTreeMap<KeyPath, Beneficiary> = BTreeMap::new();
+        for _ in 0..400 {
+            // Numbers that differ in each of their bytes.
+            let mut number = || (random.below(4) as u32) << (8 * random.below(4));
+            let (wallet, index) = (WalletId(number()), number());
+            let branch = Branch::ALL[random.below(2) as usize];
+            let owner = owners[random.below(3) as usize].clone();
+            issued.insert(KeyPath { wallet, branch, index }, owner);
+        }
+        let mut rows = Rows::default();
+        let mut events: Vec<Event> =
+            issued.iter().map(|(path, owner)| Event::AddressIssued(address(*path, owner.clone()))).collect();
+        while !events.is_empty() {
+            let event = events.swap_remove(random.below(events.len() as u64) as usize);
+            rows.push(vec![event]);
+        }
+        apply_all(tables, &rows);
+        for owner in &owners {
+            let Beneficiary::Customer(customer) = *owner else { continue };
+            let found = paged(|after| tables.addresses(customer, after, 7).expect("answers"), |path| *path);
+            assert!(found.iter().eq(issued.iter().filter(|(_, of)| *of == owner).map(|(path, _)| path)));
+            assert!(found.len() > 50);
+        }
+        assert_eq!(tables.addresses(CustomerId([9; 16]), None, 7).expect("answers"), []);
+    });
+}
+
+type Everything = (
+    Vec<Account>,
+    Vec<TransferRecord>,
+    Vec<DepositRecord>,
+    Vec<WithdrawalRecord>,
+    Vec<EventRecord>,
+    Vec<KeyPath>,
+    (Seq, Digest),
+);
+
+fn everything(tables: &mut Projection) -> Everything {
+    (
+        tables.accounts_after(None, 100).expect("answers"),
+        tables.transfers(AccountId(0), FIRST).expect("answers"),
+        tables.deposits(None, None, 9).expect("answers"),
+        tables.withdrawals(None, None, 9).expect("answers"),
+        tables.history(Subject::Uuid(CUSTOMER.0), None, 99).expect("answers"),
+        tables.addresses(CUSTOMER, None, 9).expect("answers"),
+        tables.cursor().expect("answers"),
+    )
+}
+
+/// What a build whose schema had two steps left behind, and the tables as this build opens them.
+fn older(open: impl Fn() -> Projection, foreign: impl Fn(&str), version: &str) {
+    let rows = story();
+    let mut tables = open();
+    apply_all(&mut tables, &rows);
+    let before = everything(&mut tables);
+    drop(tables);
+    foreign("DROP TABLE addresses");
+    foreign(version);
+    let mut tables = open();
+    assert_eq!(tables.cursor().expect("answers"), (Seq::START, Digest::ZERO));
+    assert_eq!(tables.deposits(None, None, 9).expect("answers"), []);
+    apply_all(&mut tables, &rows);
+    assert_eq!(everything(&mut tables), before);
+    drop(tables);
+    assert_eq!(everything(&mut open()), before, "once");
+}
+
+#[test]
+fn tables_of_an_older_build_are_filled_anew() {
+    let folder = TempDir::new().expect("a folder can be made");
+    let path = folder.path().join(FILE);
+    let foreign = |sql: &str| {
+        let connection = rusqlite::Connection::open(&path).expect("the file opens");
+        connection.execute_batch(sql).unwrap_or_else(|fault| panic!("{sql}: {fault}"));
+    };
+    older(|| Projection::open_sqlite(&path).expect("the tables open"), foreign, "PRAGMA user_version = 2");
+
+    let maria = Maria::fresh();
+    let foreign = |sql: &str| {
+        let opts = mysql::Opts::from_url(&common::maria_url()).expect("the address is one");
+        let mut conn = mysql::Conn::new(opts).expect("the server answers");
+        conn.query_drop(format!("USE {}_projection", maria.prefix)).expect("it is there");
+        conn.query_drop(sql).unwrap_or_else(|fault| panic!("{sql}: {fault}"));
+    };
+    let version = "UPDATE florin_schema SET version = 2 WHERE component = 'projection'";
+    older(|| Projection::open_maria(&maria.server).expect("the tables open"), foreign, version);
+}
+
 #[test]
 fn a_rebuild_gives_the_same_tables() {
     on_each(|tables| {
         let rows = story();
-        let everything = |tables: &mut Projection| {
-            (
-                tables.accounts_after(None, 100).expect("answers"),
-                tables.transfers(AccountId(0), FIRST).expect("answers"),
-                tables.deposits(None, None, 9).expect("answers"),
-                tables.withdrawals(None, None, 9).expect("answers"),
-                tables.history(Subject::Uuid(CUSTOMER.0), None, 99).expect("answers"),
-                tables.cursor().expect("answers"),
-            )
-        };
         apply_all(tables, &rows);
         let before = everything(tables);
-        assert!(!before.4.is_empty());
+        assert!(!before.4.is_empty() && !before.5.is_empty());
         tables.rebuild().expect("answers");
         assert_eq!(tables.cursor().expect("answers"), (Seq::START, Digest::ZERO));
         assert_eq!(tables.accounts_after(None, 9).expect("answers"), []);
@@ -452,6 +547,8 @@ fn tables_can_start_from_a_snapshot() {
         let mut events: Vec<Event> = accounts.iter().cloned().map(Event::RestateAccount).collect();
         events.push(Event::RestateHold(Hold { id: HoldId(1), transfer: transfer(0, 2, 100) }));
         events.push(Event::RestateWithdrawal(withdrawal(1)));
+        let path = deposit(1, None).path;
+        events.push(Event::RestateAddress(address(path, Beneficiary::Customer(CUSTOMER))));
         let chunks = vec![Bytes(SnapshotChunk { events }.encode())];
         let header = SnapshotHeader {
             seq: row.seq,
@@ -471,6 +568,7 @@ fn tables_can_start_from_a_snapshot() {
         assert_eq!(tables.apply(&row, &batch).expect("the next row fits"), ApplyAnswer::Applied);
         assert_eq!(of_customer(tables)[0].debits_pending, Amount::ZERO);
         assert_eq!(tables.withdrawals(None, None, 9).expect("answers").len(), 1);
+        assert_eq!(tables.addresses(CUSTOMER, None, 9).expect("answers"), [path]);
     });
 }
 
@@ -482,12 +580,14 @@ fn a_damaged_table_gives_a_typed_error() {
     apply_all(&mut tables, &story());
     let foreign = rusqlite::Connection::open(&path).expect("the file opens");
     let damages =
-        "UPDATE deposits SET amount = x'01'; UPDATE withdrawals SET status = 99; UPDATE events SET payload = x'ff'";
+        "UPDATE deposits SET amount = x'01'; UPDATE withdrawals SET status = 99; UPDATE events SET payload = x'ff';
+         UPDATE addresses SET path = x'000000010900000003'";
     foreign.execute_batch(damages).expect("the damage is done");
     let codes = [
         tables.deposits(None, None, 9).expect_err("damaged").code(),
         tables.withdrawals(None, None, 9).expect_err("damaged").code(),
         tables.history(Subject::Uuid(CUSTOMER.0), None, 9).expect_err("damaged").code(),
+        tables.addresses(CUSTOMER, None, 9).expect_err("damaged").code(),
     ];
-    assert_eq!(codes, ["store_malformed"; 3]);
+    assert_eq!(codes, ["store_malformed"; 4]);
 }

@@ -24,8 +24,19 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Every search table, in the order in which they are compared.
-const TABLES: [&str; 10] =
-    ["events", "mentions", "accounts", "transfers", "holds", "deposits", "withdrawals", "plans", "blocks", "quotes"];
+const TABLES: [&str; 11] = [
+    "events",
+    "mentions",
+    "accounts",
+    "transfers",
+    "holds",
+    "deposits",
+    "withdrawals",
+    "plans",
+    "blocks",
+    "quotes",
+    "addresses",
+];
 
 /// Whoever names a row from outside.
 const WITNESSES: [&str; 3] = ["the signer's memory", "the record of what the signer was shown", "the last checkpoint"];
@@ -261,6 +272,7 @@ fn each_damaged_search_table_is_told_by_name() {
         ("blocks", "DELETE FROM blocks", "table_record_missing"),
         ("quotes", "UPDATE quotes SET status = 1", "table_record_differs"),
         ("quotes", "DELETE FROM quotes", "table_record_missing"),
+        ("addresses", "DELETE FROM addresses", "table_record_missing"),
         ("deposits", "DROP TABLE deposits", "store_refused"),
     ];
     for (table, sql, code) in damages {

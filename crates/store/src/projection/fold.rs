@@ -1,13 +1,13 @@
 //! Events into tables, within one transaction that is not this module's. Whatever an event does not say stays as it is.
 
-use super::query::{Subject, subjects};
+use super::query::{Subject, path_key, subjects};
 use super::{Place, ProjectionError};
 use crate::database::Database;
 use crate::fault::StoreFault;
 use crate::record::{Cell, Cells};
 use florin_core::amount::Amount;
 use florin_core::broker::Quote;
-use florin_core::custody::{Beneficiary, Block, BlockRef, Deposit, Payment, Plan, Withdrawal};
+use florin_core::custody::{Address, Beneficiary, Block, BlockRef, Deposit, Payment, Plan, Withdrawal};
 use florin_core::event::{DepositMoved, Event, PlanSigned, WithdrawalMoved};
 use florin_core::id::{AccountId, AssetId, CommandId, HoldId, LedgerTime, Seq};
 use florin_core::ledger::{Account, BalanceRule, Hold, Owner, Transfer, TransferReason};
@@ -32,6 +32,7 @@ pub(super) struct Fold<'a> {
     events: Vec<Cell>,
     mentions: Vec<Cell>,
     transfers: Vec<Cell>,
+    addresses: Vec<Cell>,
     accounts: BTreeMap<AccountId, Account>,
 }
 
@@ -60,6 +61,7 @@ impl<'a> Fold<'a> {
             events: Vec::new(),
             mentions: Vec::new(),
             transfers: Vec::new(),
+            addresses: Vec::new(),
             accounts: BTreeMap::new(),
         }
     }
@@ -100,6 +102,10 @@ impl<'a> Fold<'a> {
             Event::RestateHold(hold) => self.put_hold(hold),
             Event::HoldPosted(posted) => self.hold_ended(posted.hold, Some(posted.amount)),
             Event::HoldReleased(released) => self.hold_ended(released.hold, None),
+            Event::AddressIssued(address) | Event::RestateAddress(address) => {
+                self.address(address);
+                Ok(())
+            }
             Event::BlockConnected(block) => self.block(block),
             Event::BlockDisconnected(gone) => {
                 let values = vec![number(gone.chain.0.into()), Cell::bytes(&gone.at.hash.0)];
@@ -139,6 +145,7 @@ impl<'a> Fold<'a> {
             6,
             self.transfers,
         )?;
+        database.insert_many("INSERT INTO addresses (customer, path)", 2, self.addresses)?;
         let accounts = self.accounts.values().flat_map(account_cells).collect();
         database.insert_many(
             "REPLACE INTO accounts (id, owner, customer, asset, rule, debits_posted, credits_posted, debits_pending,
@@ -251,6 +258,13 @@ impl<'a> Fold<'a> {
         self.pending(&transfer, |sum, amount| sum.checked_sub(amount))?;
         self.change("DELETE FROM holds WHERE id = ?", vec![number(id.0)])?;
         posted.map_or(Ok(()), |amount| self.post(&Transfer { amount, ..transfer }))
+    }
+
+    /// The house's own are in no list.
+    fn address(&mut self, address: &Address) {
+        if let Beneficiary::Customer(id) = address.beneficiary {
+            self.addresses.extend([Cell::bytes(&id.0), Cell::bytes(&path_key(&address.path))]);
+        }
     }
 
     fn block(&mut self, block: &Block) -> Result<(), ProjectionError> {

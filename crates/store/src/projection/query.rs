@@ -1,5 +1,5 @@
 //! Questions to the search tables. Lists come newest first, in an order that a record keeps whatever becomes of it; history comes oldest
-//! first. Nothing here knows what the state still holds.
+//! first, addresses in order of their keys. A page is one walk down an index. Nothing here knows what the state still holds.
 
 use super::fold::{ACCOUNT, QUOTE_ACCEPTED, QUOTE_ENDED, QUOTE_OPEN, read_account};
 use super::{Place, Projection};
@@ -63,6 +63,11 @@ impl Subject {
             Subject::Wallet(id) => tagged(b'w', id.0.into()),
         }
     }
+}
+
+/// A key's place, as bytes that both databases sort as [`KeyPath`] is sorted.
+pub(super) fn path_key(path: &KeyPath) -> Vec<u8> {
+    [&path.wallet.0.to_be_bytes()[..], &[path.branch as u8], &path.index.to_be_bytes()].concat()
 }
 
 fn outpoint(outpoint: OutPoint) -> Vec<Subject> {
@@ -306,6 +311,10 @@ fn limit(count: u32) -> u32 {
     count.min(PAGE_MAX)
 }
 
+fn list_sql((table, columns, order): (&str, &str, &str), filter: &Filter, count: u32) -> String {
+    format!("SELECT {columns} FROM {table}{} ORDER BY {order} LIMIT {}", filter.sql(), limit(count))
+}
+
 fn place(row: &mut Cells, column: &'static str) -> Result<Place, StoreFault> {
     Ok(Place(row.number(column)?))
 }
@@ -317,16 +326,16 @@ fn block_ref(row: &mut Cells) -> Result<Option<BlockRef>, StoreFault> {
 }
 
 impl Projection {
-    /// A list, newest first by `order`.
+    /// A list, by `order`.
     fn list<T>(
         &mut self,
-        (table, columns, order): (&'static str, &str, &str),
+        list: (&'static str, &str, &str),
         filter: Filter,
         count: u32,
         read: impl Fn(Cells) -> Result<T, StoreFault>,
     ) -> Result<Vec<T>, StoreFault> {
-        let sql = format!("SELECT {columns} FROM {table}{} ORDER BY {order} LIMIT {}", filter.sql(), limit(count));
-        self.database.query(table, &sql, filter.values)?.into_iter().map(read).collect()
+        let sql = list_sql(list, &filter, count);
+        self.database.query(list.0, &sql, filter.values)?.into_iter().map(read).collect()
     }
 
     /// All accounts after one, by number: for comparing their sums with the state's.
@@ -437,6 +446,21 @@ impl Projection {
         Ok(self.list(QUOTES, filter, 1, read_quote)?.pop())
     }
 
+    /// Where a customer's addresses stand, in order of wallet, branch and index.
+    ///
+    /// # Errors
+    /// As [`Projection::accounts_after`].
+    pub fn addresses(
+        &mut self,
+        customer: CustomerId,
+        after: Option<KeyPath>,
+        count: u32,
+    ) -> Result<Vec<KeyPath>, StoreFault> {
+        let filter =
+            Filter::default().of(Some(customer)).with("path > ?", after.map(|path| Cell::Bytes(path_key(&path))));
+        self.list(ADDRESSES, filter, count, read_path)
+    }
+
     /// What happened to something, oldest first, after a place.
     ///
     /// # Errors
@@ -469,6 +493,7 @@ impl Projection {
 }
 
 /// Table, columns and order of a list.
+const ADDRESSES: (&str, &str, &str) = ("addresses", "path", "path");
 const DEPOSITS: (&str, &str, &str) = (
     "deposits",
     "place, changed, chain, txid, vout, customer, amount, status, height, block, seen_ms, debited, wallet, branch, address",
@@ -515,6 +540,18 @@ fn read_deposit(mut row: Cells) -> Result<DepositRecord, StoreFault> {
     })
 }
 
+fn read_path(mut row: Cells) -> Result<KeyPath, StoreFault> {
+    let malformed = StoreFault::Malformed { table: "addresses", column: "path" };
+    let key: [u8; 9] = row.fixed("path")?;
+    let [w0, w1, w2, w3, branch, i0, i1, i2, i3] = key;
+    let branch = Branch::ALL.iter().copied().find(|known| *known as u8 == branch).ok_or(malformed)?;
+    Ok(KeyPath {
+        wallet: WalletId(u32::from_be_bytes([w0, w1, w2, w3])),
+        branch,
+        index: u32::from_be_bytes([i0, i1, i2, i3]),
+    })
+}
+
 fn read_quote(mut row: Cells) -> Result<QuoteRecord, StoreFault> {
     let states =
         [(QUOTE_OPEN, QuoteStatus::Open), (QUOTE_ACCEPTED, QuoteStatus::Accepted), (QUOTE_ENDED, QuoteStatus::Ended)];
@@ -543,4 +580,38 @@ fn read_withdrawal(mut row: Cells) -> Result<WithdrawalRecord, StoreFault> {
             txid.zip(block_ref(&mut row)?)
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Database;
+
+    #[test]
+    fn a_page_is_one_walk_down_an_index() {
+        let tables = Projection::temporary().expect("there is room");
+        let Database::Sqlite(connection) = &tables.database else { panic!("it is SQLite") };
+        let filter = || Filter::default().of(Some(CustomerId([7; 16])));
+        let key =
+            DepositKey { seen: LedgerTime(5), outpoint: OutPoint { chain: ChainId(1), txid: TxId([1; 32]), vout: 0 } };
+        let id = || Some(Cell::bytes(&[1; 16]));
+        for (list, filter, walk) in [
+            (DEPOSITS, Filter::default().before(Some(key)), "SEARCH deposits USING INDEX deposits_seen (seen_ms<?)"),
+            (DEPOSITS, filter().before(Some(key)), "INDEX deposits_of_customer (customer=? AND seen_ms<?)"),
+            (DEPOSITS, Filter::default(), "SCAN deposits USING INDEX deposits_seen"),
+            (WITHDRAWALS, Filter::default().with("id < ?", id()), "INDEX sqlite_autoindex_withdrawals_1 (id<?)"),
+            (WITHDRAWALS, filter().with("id < ?", id()), "INDEX withdrawals_of_customer (customer=? AND id<?)"),
+            (WITHDRAWALS, Filter::default(), "SCAN withdrawals USING INDEX sqlite_autoindex_withdrawals_1"),
+            (QUOTES, filter().with("id < ?", id()), "INDEX quotes_of_customer (customer=? AND id<?)"),
+            (ADDRESSES, filter().with("path > ?", id()), "INDEX sqlite_autoindex_addresses_1 (customer=? AND path>?)"),
+        ] {
+            let sql = format!("EXPLAIN QUERY PLAN {}", list_sql(list, &filter, 9));
+            let mut statement = connection.prepare(&sql).expect("a statement");
+            let values = rusqlite::params_from_iter(filter.values.iter().map(crate::sqlite::to_sql));
+            let steps = statement.query_map(values, |row| row.get(3)).expect("a plan");
+            let steps: Vec<String> = steps.collect::<Result<_, _>>().expect("a plan");
+            // A step more would sort, or look at another table.
+            assert!(steps.len() == 1 && steps[0].contains(walk), "{sql}: {steps:?}");
+        }
+    }
 }

@@ -3,8 +3,19 @@
 use crate::database::Schema;
 
 /// Every table that a rebuild empties.
-pub(super) const TABLES: &[&str] =
-    &["events", "mentions", "accounts", "transfers", "holds", "deposits", "withdrawals", "plans", "blocks", "quotes"];
+pub(super) const TABLES: &[&str] = &[
+    "events",
+    "mentions",
+    "accounts",
+    "transfers",
+    "holds",
+    "deposits",
+    "withdrawals",
+    "plans",
+    "blocks",
+    "quotes",
+    "addresses",
+];
 
 /// `place` says where in the journal a record came from, `changed` where it last changed; see [`super::Place`].
 pub(super) const SCHEMA: Schema = Schema {
@@ -76,6 +87,23 @@ pub(super) const SCHEMA: Schema = Schema {
         CREATE INDEX IF NOT EXISTS deposits_of_customer ON deposits (customer, seen_ms, chain, txid, vout);
         CREATE INDEX IF NOT EXISTS withdrawals_of_customer ON withdrawals (customer, id);
         CREATE INDEX IF NOT EXISTS quotes_of_customer ON quotes (customer, id)",
+        // Customers' addresses. No table has said whose an address is, so all rows are taken in again. The cursor goes first: from
+        // then on no other projector's row fits.
+        "UPDATE reader SET seq = 0, hash = X'0000000000000000000000000000000000000000000000000000000000000000'
+        WHERE id = 1;
+        EMPTY TABLE events;
+        EMPTY TABLE mentions;
+        EMPTY TABLE accounts;
+        EMPTY TABLE transfers;
+        EMPTY TABLE holds;
+        EMPTY TABLE deposits;
+        EMPTY TABLE withdrawals;
+        EMPTY TABLE plans;
+        EMPTY TABLE blocks;
+        EMPTY TABLE quotes;
+        CREATE TABLE IF NOT EXISTS addresses (
+            customer BYTES16 NOT NULL, path KEYBYTES NOT NULL, PRIMARY KEY (customer, path)
+        ) TABLE_END",
     ],
     page_bytes: 4_096,
 };
