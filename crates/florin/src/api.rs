@@ -15,6 +15,7 @@ mod history;
 mod intake;
 pub mod leadership;
 mod operations;
+mod pages;
 mod past;
 mod plans;
 pub mod problem;

@@ -1,10 +1,11 @@
 //! Prices and quotes. Those that ended are shown too. Which price a quote gets, and whether it still stands, is for the rules alone.
 
 use crate::api::ask::{AmountText, Order, Params, Place, choice};
-use crate::api::customers::{ListParams, customer_id, customer_of, number};
-use crate::api::past::{self, Span};
+use crate::api::customers::{customer_id, customer_of};
+use crate::api::pages::{ListParams, Page, number};
+use crate::api::past;
 use crate::api::problem::Problem;
-use crate::api::view::{Page, PriceView, QuoteStatus, QuoteView, asset_of};
+use crate::api::view::{PriceView, QuoteStatus, QuoteView, asset_of};
 use crate::api::{Api, Reply, created, seen};
 use axum::extract::State as Shared;
 use florin_core::amount::Amount;
@@ -13,7 +14,6 @@ use florin_core::broker::{Pair, Price, Side};
 use florin_core::command::{Command, Outcome};
 use florin_core::id::{AssetId, CustomerId, QuoteId};
 use florin_core::state::State;
-use florin_store::projection::Projection;
 use florin_store::projection::query::QuoteRecord;
 use serde::Deserialize;
 use std::ops::Bound;
@@ -182,14 +182,7 @@ async fn list_quotes_of(
 ) -> Reply<Page<QuoteView>> {
     let span = params.span(QuoteId::parse)?;
     let owner = api.read(|state| customer_of(state, &id).map(|customer| customer.id))?;
-    let live = |state: &State, span: &Span<QuoteId>| {
-        let before = span.before.map_or(Bound::Unbounded, Bound::Excluded);
-        let newest = state.quotes().range((Bound::Unbounded, before)).rev();
-        let ours = newest.filter(|(_, quote)| quote.customer == owner);
-        ours.take(span.limit).map(|(id, quote)| (*id, QuoteView::new(state, quote, QuoteStatus::Open))).collect()
-    };
-    let past = move |tables: &mut Projection, before, count| tables.quotes(owner, before, count);
-    seen(past::page::<QuoteRecord>(&api, span, live, past, QuoteId::to_string).await?)
+    seen(past::page(&api, span, move |tables, before, count| tables.quotes(owner, before, count)).await?)
 }
 
 /// Who accepts.

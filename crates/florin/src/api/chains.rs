@@ -3,9 +3,9 @@
 #![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
 use crate::api::ask::{Nothing, Params, Place, outpoint};
-use crate::api::customers::{ListParams, number};
+use crate::api::pages::{ListParams, Page, number};
 use crate::api::problem::Problem;
-use crate::api::view::{self, BlockView, ChainBlockView, Page, money, outpoint_text};
+use crate::api::view::{self, BlockView, ChainBlockView, money, outpoint_text};
 use crate::api::wallets::unknown_chain;
 use crate::api::{Api, Reply, seen};
 use axum::extract::State as Shared;

@@ -1,11 +1,10 @@
-//! Customers, their addresses and balances, and how lists are paged. Names go to the people store alone; the journal knows an opaque id.
-
-#![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
+//! Customers, their addresses and balances. Names go to the people store alone; the journal knows an opaque id.
 
 use crate::api::ask::{AmountText, Order, Params, Place};
-use crate::api::past::Span;
+use crate::api::pages::{ListParams, Page, number};
+use crate::api::past;
 use crate::api::problem::Problem;
-use crate::api::view::{self, AddressView, BalanceView, CustomerView, DoneView, Page, asset_of};
+use crate::api::view::{self, AddressView, BalanceView, CustomerView, DoneView, asset_of};
 use crate::api::wallets::hot_wallets;
 use crate::api::{Api, Reply, created, seen};
 use axum::extract::State as Shared;
@@ -19,7 +18,7 @@ use florin_engine::lanes::Ask;
 use serde::Deserialize;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -41,53 +40,6 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
 pub(crate) struct NewCustomer {
     /// The name, kept apart from the journal.
     name: Option<String>,
-}
-
-/// Which part of a list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ListParams {
-    /// The `next` of the page before.
-    pub(crate) after: Option<String>,
-    /// How many at most: 1 to 500, 100 where absent.
-    pub(crate) limit: Option<usize>,
-}
-
-/// How many items a page has at most.
-const PAGE_MAX: usize = 500;
-const PAGE: usize = 100;
-
-impl ListParams {
-    pub(crate) fn limit(&self) -> Result<usize, Problem> {
-        match self.limit.unwrap_or(PAGE) {
-            limit if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
-            _ => Err(Problem::new("query_invalid").detail(format!("'limit' is 1 to {PAGE_MAX}"))),
-        }
-    }
-
-    /// What the page begins after, as `read` understands it.
-    pub(crate) fn after<K>(&self, read: impl FnOnce(&str) -> Option<K>) -> Result<Option<K>, Problem> {
-        let Some(text) = self.after.as_deref() else { return Ok(None) };
-        let after =
-            read(text).ok_or_else(|| Problem::new("query_invalid").detail("'after' is the 'next' of a page"))?;
-        Ok(Some(after))
-    }
-
-    /// Where a page of a list in rising order begins.
-    pub(crate) fn start<K>(&self, read: impl FnOnce(&str) -> Option<K>) -> Result<Bound<K>, Problem> {
-        Ok(self.after(read)?.map_or(Bound::Unbounded, Bound::Excluded))
-    }
-
-    /// The page of a list that comes newest first.
-    pub(crate) fn span<K>(&self, read: impl FnOnce(&str) -> Option<K>) -> Result<Span<K>, Problem> {
-        Ok(Span { limit: self.limit()?, before: self.after(read)? })
-    }
-}
-
-/// A small number of a list that is ordered by it.
-pub(crate) fn number(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The customer with an id.
@@ -251,14 +203,17 @@ async fn list_addresses(
     Place(id): Place<String>,
     Params(params): Params<ListParams>,
 ) -> Reply<Page<AddressView>> {
-    let (limit, start) = (params.limit()?, params.start(path_of)?);
-    seen(api.read(|state| {
-        let owner = Beneficiary::Customer(customer_of(state, &id)?.id);
-        let rest = state.addresses().range((start, Bound::Unbounded)).map(|(_, address)| address);
-        let ours = rest.filter(|address| address.beneficiary == owner);
-        let named = ours.map(|address| (path_name(&address.path), AddressView::new(state, address)));
-        Ok::<_, Problem>(Page::first(named, limit))
-    })?)
+    let span = params.span(path_of)?;
+    let owner = api.read(|state| customer_of(state, &id).map(|customer| customer.id))?;
+    let count = span.count();
+    let paths = past::search(&api, move |tables| tables.addresses(owner, span.after, count)).await?;
+    let Page { items, next } = Page::cut(paths, span.limit, path_name);
+    let items = api.read(|state| {
+        // None ever leaves the state; the tables may know one before it does.
+        let known = items.iter().filter_map(|path| state.addresses().get(path));
+        known.map(|address| AddressView::new(state, address)).collect()
+    });
+    seen(Page { items, next })
 }
 
 /// Shows a customer's balances, in the order in which assets were defined: what is available, held, pending and frozen.

@@ -3,19 +3,18 @@
 #![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
 use crate::api::ask::{Params, Place, outpoint};
-use crate::api::customers::{ListParams, customer_of};
-use crate::api::past::{self, Span};
+use crate::api::customers::customer_of;
+use crate::api::pages::{ListParams, Page};
+use crate::api::past;
 use crate::api::problem::Problem;
-use crate::api::view::{DepositView, Page};
+use crate::api::view::DepositView;
 use crate::api::{Api, Reply, seen};
 use crate::platform::CHAIN;
 use axum::extract::State as Shared;
-use florin_core::custody::{Beneficiary, Deposit};
-use florin_core::id::{ChainId, CustomerId, LedgerTime};
+use florin_core::id::{ChainId, LedgerTime};
 use florin_core::state::State;
 use florin_store::projection::query::{DepositKey, DepositRecord};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -26,7 +25,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
 }
 
 /// A deposit's place in lists, as `next` names it.
-fn name(key: &DepositKey) -> String {
+pub(crate) fn name(key: &DepositKey) -> String {
     let DepositKey { seen, outpoint } = key;
     format!("{}:{}:{}:{}", seen.0, outpoint.chain.0, outpoint.txid, outpoint.vout)
 }
@@ -37,26 +36,6 @@ fn cursor(text: &str) -> Option<DepositKey> {
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let outpoint = outpoint(ChainId(chain.parse().ok().filter(|_| is_number(chain))?), output)?;
     Some(DepositKey { seen: LedgerTime(seen.parse().ok().filter(|_| is_number(seen))?), outpoint })
-}
-
-/// The newest deposits of the state in a span. They are not kept in this order there: all are looked at, and no more are gathered than
-/// are asked for.
-fn newest(state: &State, span: &Span<DepositKey>, owner: Option<CustomerId>) -> Vec<(DepositKey, DepositView)> {
-    let is_of = |deposit: &&Deposit| match owner {
-        Some(owner) => deposit.beneficiary == Beneficiary::Customer(owner),
-        None => true,
-    };
-    let mut found: BTreeMap<DepositKey, &Deposit> = BTreeMap::new();
-    for deposit in state.deposits().values().filter(is_of) {
-        let key = DepositKey { seen: deposit.seen, outpoint: deposit.outpoint };
-        if span.before.is_none_or(|before| key < before) {
-            found.insert(key, deposit);
-            if found.len() > span.limit {
-                found.pop_first();
-            }
-        }
-    }
-    found.into_iter().rev().map(|(key, deposit)| (key, DepositView::new(state, deposit))).collect()
 }
 
 /// Lists a customer's deposits, finished ones included: those that were seen last come first.
@@ -70,26 +49,15 @@ async fn list_deposits_of(
 ) -> Reply<Page<DepositView>> {
     let span = params.span(cursor)?;
     let owner = api.read(|state| customer_of(state, &id).map(|customer| customer.id))?;
-    seen(page(&api, span, Some(owner)).await?)
+    seen(past::page(&api, span, move |tables, before, count| tables.deposits(Some(owner), before, count)).await?)
 }
 
 /// Lists deposits, those to the house's inventory and finished ones included: those that were seen last come first.
 #[utoipa::path(get, path = "/api/v1/deposits", tag = "deposits", params(ListParams),
     responses((status = 200, body = Page<DepositView>), (status = "default", body = Problem)))]
 async fn list_deposits(Shared(api): Shared<Arc<Api>>, Params(params): Params<ListParams>) -> Reply<Page<DepositView>> {
-    seen(page(&api, params.span(cursor)?, None).await?)
-}
-
-async fn page(api: &Arc<Api>, span: Span<DepositKey>, owner: Option<CustomerId>) -> Result<Page<DepositView>, Problem> {
-    let live = |state: &State, span: &Span<DepositKey>| newest(state, span, owner);
-    past::page::<DepositRecord>(
-        api,
-        span,
-        live,
-        move |tables, before, count| tables.deposits(owner, before, count),
-        name,
-    )
-    .await
+    let span = params.span(cursor)?;
+    seen(past::page(&api, span, |tables, before, count| tables.deposits(None, before, count)).await?)
 }
 
 /// Which deposit.

@@ -5,11 +5,12 @@
 
 use crate::api::ask::{Params, Place, outpoint};
 use crate::api::books::line_of;
-use crate::api::customers::{ListParams, customer_of};
+use crate::api::customers::customer_of;
 use crate::api::events::EventView;
+use crate::api::pages::{ListParams, Page};
 use crate::api::past;
 use crate::api::problem::Problem;
-use crate::api::view::{Page, asset_of, money};
+use crate::api::view::{asset_of, money};
 use crate::api::{Api, Reply, seen};
 use crate::platform::CHAIN;
 use axum::extract::State as Shared;
@@ -69,17 +70,16 @@ async fn show_history(
     Params(params): Params<ListParams>,
 ) -> Reply<Page<EventView>> {
     let subject = subject_of(&id).ok_or_else(|| Problem::new("subject_invalid"))?;
-    let (limit, after) = (params.limit()?, params.after(place_of)?);
-    let at = api.read(|state| state.counters().seq);
-    let count = u32::try_from(limit + 1).unwrap_or(u32::MAX);
-    let records = past::search(&api, at, move |tables| tables.history(subject, after, count)).await?;
+    let span = params.span(place_of)?;
+    let count = span.count();
+    let records = past::search(&api, move |tables| tables.history(subject, span.after, count)).await?;
     let views = records.iter().map(|record| {
         let index = usize::try_from(record.place.position()).map_err(|_| Problem::new("event_unreadable"))?;
         let view = EventView::new(record.place.seq(), index, record.at, &record.event)?;
         Ok((record.place.to_number().to_string(), view))
     });
     let views: Vec<(String, EventView)> = views.collect::<Result<_, Problem>>()?;
-    seen(Page::first(views.into_iter(), limit))
+    seen(Page::first(views.into_iter(), span.limit))
 }
 
 /// Which of a customer's accounts, and which part of it.
@@ -137,21 +137,19 @@ async fn list_transfers_of(
     Place(id): Place<String>,
     Params(TransferParams { asset, after, limit }): Params<TransferParams>,
 ) -> Reply<Page<TransferView>> {
-    let params = ListParams { after, limit };
-    let (limit, before) = (params.limit()?, params.after(place_of)?);
-    let (at, account) = api.read(|state| {
+    let span = ListParams { after, limit }.span(place_of)?;
+    let account = api.read(|state| {
         let owner = Owner::Customer(customer_of(state, &id)?.id);
-        let account = state.ledger().account_of(&owner, asset_of(state, &asset)?.id);
-        Ok::<_, Problem>((state.counters().seq, account.cloned()))
+        Ok::<_, Problem>(state.ledger().account_of(&owner, asset_of(state, &asset)?.id).cloned())
     })?;
     // Whoever never had any of the asset has no account of it.
     let Some(account) = account else { return seen(Page { items: Vec::new(), next: None }) };
-    let page = query::Page { before, count: u32::try_from(limit + 1).unwrap_or(u32::MAX) };
-    let records = past::search(&api, at, move |tables| tables.transfers(account.id, page)).await?;
+    let page = query::Page { before: span.after, count: span.count() };
+    let records = past::search(&api, move |tables| tables.transfers(account.id, page)).await?;
     let named = |record: &TransferRecord| record.place.to_number().to_string();
     seen(api.read(|state| {
         let views = records.iter().map(|record| (named(record), TransferView::new(state, &account, record)));
-        Page::first(views, limit)
+        Page::first(views, span.limit)
     }))
 }
 

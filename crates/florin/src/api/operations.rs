@@ -2,10 +2,10 @@
 
 use crate::api::ask::{Nothing, Order, Params, choice};
 use crate::api::books::{self, BooksReport, house_balance};
-use crate::api::customers::{ListParams, number};
 use crate::api::leadership::LeaderView;
+use crate::api::pages::{ListParams, Page, number};
 use crate::api::problem::Problem;
-use crate::api::view::{AssetView, DoneView, HaltView, Page, asset_of};
+use crate::api::view::{AssetView, DoneView, HaltView, asset_of};
 use crate::api::{Api, Reply, created, seen};
 use crate::platform::status::{ChainStatusView, NodeCounts, Status};
 use axum::extract::State as Shared;

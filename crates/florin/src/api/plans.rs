@@ -5,9 +5,9 @@
 
 use crate::api::ask::{Order, Params, Place, choice, hex, outpoint};
 use crate::api::chains::paid_by;
-use crate::api::customers::ListParams;
+use crate::api::pages::{ListParams, Page};
 use crate::api::problem::Problem;
-use crate::api::view::{BlockView, Page, money, outpoint_text};
+use crate::api::view::{BlockView, money, outpoint_text};
 use crate::api::{Api, Reply, seen};
 use crate::platform::CHAIN;
 use axum::extract::State as Shared;

@@ -1,23 +1,23 @@
-//! Records of the search tables as the interface shows them: what matters only as long as something is under way is not kept there. It
-//! reads the state for names and decimals, and changes nothing.
+//! Records of the search tables as the interface shows them: as the state has them, or else without what matters only as long as something
+//! is under way. It changes nothing.
 
+use crate::api::deposits;
 use crate::api::past::Record;
 use crate::api::view::{
     self, DepositView, QuoteStatus, QuoteView, WithdrawalView, address, block, code, confirmations, money,
     outpoint_text,
 };
 use florin_core::custody::Beneficiary;
-use florin_core::id::{AssetId, ChainId, QuoteId, WithdrawalId};
+use florin_core::id::{AssetId, ChainId};
 use florin_core::state::State;
 use florin_store::projection::Place;
 use florin_store::projection::query::{self, DepositKey, DepositRecord, QuoteRecord, WithdrawalRecord};
 
 impl Record for DepositRecord {
-    type Key = DepositKey;
     type View = DepositView;
 
-    fn key(&self) -> DepositKey {
-        DepositKey { seen: self.seen, outpoint: self.outpoint }
+    fn name(&self) -> String {
+        deposits::name(&DepositKey { seen: self.seen, outpoint: self.outpoint })
     }
 
     fn place(&self) -> Place {
@@ -25,6 +25,9 @@ impl Record for DepositRecord {
     }
 
     fn view(&self, state: &State) -> DepositView {
+        if let Some(standing) = state.deposits().get(&self.outpoint) {
+            return DepositView::new(state, standing);
+        }
         let chain = self.outpoint.chain;
         let asset = view::coin_of(state, chain).unwrap_or(AssetId(0));
         // Addresses never leave the state.
@@ -52,11 +55,10 @@ impl Record for DepositRecord {
 }
 
 impl Record for QuoteRecord {
-    type Key = QuoteId;
     type View = QuoteView;
 
-    fn key(&self) -> QuoteId {
-        self.quote.id
+    fn name(&self) -> String {
+        self.quote.id.to_string()
     }
 
     fn place(&self) -> Place {
@@ -64,6 +66,9 @@ impl Record for QuoteRecord {
     }
 
     fn view(&self, state: &State) -> QuoteView {
+        if let Some(standing) = state.quotes().get(&self.quote.id) {
+            return QuoteView::new(state, standing, QuoteStatus::Open);
+        }
         let status = match self.status {
             query::QuoteStatus::Open => QuoteStatus::Open,
             query::QuoteStatus::Accepted => QuoteStatus::Accepted,
@@ -74,11 +79,10 @@ impl Record for QuoteRecord {
 }
 
 impl Record for WithdrawalRecord {
-    type Key = WithdrawalId;
     type View = WithdrawalView;
 
-    fn key(&self) -> WithdrawalId {
-        self.id
+    fn name(&self) -> String {
+        self.id.to_string()
     }
 
     fn place(&self) -> Place {
@@ -86,6 +90,9 @@ impl Record for WithdrawalRecord {
     }
 
     fn view(&self, state: &State) -> WithdrawalView {
+        if let Some(standing) = state.withdrawals().get(&self.id) {
+            return WithdrawalView::new(state, standing);
+        }
         let chain = state.assets().get(&self.asset).and_then(|asset| asset.chain).unwrap_or(ChainId(0));
         let at = self.paid.map(|(_, at)| at);
         WithdrawalView {

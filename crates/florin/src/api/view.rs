@@ -17,35 +17,6 @@ use florin_engine::scripts::network_of;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A list, and where the next one begins.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Page<T> {
-    /// The items.
-    pub items: Vec<T>,
-    /// What `after` has to be for those that follow, of blocks `below`; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
-impl<T> Page<T> {
-    /// The first `limit` of what follows in a list, each with its name for `after`.
-    pub(crate) fn first(items: impl Iterator<Item = (String, T)>, limit: usize) -> Page<T> {
-        let (mut names, mut views): (Vec<String>, Vec<T>) = items.take(limit + 1).unzip();
-        names.truncate(limit);
-        let next = names.pop().filter(|_| views.len() > limit);
-        views.truncate(limit);
-        Page { items: views, next }
-    }
-
-    /// The first `limit` of `items`; one more says that there is a next page, which begins after the last one shown.
-    pub(crate) fn cut(mut items: Vec<T>, limit: usize, name: impl Fn(&T) -> String) -> Page<T> {
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(name);
-        Page { items, next }
-    }
-}
-
 /// Done; there is no more to say.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DoneView {
@@ -449,7 +420,10 @@ pub(crate) fn balances(state: &State, customer: CustomerId) -> Vec<(AssetId, Bal
     let missing = |deposit: &&Deposit| {
         deposit.status == DepositStatus::Missing && deposit.beneficiary == Beneficiary::Customer(customer)
     };
-    let frozen_holds: Vec<_> = state.deposits().values().filter(missing).filter_map(|deposit| deposit.hold).collect();
+    // Whose deposit is missing is frozen for it: for all others there is nothing to look for.
+    let is_frozen = state.customers().get(&customer).is_some_and(|customer| customer.freezes > 0);
+    let deposits = state.deposits().values().take_while(|_| is_frozen);
+    let frozen_holds: Vec<_> = deposits.filter(missing).filter_map(|deposit| deposit.hold).collect();
     let view = |account: &florin_core::ledger::Account| {
         let holds = frozen_holds.iter().filter_map(|hold| state.ledger().holds().get(hold));
         let ours = holds.filter(|hold| hold.transfer.debit == account.id);

@@ -1,9 +1,10 @@
 //! Wallets as the online process knows them: descriptors and counters, never a private key.
 
 use crate::api::ask::{Nothing, Order, Params, Place, choice};
-use crate::api::customers::{ListParams, issued, number};
+use crate::api::customers::issued;
+use crate::api::pages::{ListParams, Page, number};
 use crate::api::problem::Problem;
-use crate::api::view::{AddressView, Page, WalletView};
+use crate::api::view::{AddressView, WalletView};
 use crate::api::{Api, Reply, created, seen};
 use crate::signing::wallets::AskWallets;
 use axum::extract::State as Shared;

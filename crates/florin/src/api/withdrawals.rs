@@ -1,24 +1,23 @@
 //! Withdrawals: asked for, approved, cancelled, followed. The address is decoded here; everything else is for the rules and the signer.
 
 use crate::api::ask::{AmountText, Nothing, Order, Params, Place, hex};
-use crate::api::customers::{ListParams, customer_id, customer_of, wallet_for};
-use crate::api::past::{self, Span};
+use crate::api::customers::{customer_id, customer_of, wallet_for};
+use crate::api::pages::{ListParams, Page};
+use crate::api::past;
 use crate::api::problem::Problem;
-use crate::api::view::{Page, WithdrawalView, asset_of};
+use crate::api::view::{WithdrawalView, asset_of};
 use crate::api::wallets::wallet_to_pay;
 use crate::api::{Api, Reply, created, seen};
 use axum::extract::State as Shared;
 use florin_chain::bitcoin::address::parse_address;
 use florin_core::command::{Command, Outcome};
 use florin_core::custody::Approval;
-use florin_core::id::{AssetId, CustomerId, WithdrawalId};
+use florin_core::id::{AssetId, WithdrawalId};
 use florin_core::state::State;
 use florin_core::wire::Bytes;
 use florin_engine::scripts::network_of;
-use florin_store::projection::Projection;
 use florin_store::projection::query::WithdrawalRecord;
 use serde::Deserialize;
-use std::ops::Bound;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -101,7 +100,8 @@ async fn list_withdrawals(
     Shared(api): Shared<Arc<Api>>,
     Params(params): Params<ListParams>,
 ) -> Reply<Page<WithdrawalView>> {
-    seen(page(&api, params.span(WithdrawalId::parse)?, None).await?)
+    let span = params.span(WithdrawalId::parse)?;
+    seen(past::page(&api, span, |tables, before, count| tables.withdrawals(None, before, count)).await?)
 }
 
 /// Lists a customer's withdrawals, finished ones included, by id: those that were requested last come first.
@@ -115,22 +115,7 @@ async fn list_withdrawals_of(
 ) -> Reply<Page<WithdrawalView>> {
     let span = params.span(WithdrawalId::parse)?;
     let owner = api.read(|state| customer_of(state, &id).map(|customer| customer.id))?;
-    seen(page(&api, span, Some(owner)).await?)
-}
-
-async fn page(
-    api: &Arc<Api>,
-    span: Span<WithdrawalId>,
-    owner: Option<CustomerId>,
-) -> Result<Page<WithdrawalView>, Problem> {
-    let live = |state: &State, span: &Span<WithdrawalId>| {
-        let before = span.before.map_or(Bound::Unbounded, Bound::Excluded);
-        let newest = state.withdrawals().range((Bound::Unbounded, before)).rev();
-        let ours = newest.filter(|(_, found)| owner.is_none_or(|owner| found.customer == owner));
-        ours.take(span.limit).map(|(id, found)| (*id, WithdrawalView::new(state, found))).collect()
-    };
-    let past = move |tables: &mut Projection, before, count| tables.withdrawals(owner, before, count);
-    past::page::<WithdrawalRecord>(api, span, live, past, WithdrawalId::to_string).await
+    seen(past::page(&api, span, move |tables, before, count| tables.withdrawals(Some(owner), before, count)).await?)
 }
 
 /// Shows a withdrawal.
