@@ -3,6 +3,7 @@
 
 pub mod broadcaster;
 pub mod doubts;
+pub mod overtaking;
 pub mod planner;
 pub mod pricing;
 pub mod signing;

@@ -2,6 +2,7 @@
 //! judges again by itself.
 
 use super::doubts::{Company, Doubts};
+use super::overtaking::{Reach, Waiting, change_to_come, is_coming, is_spendable, not_to_be_overtaken};
 use super::{View, Worker, see};
 use crate::alarm::{Alarm, Alarms};
 use crate::follower::nodes::Seat;
@@ -18,10 +19,9 @@ use florin_core::amount::Amount;
 use florin_core::asset::{AssetPolicy, HaltAction};
 use florin_core::command::{Command, PLAN_INPUTS_MAX, PLAN_PAYMENTS_MAX, ProposePlan};
 use florin_core::custody::{
-    Beneficiary, Branch, KeyPath, PlanChange, PlanPayment, PlanStatus, PlanVersion, Wallet, Withdrawal,
-    WithdrawalStatus,
+    Branch, KeyPath, OutPoint, PlanChange, PlanPayment, PlanStatus, PlanVersion, Wallet, Withdrawal, WithdrawalStatus,
 };
-use florin_core::id::{BlockHash, ChainId, Height, WalletId};
+use florin_core::id::{BlockHash, ChainId, Height, LedgerTime, WalletId, WithdrawalId};
 use florin_core::state::{ChainState, State};
 use florin_core::wire::Bytes;
 use std::collections::BTreeSet;
@@ -58,11 +58,23 @@ struct Job {
     withdrawals: Vec<Withdrawal>,
     /// What is tried where these can't be paid now.
     instead: Vec<Withdrawal>,
-    coins: Vec<Coin>,
-    change: ChangeTarget,
+    means: Means,
     network_fee_max: Amount,
     tip: Height,
     genesis: BlockHash,
+    time: LedgerTime,
+}
+
+/// What a wallet may spend.
+#[derive(Debug)]
+struct Means {
+    /// The coins, the largest first, as many as one plan may spend.
+    coins: Vec<Coin>,
+    /// Amounts and kinds of coins that it may spend once some blocks have come.
+    coming: Vec<(u64, ScriptKind)>,
+    /// How many coins one plan may spend.
+    inputs_max: usize,
+    change: ChangeTarget,
 }
 
 /// Makes plans for the wallets of one chain.
@@ -116,16 +128,16 @@ impl Planner {
                 continue;
             }
             match self.means((state, chain, policy), wallet, now_ms) {
-                Ok((coins, change)) => jobs.push(Job {
+                Ok(means) => jobs.push(Job {
                     chain: self.config.chain,
                     wallet: wallet.id,
                     withdrawals,
                     instead,
-                    coins,
-                    change,
+                    means,
                     network_fee_max: policy.network_fee_max,
                     tip: tip.at.height,
                     genesis: chain.chain.genesis,
+                    time: state.counters().time,
                 }),
                 Err(code) => self.alarms.say(now_ms, code, subject, "its change address can't be derived"),
             }
@@ -169,42 +181,49 @@ impl Planner {
         (state, chain, policy): (&State, &ChainState, &AssetPolicy),
         wallet: &Wallet,
         now_ms: u64,
-    ) -> Result<(Vec<Coin>, ChangeTarget), &'static str> {
+    ) -> Result<Means, &'static str> {
         let kind = |branch| descriptor_of(state, wallet, branch).map(|descriptor| descriptor.kind());
         let external = kind(Branch::External).map_err(|fault| fault.code())?;
         let internal = kind(Branch::Internal).map_err(|fault| fault.code())?;
-        let mut coins = spendable(state, chain, policy, wallet, (external, internal));
-        self.leave_out(state, (chain.chain.id, wallet.id), &mut coins, now_ms);
+        let of_wallet = |is_meant: fn(&ChainState, &AssetPolicy, WalletId, &florin_core::custody::Coin) -> bool| {
+            coins(state, (external, internal), |coin| is_meant(chain, policy, wallet.id, coin))
+        };
+        let (mut coins, mut shallow) = (of_wallet(is_spendable), of_wallet(is_coming));
+        let taken = taken(state);
+        self.leave_out(&taken, (chain.chain.id, wallet.id), &mut coins, now_ms);
+        shallow.retain(|coin| self.bar_of(&taken, core_outpoint(chain.chain.id, coin.outpoint)).is_none());
+        let change = change_to_come(state, wallet.id).map(|amount| (sat(amount), internal));
+        let coming = shallow.into_iter().map(|coin| (coin.amount_sat, coin.kind)).chain(change).collect();
+        let mut inputs_max = PLAN_INPUTS_MAX;
+        if let Some(fewer) = self.doubts.inputs_max(wallet.id) {
+            let detail = format!("previous transactions are large: a plan spends {fewer} coins at most");
+            self.alarms.say(now_ms, "plan_narrowed", format!("wallet {}", wallet.id), detail);
+            inputs_max = inputs_max.min(fewer);
+        }
         // The core takes so many inputs; the largest coins reach furthest.
         coins.sort_by_key(|coin| (std::cmp::Reverse(coin.amount_sat), coin.outpoint));
-        coins.truncate(PLAN_INPUTS_MAX);
-        if let Some(inputs_max) = self.doubts.inputs_max(wallet.id) {
-            let detail = format!("previous transactions are large: a plan spends {inputs_max} coins at most");
-            self.alarms.say(now_ms, "plan_narrowed", format!("wallet {}", wallet.id), detail);
-            coins.truncate(inputs_max);
-        }
+        coins.truncate(inputs_max);
         let next = self.scripts.next(state, wallet.id, Branch::Internal).map_err(|fault| fault.code())?;
         let (index, script) = next.ok_or("wallet_unknown")?;
         let path = KeyPath { wallet: wallet.id, branch: Branch::Internal, index };
         let place = key_place(path).ok_or("address_branch_exhausted")?;
         let change = ChangeTarget { script: bitcoin::ScriptBuf::from_bytes(script.0), kind: internal, place };
-        Ok((coins, change))
+        Ok(Means { coins, coming, inputs_max, change })
     }
 
     /// Leaves out coins that the signer will sign for no plan. It remembers for ever which plan a coin was signed for, also
     /// where that plan can't confirm any more: such coins have to be moved with the keys, by people.
-    fn leave_out(&mut self, state: &State, (chain, wallet): (ChainId, WalletId), coins: &mut Vec<Coin>, now_ms: u64) {
-        let conflicted = state.plans().values().filter(|plan| plan.status == PlanStatus::Conflicted);
-        let taken: BTreeSet<_> = conflicted.flat_map(|plan| plan.inputs.iter().copied()).collect();
+    fn leave_out(
+        &mut self,
+        taken: &BTreeSet<OutPoint>,
+        (chain, wallet): (ChainId, WalletId),
+        coins: &mut Vec<Coin>,
+        now_ms: u64,
+    ) {
         let mut codes = BTreeSet::new();
         let (mut count, mut sum_sat) = (0u32, 0u64);
         coins.retain(|coin| {
-            let outpoint = core_outpoint(chain, coin.outpoint);
-            let code = match self.doubts.bar_of(outpoint) {
-                Some(code) => code,
-                None if taken.contains(&outpoint) => "outpoint_taken".to_owned(),
-                None => return true,
-            };
+            let Some(code) = self.bar_of(taken, core_outpoint(chain, coin.outpoint)) else { return true };
             codes.insert(code);
             (count, sum_sat) = (count + 1, sum_sat.saturating_add(coin.amount_sat));
             false
@@ -214,6 +233,11 @@ impl Planner {
             let detail = format!("{count} coins of {sum_sat} sat are not planned, the signer refuses them: {codes}");
             self.alarms.say(now_ms, "coins_refused", format!("wallet {wallet}"), detail);
         }
+    }
+
+    /// Why the signer signs no plan that spends a coin.
+    fn bar_of(&self, taken: &BTreeSet<OutPoint>, coin: OutPoint) -> Option<String> {
+        self.doubts.bar_of(coin).or_else(|| taken.contains(&coin).then(|| "outpoint_taken".to_owned()))
     }
 
     /// The rate to pay: the middle one of what the nodes say, within the bounds.
@@ -244,6 +268,38 @@ impl Planner {
             return None;
         }
         Some(SatPerKvb(rate.max(self.config.rate_min)))
+    }
+
+    /// Leaves out what is younger than a withdrawal that is not to be overtaken, while that one waits for its coins.
+    fn keep_order(&mut self, job: &mut Job, rate: SatPerKvb, now_ms: u64) {
+        let mut queue: Vec<&Withdrawal> = job.withdrawals.iter().chain(&job.instead).collect();
+        queue.sort_by_key(|withdrawal| turn(withdrawal));
+        let waiting = |withdrawal: &&Withdrawal| {
+            let (requested, expiry) = (withdrawal.requested, withdrawal.intent.expiry);
+            let fee_max = withdrawal.intent.fee_max.min(job.network_fee_max);
+            // An amount that can't be summed up is out of every reach.
+            let need = withdrawal.amount.checked_add(fee_max).unwrap_or(Amount::MAX);
+            Waiting { requested, expiry, need, is_doubted: self.doubts.of(withdrawal.id).is_some() }
+        };
+        let waiting: Vec<Waiting> = queue.iter().map(waiting).collect();
+        let spendable: Vec<_> = job.means.coins.iter().map(|coin| (coin.amount_sat, coin.kind)).collect();
+        let reach = Reach::of(&spendable, &job.means.coming, rate, job.means.inputs_max);
+        let is_short = |place: &usize| {
+            let alone = self.try_plan(job, std::slice::from_ref(queue[*place]), rate);
+            matches!(alone, Err(PlanRefusal::InsufficientFunds { .. }))
+        };
+        let Some(place) = not_to_be_overtaken(&waiting, reach, job.time, is_short) else { return };
+        let (first, last) = (queue[place].id, turn(queue[place]));
+        let count = queue.len() - 1 - place;
+        let is_in_turn = |withdrawal: &Withdrawal| turn(withdrawal) <= last;
+        job.withdrawals.retain(is_in_turn);
+        job.instead.retain(is_in_turn);
+        if count > 0 {
+            let wallet = job.wallet;
+            let detail =
+                format!("its coins of wallet {wallet} are on their way; younger withdrawals that wait for it: {count}");
+            self.alarms.say(now_ms, "withdrawal_goes_first", format!("withdrawal {first}"), detail);
+        }
     }
 
     /// A large batch, the oldest first, for which there is a plan. What can't be paid now, not even alone, is left out, with
@@ -284,7 +340,7 @@ impl Planner {
     fn widest(&mut self, job: &Job, rate: SatPerKvb) -> Option<Result<ProposePlan, (usize, PlanRefusal)>> {
         let mut count = job.withdrawals.len().min(self.config.batch_max.clamp(1, PLAN_PAYMENTS_MAX));
         while count > 0 {
-            let refusal = match self.try_plan(job, count, rate) {
+            let refusal = match self.try_plan(job, &job.withdrawals[..count], rate) {
                 Ok(plan) => return Some(Ok(proposal(job, count, &plan))),
                 Err(refusal) => refusal,
             };
@@ -299,8 +355,7 @@ impl Planner {
         None
     }
 
-    fn try_plan(&mut self, job: &Job, count: usize, rate: SatPerKvb) -> Result<Plan, PlanRefusal> {
-        let batch = &job.withdrawals[..count];
+    fn try_plan(&mut self, job: &Job, batch: &[Withdrawal], rate: SatPerKvb) -> Result<Plan, PlanRefusal> {
         let payments: Vec<Payment> = batch
             .iter()
             .map(|withdrawal| Payment {
@@ -320,9 +375,9 @@ impl Planner {
         // Of ten transactions one looks as if it had been made up to 99 blocks ago, as many wallets have it.
         let back = if draw[0].is_multiple_of(10) { u32::from(draw[1]) % 100 } else { 0 };
         make_plan(&PlanRequest {
-            coins: &job.coins,
+            coins: &job.means.coins,
             payments: &payments,
-            change: &job.change,
+            change: &job.means.change,
             anchor: None,
             fee_rate: rate,
             fee_sat_min: 0,
@@ -344,6 +399,7 @@ impl Worker for Planner {
         let mut asks = Vec::new();
         for mut job in jobs {
             let Some(rate) = self.rate(job.genesis, now_ms) else { break };
+            self.keep_order(&mut job, rate, now_ms);
             let mut plan = self.plan(&mut job, rate, now_ms);
             if plan.is_none() {
                 job.withdrawals = std::mem::take(&mut job.instead);
@@ -371,28 +427,27 @@ fn queued(state: &State, wallet: WalletId) -> Vec<Withdrawal> {
             && (withdrawal.hold.is_none() || customer.is_some_and(|customer| customer.freezes == 0))
     };
     let mut queued: Vec<Withdrawal> = state.withdrawals().values().filter(is_ready).cloned().collect();
-    queued.sort_by_key(|withdrawal| (withdrawal.requested, withdrawal.id));
+    queued.sort_by_key(turn);
     queued
 }
 
-/// The wallet's coins that a plan may spend: final ones, and confirmed change of its own.
-fn spendable(
+/// By what withdrawals are ordered, the oldest first.
+fn turn(withdrawal: &Withdrawal) -> (LedgerTime, WithdrawalId) {
+    (withdrawal.requested, withdrawal.id)
+}
+
+/// The coins of plans that another transaction ended.
+fn taken(state: &State) -> BTreeSet<OutPoint> {
+    let conflicted = state.plans().values().filter(|plan| plan.status == PlanStatus::Conflicted);
+    conflicted.flat_map(|plan| plan.inputs.iter().copied()).collect()
+}
+
+/// The coins that are meant, in the chain's terms.
+fn coins(
     state: &State,
-    chain: &ChainState,
-    policy: &AssetPolicy,
-    wallet: &Wallet,
     (external, internal): (ScriptKind, ScriptKind),
+    is_meant: impl Fn(&florin_core::custody::Coin) -> bool,
 ) -> Vec<Coin> {
-    let is_free = |coin: &&florin_core::custody::Coin| {
-        let depth = chain.confirmations(coin.at.height);
-        let is_change = coin.beneficiary == Beneficiary::CHANGE && !coin.suspense;
-        let depth_min = if is_change { 1 } else { policy.final_confirmations };
-        coin.path.wallet == wallet.id
-            && coin.reserved.is_none()
-            && coin.spent.is_none()
-            && depth >= depth_min
-            && (!coin.coinbase || depth >= chain.chain.coinbase_maturity)
-    };
     let coin = |coin: &florin_core::custody::Coin| {
         let script = state.addresses().get(&coin.path)?.script.0.clone();
         Some(Coin {
@@ -404,7 +459,7 @@ fn spendable(
             standing: CoinStanding::Final,
         })
     };
-    state.coins().values().filter(is_free).filter_map(coin).collect()
+    state.coins().values().filter(|coin| is_meant(coin)).filter_map(coin).collect()
 }
 
 /// Satoshi. More than 64 bits can't be on a chain of this family; the planner then refuses it as out of range.

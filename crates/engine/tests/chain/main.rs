@@ -6,6 +6,7 @@
 mod common;
 mod mempool;
 mod network;
+mod overtaking;
 mod platform;
 mod refused;
 mod threads;
@@ -21,6 +22,7 @@ use florin_core::custody::{Branch, DepositStatus, OutPoint, PlanStatus, Withdraw
 use florin_core::id::{BlockHash, Digest, Epoch, PlanId, Seq, WithdrawalId};
 use florin_core::wire::Bytes;
 use florin_engine::follower::condition::NodeCondition;
+use florin_engine::follower::nodes::Seat;
 use florin_engine::follower::{Follower, FollowerConfig};
 use florin_engine::load::Place;
 use florin_engine::ports::{
@@ -364,18 +366,12 @@ struct Paying {
     broadcaster: Broadcaster,
 }
 
-fn paying() -> Paying {
-    paying_of(ScriptKind::Wpkh)
+fn seats(nodes: &[FakeNode]) -> Vec<Seat> {
+    ["a", "b"].iter().zip(nodes).map(|(name, node)| node.seat(name)).collect()
 }
 
-fn paying_of(kind: ScriptKind) -> Paying {
-    let (mut platform, blocks, nodes, mut follower) = world_of(kind);
-    let scripts = [platform.address(1, 1), platform.address(2, 2)];
-    let [first, second] = scripts;
-    let paid = blocks.mine(blocks.genesis(), 0, vec![payment(1, vec![(first, 100_000), (second, 200_000)])]);
-    set_tips(&nodes, blocks.extend(paid, 0, 6));
-    platform.settle(&mut follower);
-    let seats = || ["a", "b"].iter().zip(&nodes).map(|(name, node)| node.seat(name)).collect::<Vec<_>>();
+/// A planner that has seen nothing yet.
+fn planner(nodes: &[FakeNode], doubts: &Doubts) -> Planner {
     let config = PlannerConfig {
         chain: CHAIN,
         blocks: 2,
@@ -391,14 +387,28 @@ fn paying_of(kind: ScriptKind) -> Paying {
         draws = draws.wrapping_add(1);
         [draws; 32]
     };
+    Planner::new(config, seats(nodes), Box::new(draw)).heeding(doubts.clone())
+}
+
+fn paying() -> Paying {
+    paying_of(ScriptKind::Wpkh)
+}
+
+fn paying_of(kind: ScriptKind) -> Paying {
+    let (mut platform, blocks, nodes, mut follower) = world_of(kind);
+    let scripts = [platform.address(1, 1), platform.address(2, 2)];
+    let [first, second] = scripts;
+    let paid = blocks.mine(blocks.genesis(), 0, vec![payment(1, vec![(first, 100_000), (second, 200_000)])]);
+    set_tips(&nodes, blocks.extend(paid, 0, 6));
+    platform.settle(&mut follower);
     let doubts = Doubts::default();
-    let planner = Planner::new(config, seats(), Box::new(draw)).heeding(doubts.clone());
+    let planner = planner(&nodes, &doubts);
     let signer = TestSigner::default();
     signer.0.lock().unwrap().kind = Some(kind);
     let signing = SigningConfig { chain: CHAIN, retry_ms: RETRY_MS };
     let rows = Box::new(platform.rows.clone());
-    let signing = Signing::new(signing, Box::new(signer.clone()), rows, seats()).telling(doubts);
-    let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, repeat_ms: 30_000 }, seats());
+    let signing = Signing::new(signing, Box::new(signer.clone()), rows, seats(&nodes)).telling(doubts);
+    let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, repeat_ms: 30_000 }, seats(&nodes));
     Paying { platform, blocks, nodes, follower, planner, signing, signer, broadcaster }
 }
 
