@@ -1,5 +1,5 @@
 //! `florin ledger prune`: takes the oldest rows out of the journal, once they are in the archive, word for word. It deletes only
-//! what [`permit`] releases, behind a snapshot that was held against a fold of the whole journal.
+//! what [`permit`] releases, behind a snapshot that a fold of the whole journal came to.
 
 use super::Common;
 use super::ledger::{SEGMENT_ROWS, stretch, unreadable};
@@ -8,18 +8,22 @@ use super::show::record;
 use super::verify::{self, Judged, sentence};
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::platform::private_folder;
-use crate::platform::stores::{open_journal_reader, open_kept_journal_reader, open_pruner, open_tables_reader};
+use crate::platform::stores::{
+    SNAPSHOTS_KEPT, open_journal_reader, open_kept_journal_reader, open_pruner, open_tables_reader,
+};
 use crate::platform::witnesses::SignerMemory;
+use crate::platform::{BUILD, private_folder};
 use crate::signing::shown::ShownFile;
 use clap::Args;
 use florin_core::id::Seq;
 use florin_core::journal::Journal;
+use florin_core::snapshot;
+use florin_core::state::State;
 use florin_engine::load::{Place, READ_ROWS_MAX};
 use florin_engine::witness::Witness;
 use florin_store::archive::{self, Archive, ArchiveError};
 use florin_store::retention::{Permit, PrefixError, PrefixRefusal, PrefixRequest, permit};
-use florin_store::snapshots::{self, Snapshots, VerifiedSnapshot};
+use florin_store::snapshots::{self, SnapshotError, Snapshots, VerifiedSnapshot};
 use serde_json::json;
 use std::io::Write;
 use std::time::Instant;
@@ -57,14 +61,14 @@ pub(super) fn prune(args: &PruneArgs, common: &Common, out: &mut dyn Write) -> R
     let config = Config::read(&common.config)?;
     let mut kept = open_kept_journal_reader(&config)?;
     let mut progress = Progress::new();
-    let (snapshot, head) = judge(&config, &mut progress)?;
+    let (covering, head, state) = judge(&config, &mut progress)?;
     let cursors = cursors(&config)?;
     let oldest = kept.read(Seq::START, 1).map_err(unreadable)?.first().map(|row| row.seq);
     let Some(first) = oldest else {
         return Err(Failure::new("journal_empty", "an empty journal has no rows to delete"));
     };
     let floor = floor(args, kept.as_mut(), first, head)?;
-    let limit = limit(snapshot.as_ref(), &cursors, floor);
+    let limit = limit(&cursors, floor);
     let through = args.through.map_or(limit.last, Seq);
     progress.wipe();
     let held_by = if through == limit.last { limit.holder } else { "--through" };
@@ -76,10 +80,18 @@ pub(super) fn prune(args: &PruneArgs, common: &Common, out: &mut dyn Write) -> R
     if through < first {
         return record(out, common.json, &shown);
     }
+    // Where the platform's own snapshots don't reach that far, the fold that was just made is one.
+    let (snapshot, is_new) = match covering.filter(|snapshot| snapshot.header().seq >= through) {
+        Some(snapshot) => (snapshot, false),
+        None => (fresh(&state, head)?, true),
+    };
     let pairs: Vec<(&str, Seq)> = cursors.iter().map(|limit| (limit.holder, limit.last)).collect();
-    let request = PrefixRequest { through, snapshot: snapshot.as_ref(), cursors: &pairs, floor };
+    let request = PrefixRequest { through, snapshot: Some(&snapshot), cursors: &pairs, floor };
     let permit = permit(&request).map_err(refused)?;
     if !args.dry_run {
+        if is_new {
+            keep(&config, &snapshot)?;
+        }
         private_folder(&folder)?;
         let files = fill(kept.as_mut(), &mut Archive::at(folder.clone()), (first, through), &mut progress)?;
         compare(kept.as_mut(), &mut Archive::at(folder), (first, through), &mut progress)?;
@@ -93,18 +105,43 @@ pub(super) fn prune(args: &PruneArgs, common: &Common, out: &mut dyn Write) -> R
 }
 
 /// Judges journal, archive and snapshots as `florin ledger verify` does. Gives the newest snapshot that the fold came to as
-/// well, and the last row of the journal.
-fn judge(config: &Config, progress: &mut Progress) -> Result<(Option<VerifiedSnapshot>, Place), Failure> {
+/// well, the last row of the journal, and the state after it.
+fn judge(config: &Config, progress: &mut Progress) -> Result<(Option<VerifiedSnapshot>, Place, State), Failure> {
     let mut journal = open_journal_reader(config)?;
-    let Judged { report, faults, findings, snapshot } = verify::judge_all(config, journal.as_mut(), progress);
-    let head = report.head;
+    let Judged { mut report, faults, findings, snapshot } = verify::judge_all(config, journal.as_mut(), progress);
+    let (head, state) = (report.head, report.state.take());
     verify::conclude(report, &faults, findings)?;
-    let Some(seq) = snapshot else { return Ok((None, head)) };
+    let state = state.expect("a journal without a wrong row has a state");
+    let Some(seq) = snapshot else { return Ok((None, head, state)) };
     let path = config.data().join(snapshots::FILE);
     let loaded = Snapshots::open_reader(&path).map_err(Into::into).and_then(|mut store| store.load(seq));
-    loaded.map(|snapshot| (snapshot, head)).map_err(|error| {
-        Failure::new(error.code(), format!("snapshot {seq} can't be read: {}", sentence(&error))).hint("do it again")
-    })
+    loaded.map(|snapshot| (snapshot, head, state)).map_err(|error| unusable(&error))
+}
+
+fn unusable(error: &SnapshotError) -> Failure {
+    Failure::new(error.code(), format!("the snapshots can't be read or written: {}", sentence(error)))
+        .hint("nothing was deleted; do it again")
+}
+
+/// A snapshot of the state that the judged journal came to.
+fn fresh(state: &State, head: Place) -> Result<VerifiedSnapshot, Failure> {
+    let (header, chunks) = snapshot::write(state, head.hash, BUILD);
+    VerifiedSnapshot::verify(header, chunks).map_err(|error| unusable(&error))
+}
+
+/// Makes it this machine's newest, and reads it back.
+fn keep(config: &Config, snapshot: &VerifiedSnapshot) -> Result<(), Failure> {
+    let path = config.data().join(snapshots::FILE);
+    let kept = Snapshots::open(&path).map_err(SnapshotError::from).and_then(|mut store| {
+        store.write(snapshot)?;
+        store.retain(SNAPSHOTS_KEPT)?;
+        store.load(snapshot.header().seq)
+    });
+    match kept {
+        Ok(Some(read)) if read == *snapshot => Ok(()),
+        Ok(_) => Err(refused(PrefixRefusal::NoSnapshot)),
+        Err(error) => Err(unusable(&error)),
+    }
 }
 
 /// Where everybody stands who reads the journal or names a row of it.
@@ -151,12 +188,10 @@ fn floor(args: &PruneArgs, kept: &mut dyn Journal, first: Seq, head: Place) -> R
 }
 
 /// The narrowest of all limits.
-fn limit(snapshot: Option<&VerifiedSnapshot>, cursors: &[Limit], floor: Seq) -> Limit {
-    let snapshot =
-        Limit { holder: "the newest snapshot", last: snapshot.map_or(Seq::START, |snapshot| snapshot.header().seq) };
+fn limit(cursors: &[Limit], floor: Seq) -> Limit {
     let floor = Limit { holder: "the rule of retention", last: Seq(floor.0.saturating_sub(1)) };
     let cursors = cursors.iter().map(|limit| Limit { holder: limit.holder, last: limit.last });
-    cursors.chain([snapshot]).fold(floor, |least, limit| if limit.last < least.last { limit } else { least })
+    cursors.fold(floor, |least, limit| if limit.last < least.last { limit } else { least })
 }
 
 fn refused(refusal: PrefixRefusal) -> Failure {
@@ -243,4 +278,60 @@ fn delete(
             .because(fault)
             .hint("what is left is whole, and the archive has the rest; do it again to go on"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use florin_core::id::{Digest, Epoch, LedgerTime};
+    use florin_core::journal::Row;
+    use florin_store::memory::MemoryJournal;
+
+    /// A journal with two rows on each of ten days, of which the first is day 0.
+    fn ten_days() -> MemoryJournal {
+        let mut journal = MemoryJournal::new();
+        let mut previous = Digest::ZERO;
+        for seq in 1..=20u64 {
+            let row = Row::seal(Seq(seq), Epoch(1), LedgerTime((seq - 1) / 2 * DAY_MS), previous, vec![1]);
+            journal.append(&row).expect("appended");
+            previous = row.hash;
+        }
+        journal
+    }
+
+    #[test]
+    fn the_rule_of_retention_keeps_days_and_rows_whichever_is_more() {
+        let mut journal = ten_days();
+        let head = Place { seq: Seq(20), hash: Digest::ZERO };
+        let cases = [
+            // Days, rows, and the first row that stays.
+            (0, 1, 19),
+            (1, 1, 17),
+            (1, 4, 17),
+            (1, 5, 16),
+            (9, 1, 4),
+            (30, 1, 4),
+            (u64::MAX, 1, 4),
+            (0, 20, 1),
+            (0, u64::MAX, 1),
+        ];
+        for (keep_days, keep_rows, expected) in cases {
+            let args = PruneArgs { keep_days, keep_rows, through: None, dry_run: false };
+            let floor = floor(&args, &mut journal, Seq(4), head).expect("readable");
+            assert_eq!(floor, Seq(expected), "{keep_days} days, {keep_rows} rows");
+        }
+    }
+
+    #[test]
+    fn the_narrowest_limit_holds_and_is_named() {
+        let held = |limits: &[(&'static str, u64)], floor| {
+            let limits: Vec<Limit> = limits.iter().map(|&(holder, last)| Limit { holder, last: Seq(last) }).collect();
+            let limit = limit(&limits, Seq(floor));
+            (limit.holder, limit.last.0)
+        };
+        assert_eq!(held(&[], 9), ("the rule of retention", 8));
+        assert_eq!(held(&[("a", 8), ("b", 7)], 9), ("b", 7));
+        assert_eq!(held(&[("a", 9)], 9), ("the rule of retention", 8));
+        assert_eq!(held(&[("a", 0)], 1), ("the rule of retention", 0));
+    }
 }

@@ -139,7 +139,7 @@ fn nothing_goes_that_a_rule_or_a_reader_keeps() {
     let rows = kept(&stopped.copy());
     type Change = fn(&Copy, &[Row]);
     let none: Change = |_, _| {};
-    let cases: [(&str, Change, &[&str], u64, &str); 6] = [
+    let cases: [(&str, Change, &[&str], u64, &str); 5] = [
         ("thirty days", none, &[], 0, "the rule of retention"),
         ("a day", none, &["--keep-days", "1", "--keep-rows", "1"], 0, "the rule of retention"),
         (
@@ -170,7 +170,6 @@ fn nothing_goes_that_a_rule_or_a_reader_keeps() {
             7,
             "the record of what the signer was shown",
         ),
-        ("no snapshot", |copy, _| remove(copy, snapshots::FILE), &MOST, 0, "the newest snapshot"),
     ];
     for (what, change, words, deleted, held_by) in cases {
         let copy = stopped.copy();
@@ -182,10 +181,9 @@ fn nothing_goes_that_a_rule_or_a_reader_keeps() {
         assert_eq!((&done.shown["deleted"], &done.shown["held_by"]), (&json!(deleted), &json!(held_by)), "{what}");
         assert_eq!(kept(&copy), rows[usize::try_from(deleted).expect("few")..], "{what}");
     }
-    let refusals: [(&str, Change, u64); 4] = [
+    let refusals: [(&str, Change, u64); 3] = [
         ("prefix_retention_floor", none, head - 2),
         ("prefix_snapshot_behind", none, u64::MAX),
-        ("prefix_no_snapshot", |copy, _| remove(copy, snapshots::FILE), 5),
         (
             "prefix_cursor_behind",
             |copy, rows| {
@@ -287,4 +285,50 @@ fn rows_stay_until_the_archive_has_them_word_for_word() {
     let files = archive::list(&archive_of(&copy), ENDING).expect("readable");
     assert!(files.len() == 2 && files[1].to_string_lossy().contains("journal-000000000007-"), "{files:?}");
     assert_eq!(copy.verify(&[]).code, 0);
+}
+
+/// The rows of which there are snapshots.
+fn snapshot_rows(copy: &Copy) -> Vec<Seq> {
+    let mut store = snapshots::Snapshots::open_reader(&copy.data(snapshots::FILE)).expect("it opens");
+    store.list().expect("readable")
+}
+
+#[test]
+fn where_no_snapshot_reaches_far_enough_one_is_made_before_anything_goes() {
+    let stopped = Stopped::new();
+    let head = stopped.head;
+    type Change = (&'static str, fn(&Copy), usize);
+    let changes: [Change; 2] = [
+        ("none", |copy| remove(copy, snapshots::FILE), 1),
+        (
+            "an old one",
+            |copy| {
+                copy.sql(snapshots::FILE, "DELETE FROM snapshot WHERE seq = (SELECT max(seq) FROM snapshot); DELETE FROM snapshot_chunk WHERE seq NOT IN (SELECT seq FROM snapshot)")
+            },
+            2,
+        ),
+    ];
+    for (what, change, count) in changes {
+        let copy = stopped.copy();
+        change(&copy);
+        let before = copy.data(snapshots::FILE).exists().then(|| snapshot_rows(&copy));
+        let tried = prune(&copy, &[&MOST[..], &["--dry-run"]].concat());
+        assert_eq!((tried.code, &tried.shown["deleted"]), (0, &json!(head.0 - 3)), "{what}: {}", tried.failure);
+        assert_eq!(
+            copy.data(snapshots::FILE).exists().then(|| snapshot_rows(&copy)),
+            before,
+            "{what}: a trial makes none"
+        );
+        let done = prune(&copy, &MOST);
+        assert_eq!((done.code, &done.shown["deleted"]), (0, &json!(head.0 - 3)), "{what}: {}", done.failure);
+        let rows = snapshot_rows(&copy);
+        assert_eq!((rows[0], rows.len()), (head, count), "{what}");
+        let verified = copy.verify(&[]);
+        assert!(verified.code == 0 && verified.agreeing().contains(&format!("snapshot {head}").as_str()), "{what}");
+    }
+    // One that reaches is used.
+    let copy = stopped.copy();
+    let before = snapshot_rows(&copy);
+    assert_eq!(prune(&copy, &[&MOST[..], &["--through", "2"]].concat()).code, 0);
+    assert_eq!(snapshot_rows(&copy), before);
 }

@@ -67,7 +67,7 @@ impl SignerKiller {
 }
 
 /// Kills a serving engine at a random moment and starts the next one.
-fn kill_engine(site: &Site, engine: &mut Serve, load: &Load, twin: &mut Twin, random: &mut Random) {
+pub fn kill_engine(site: &Site, engine: &mut Serve, load: &Load, twin: &mut Twin, random: &mut Random) {
     if random.once_in(5) {
         // While it starts: it may be anywhere between its first instruction and its first answers.
         random.pause(1, 250);
@@ -82,7 +82,7 @@ fn kill_engine(site: &Site, engine: &mut Serve, load: &Load, twin: &mut Twin, ra
 }
 
 /// Ends the load, lets everything settle, and holds every account of it against every other.
-fn judge(site: &Site, load: Load, mut engine: Serve, mut signer: Process, mut twin: Twin) -> Record {
+pub fn judge(site: &Site, load: Load, mut engine: Serve, mut signer: Process, mut twin: Twin) -> Record {
     assert!(engine.wait_up(), "the engine starts on what a killed one left");
     let record = load.finish();
     eprintln!("put off: {:?}; refused: {:?}", record.put_off, record.refused);

@@ -125,7 +125,7 @@ pub struct Past {
 
 /// Reads and verifies the whole journal.
 pub fn read_journal(site: &Site) -> Past {
-    let mut journal = site.stores().journal_reader().expect("the journal opens");
+    let mut journal = site.journal();
     let report = verify_journal(journal.as_mut(), None, |_| {}).expect("the journal is read");
     assert!(report.wrong.is_none(), "{:?}", report.wrong);
     let state = report.state.expect("nothing is wrong");

@@ -9,6 +9,7 @@ mod maria;
 mod process;
 mod projection;
 mod proxy;
+mod pruned;
 mod second;
 mod site;
 mod stopped;

@@ -117,6 +117,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Waits for its end; whether that was a good one.
+    pub fn ends_well(&mut self) -> bool {
+        self.child.wait().expect("it is ours").success()
+    }
+
     /// SIGKILL, and waits until nothing of it is left.
     pub fn kill(&mut self) {
         self.child.kill().expect("it is ours");

@@ -5,6 +5,7 @@ use crate::site::{Books, Site};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{Journal, Row};
 use florin_engine::load::READ_ROWS_MAX;
+use florin_store::archive::WithArchive;
 use florin_store::projection::query::{DepositKey, DepositRecord};
 use florin_store::projection::{self, Projection};
 use florin_store::site::Site as StoreSite;
@@ -49,12 +50,13 @@ impl Twin {
     pub fn compare(&mut self, site: &Site, depth: Depth) {
         let copy = tempfile::tempdir().expect("a folder");
         let stores = quiet_stores(site, copy.path());
-        let mut journal = stores.journal_reader().expect("the journal opens");
+        let journal = stores.journal_reader().expect("the journal opens");
+        let mut journal = WithArchive::new(journal, site.archive());
         let mut tables = stores.projection_reader().expect("the tables open");
         for _ in 0..LOOKS_MAX {
             let (at, hash) = tables.cursor().expect("a cursor");
             assert!(at >= self.at, "the tables went back from row {} to row {at}", self.at);
-            self.fold_to(journal.as_mut(), at);
+            self.fold_to(&mut journal, at);
             assert_eq!(self.hash, hash, "row {at} of the tables is the journal's");
             let wrong = match depth {
                 Depth::Standing => difference(&dump(&mut tables), &dump(&mut self.tables)),

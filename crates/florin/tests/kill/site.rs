@@ -6,16 +6,19 @@ use crate::maria::Maria;
 use crate::process::{Process, Program, Start, WAIT, until};
 use crate::proxy::Proxy;
 use florin::api::token;
+use florin::config::ARCHIVE;
 use florin::demo::world::{NODES, World};
 use florin::signer;
 use florin_chain::bitcoin::network::Network;
 use florin_core::id::CommandId;
+use florin_core::journal::Journal;
 use florin_devnet::http::{Credentials, Server as NodeServer, Settling};
 use florin_devnet::network::NodeId;
 use florin_signer::client::Client as SignerClient;
 use florin_signer::keystore::Purpose;
 use florin_signer::protocol::{Hello, PROTOCOL, Request};
 use florin_signer::sealed::Passphrase;
+use florin_store::archive::{Archive, WithArchive};
 use florin_store::folder_lock;
 use florin_store::site::Site as StoreSite;
 use serde_json::json;
@@ -172,6 +175,25 @@ impl Site {
             Books::Sqlite => StoreSite::Folder(self.data("one")),
             Books::Maria { server, .. } => StoreSite::Server(server.server(PREFIX)),
         }
+    }
+
+    /// The journal as its readers see it, whatever of it was pruned.
+    pub fn journal(&self) -> Box<dyn Journal> {
+        let journal = self.stores().journal_reader().expect("the journal opens");
+        Box::new(WithArchive::new(journal, self.archive()))
+    }
+
+    /// The rows that were pruned.
+    pub fn archive(&self) -> Archive {
+        Archive::at(self.data("one").join(ARCHIVE))
+    }
+
+    /// Starts 'florin ledger' with these words.
+    pub fn ledger(&self, words: &[&str]) -> Process {
+        let config = self.path().join("one.toml");
+        let config = config.to_str().expect("it is text");
+        let arguments = [&["--json", "--config", config, "ledger"], words].concat();
+        Process::spawn(&self.program.path, &arguments, &self.log("ledger"))
     }
 
     /// Removes the lock of the files, so that another process gets at them however much they are in use.
