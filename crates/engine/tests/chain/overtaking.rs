@@ -1,7 +1,9 @@
 //! Small withdrawals pass a large one that waits for coins, but not for ever; and what can't be paid at all stops nobody.
 
 use super::*;
-use florin_core::custody::Withdrawal;
+use florin_core::asset::AssetPolicy;
+use florin_core::custody::{Approval, Withdrawal};
+use florin_engine::lanes::Ask;
 use florin_engine::workers::overtaking::PATIENCE_PARTS;
 
 /// How long a withdrawal of these tests may be overtaken: of the policy's hour the 24th part.
@@ -64,7 +66,15 @@ impl Paying {
 
 /// A wallet with six coins whose largest are in a signed plan, so that a large withdrawal waits for the change.
 fn waiting_for_change() -> (Paying, WithdrawalId) {
+    waiting_for_change_above(Amount::new(10_000_000_000))
+}
+
+/// The same where withdrawals above an amount need approvals.
+fn waiting_for_change_above(automatic_max: Amount) -> (Paying, WithdrawalId) {
     let mut world = paying();
+    let policy = world.platform.state().policies()[&BTC].clone();
+    let policy = AssetPolicy { automatic_max, ..policy };
+    world.platform.must(Ask::internal(Command::SetAssetPolicy(policy)));
     world.fund(7);
     // More than the two small coins reach: it spends a large one.
     world.withdraw(10, 2, 310_000);
@@ -121,16 +131,21 @@ fn a_planner_that_starts_anew_knows_who_is_not_to_be_overtaken() {
     assert!(world.alarm_of(ALARM).is_some());
 }
 
-#[test]
-fn a_large_withdrawal_waits_for_deposits_that_are_not_final_too() {
+/// A wallet with three large coins in blocks, not deep enough to be spent by a plan; the customer has them already.
+fn waiting_for_deposits() -> (Paying, WithdrawalId) {
     let mut world = paying();
     world.withdraw(10, 2, 190_000);
     world.pay();
     let sent = world.sent();
-    // The coins are in blocks, and not deep enough to be spent by a plan; the customer has them already.
     world.extend(sent, 1);
     world.fund(4);
     let large = world.withdrawn(11, 2, 2_500_000);
+    (world, large)
+}
+
+#[test]
+fn a_large_withdrawal_waits_for_deposits_that_are_not_final_too() {
+    let (mut world, large) = waiting_for_deposits();
     let before = world.withdrawn(12, 1, 10_000);
     world.pay();
     assert!(world.is_planned(before) && !world.is_planned(large));
@@ -143,6 +158,37 @@ fn a_large_withdrawal_waits_for_deposits_that_are_not_final_too() {
     world.extend(Vec::new(), 1);
     world.pay();
     assert!(world.is_planned(large));
+}
+
+#[test]
+fn coins_that_the_signer_signs_no_plan_for_are_not_waited_for() {
+    let (mut world, large) = waiting_for_deposits();
+    world.platform.wait(PATIENCE_MS);
+    let doubts = Doubts::default();
+    let coin = world.platform.state().coins().values().find(|coin| coin.amount == Amount::new(1_000_000));
+    doubts.bar(coin.expect("it came").outpoint, "outpoint_taken");
+    let small = world.withdrawn(12, 1, 10_000);
+    world.planner = planner(&world.nodes, &Doubts::default());
+    world.pay();
+    assert!(!world.is_planned(small), "with all three it is reached");
+    world.planner = planner(&world.nodes, &doubts);
+    world.pay();
+    assert!(world.is_planned(small) && !world.is_planned(large));
+}
+
+#[test]
+fn one_that_waits_for_approval_stops_nobody_and_comes_first_once_it_has_it() {
+    let (mut world, large) = waiting_for_change_above(Amount::new(1_000_000));
+    assert_eq!(world.of(large).status, WithdrawalStatus::AwaitingApproval);
+    world.platform.wait(PATIENCE_MS);
+    let small = world.withdrawn(12, 1, 10_000);
+    world.pay();
+    assert!(world.is_planned(small));
+    let approval = Approval { key: [1; 32], signature: [2; 64] };
+    world.platform.request(13, Command::ApproveWithdrawal { withdrawal: large, approval, complete: true });
+    let small = world.withdrawn(14, 1, 10_000);
+    world.pay();
+    assert!(!world.is_planned(small) && !world.is_planned(large), "it waited for as long as any other");
 }
 
 #[test]
@@ -211,7 +257,7 @@ fn one_that_the_signer_refused_passes_nobody_either_when_it_is_tried_again() {
 #[test]
 fn the_change_of_a_plan_that_lost_an_input_is_not_waited_for() {
     let mut world = paying();
-    world.platform.must(florin_engine::lanes::Ask::internal(Command::OpenCustomer(customer(3))));
+    world.platform.must(Ask::internal(Command::OpenCustomer(customer(3))));
     world.withdraw(10, 1, 60_000);
     world.pay();
     let sent = world.sent();
@@ -236,7 +282,7 @@ fn the_change_of_a_plan_that_lost_an_input_is_not_waited_for() {
     set_tips(&world.nodes, world.blocks.extend(branch, 1, 20));
     world.platform.settle(&mut world.follower);
     for halt in world.platform.state().halts().clone() {
-        world.platform.must(florin_engine::lanes::Ask::internal(Command::Resume(halt)));
+        world.platform.must(Ask::internal(Command::Resume(halt)));
     }
     assert_eq!(world.platform.state().customers()[&customer(2)].freezes, 0, "its deposits are back");
     world.pay();
