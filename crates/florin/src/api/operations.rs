@@ -13,11 +13,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use florin_core::asset::{Halt, HaltAction, HaltReason};
 use florin_core::command::Command;
+use florin_core::custody::{DepositStatus, WithdrawalStatus};
 use florin_core::id::{AssetId, Seq};
 use florin_core::ledger::HouseAccount;
 use florin_core::state::State;
 use florin_engine::lanes::Lane;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -360,17 +362,24 @@ fn chain_metrics(text: &mut String, status: &Status) {
     }
 }
 
+/// How many there are of each, in one walk.
+fn tally<T: Ord>(found: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = BTreeMap::new();
+    found.for_each(|one| *counts.entry(one).or_insert(0) += 1);
+    counts
+}
+
 fn state_metrics(text: &mut String, state: &State) {
     Family::gauge(text, "florin_customers", "How many customers there are.").value(&[], state.customers().len());
+    let standing = tally(state.deposits().values().map(|deposit| deposit.status));
     let mut deposits = Family::gauge(text, "florin_deposits", "Deposits that are not archived, by status.");
-    for status in florin_core::custody::DepositStatus::ALL {
-        let count = state.deposits().values().filter(|deposit| deposit.status == *status).count();
-        deposits.value(&[("status", &status.name())], count);
+    for status in DepositStatus::ALL {
+        deposits.value(&[("status", &status.name())], standing.get(status).unwrap_or(&0));
     }
+    let standing = tally(state.withdrawals().values().map(|withdrawal| withdrawal.status));
     let mut withdrawals = Family::gauge(text, "florin_withdrawals", "Withdrawals that are not archived, by status.");
-    for status in florin_core::custody::WithdrawalStatus::ALL {
-        let count = state.withdrawals().values().filter(|withdrawal| withdrawal.status == *status).count();
-        withdrawals.value(&[("status", &status.name())], count);
+    for status in WithdrawalStatus::ALL {
+        withdrawals.value(&[("status", &status.name())], standing.get(status).unwrap_or(&0));
     }
     Family::gauge(text, "florin_halts", "How many halts are in force.").value(&[], state.halts().len());
     let mut balanced = Family::gauge(text, "florin_books_balanced", "Whether an asset's books are balanced.");

@@ -339,6 +339,10 @@ fn a_list_has_what_was_answered_just_before() {
         let credited = newest("/api/v1/deposits");
         assert_eq!((&credited["status"], id(&credited)), (&json!("credited"), id(&pending)));
     }
+    let metrics = world.get("/api/v1/metrics").text;
+    for line in ["florin_deposits{status=\"credited\"} 9", "florin_withdrawals{status=\"cancelled\"} 8"] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
     world.stop();
 }
 
