@@ -83,7 +83,8 @@ impl MariaServer {
     /// Connects to `PREFIX_component`'s database, which is made where it is missing, and brings its tables up to date.
     pub(crate) fn connect(&self, area: &'static str, schema: &Schema) -> Result<MariaConnection, StoreFault> {
         let database = format!("{}_{area}", self.prefix);
-        let mut connection = MariaConnection { opts: self.opts.clone(), database, conn: None, within: false };
+        let conn = Some(make(&self.opts, &database)?);
+        let mut connection = MariaConnection { opts: self.opts.clone(), database, conn, within: false };
         connection.check_settings()?;
         connection.migrate(schema)?;
         Ok(connection)
@@ -133,7 +134,8 @@ impl std::fmt::Debug for MariaConnection {
     }
 }
 
-fn open(opts: &Opts, database: &str) -> Result<Conn, mysql::Error> {
+/// Connects to a database, which is made where it is missing.
+fn make(opts: &Opts, database: &str) -> Result<Conn, mysql::Error> {
     let mut conn = Conn::new(opts.clone())?;
     if conn.query_drop(format!("USE `{database}`")).is_err() {
         conn.query_drop(format!(
@@ -141,6 +143,13 @@ fn open(opts: &Opts, database: &str) -> Result<Conn, mysql::Error> {
         ))?;
         conn.query_drop(format!("USE `{database}`"))?;
     }
+    Ok(conn)
+}
+
+/// Connects again. A database that is gone meanwhile stays gone: an empty one would not be what was lost.
+fn open(opts: &Opts, database: &str) -> Result<Conn, mysql::Error> {
+    let mut conn = Conn::new(opts.clone())?;
+    conn.query_drop(format!("USE `{database}`"))?;
     Ok(conn)
 }
 
