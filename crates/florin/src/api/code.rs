@@ -111,7 +111,7 @@ pub const OWN: &[Own] = &[
     own_code(
         "search_tables_behind",
         503,
-        "the search tables, which hold what is finished, are too far behind for a whole answer",
+        "the search tables, which say what lists have and hold what is finished, are too far behind for a whole answer",
         "try again in a moment; where it lasts, see the alarms in 'florin status'",
     ),
     own_code("store_unavailable", 503, "a store does not answer", "try again in a moment"),
