@@ -47,10 +47,16 @@ number_id! {
 impl Seq {
     /// The place before the first row.
     pub const START: Seq = Seq(0);
-    /// The row after this one.
+    /// The greatest number that a row can have: a column of SQLite holds signed 64 bits.
+    pub const MAX: Seq = Seq(i64::MAX as u64);
+    /// The row after this one. No row comes near the last number, but what is read from outside may name it.
     #[must_use]
     pub fn next(self) -> Seq {
-        Seq(self.0 + 1)
+        Seq(self.0.saturating_add(1))
+    }
+    /// Whether a row can have this number.
+    pub fn is_of_row(self) -> bool {
+        self > Seq::START && self <= Seq::MAX
     }
 }
 
@@ -196,5 +202,20 @@ impl Value for LedgerTime {
     }
     fn schema(_: &mut Schema) -> String {
         "uint64".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_beyond_those_of_rows_are_known_and_counted_on_without_harm() {
+        let named = [(0, false), (1, true), (i64::MAX as u64, true), (1 << 63, false), (u64::MAX, false)];
+        for (number, is_of_row) in named {
+            assert_eq!(Seq(number).is_of_row(), is_of_row, "{number}");
+            assert!(Seq(number).next() >= Seq(number), "{number}");
+        }
+        assert_eq!(Seq::START.next(), Seq(1));
     }
 }
