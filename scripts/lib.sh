@@ -35,13 +35,14 @@ debian() {
         flock 6
         if as_root true 2>/dev/null; then installed "${missing[@]}"; else unpacked "${missing[@]}"; fi
     ) 6>>"$FLORIN_CACHE/apt.lock" || die "these packages are missing and could not be installed: run 'apt-get install ${missing[*]}' as root"
-    as_root true 2>/dev/null || unpacked_use
+    as_root true 2>/dev/null || unpacked_run
 }
 
 installed() {
     say "installing: $*"
     as_root apt-get update -qq >/dev/null 2>&1 || true
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    # Who became root by a plain `su` has no sbin in the path, and dpkg would refuse.
+    as_root env DEBIAN_FRONTEND=noninteractive PATH="$PATH:/usr/sbin:/sbin" apt-get install -y -qq --no-install-recommends \
         -o DPkg::Lock::Timeout=300 "$@" >/dev/null 2>&1
 }
 
@@ -77,12 +78,22 @@ unpacked() {
     for name in "${needed[@]}"; do touch "$FLORIN_DEBIAN/.unpacked/$name"; done
 }
 
-# unpacked_use: lets compilers, linkers, cmake and the loader find what was unpacked.
-unpacked_use() {
+# unpacked_run: lets the shell and the loader find what was unpacked. Debian's packages still name /bin and /lib, which an
+# installed system has in /usr.
+unpacked_run() {
+    local top="$FLORIN_DEBIAN" libraries
+    libraries="lib/$(uname -m)-linux-gnu"
+    export PATH="$top/usr/bin:$top/bin:$top/usr/sbin:$top/sbin:$PATH"
+    export LD_LIBRARY_PATH="$top/usr/$libraries:$top/$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    in_use=yes
+}
+
+# unpacked_build: lets compilers, linkers and cmake find it too, where `debian` had to unpack. Not for cargo's builds, which
+# need none of it: cargo compiles whatever has C in it again, and all that stands on it, when CPATH has changed.
+unpacked_build() {
+    [ -n "${in_use:-}" ] || return 0
     local usr="$FLORIN_DEBIAN/usr" libraries
     libraries="$usr/lib/$(uname -m)-linux-gnu"
-    export PATH="$usr/bin:$usr/sbin:$PATH"
-    export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     export LIBRARY_PATH="$libraries${LIBRARY_PATH:+:$LIBRARY_PATH}"
     export CPATH="$usr/include${CPATH:+:$CPATH}"
     export CMAKE_PREFIX_PATH="$usr${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}"
