@@ -45,6 +45,14 @@ pub trait Rules: Send {
     /// # Errors
     /// As [`State::decide`]: a refusal has changed nothing.
     fn decide(&mut self, state: &mut State, request: &Request, now: LedgerTime) -> Result<Verdict, Refusal>;
+
+    /// Makes a whole request of what was asked, for the state it is about to be decided on.
+    ///
+    /// # Errors
+    /// As [`Scripts::next`].
+    fn complete(&mut self, scripts: &mut Scripts, state: &State, ask: Ask) -> Result<Request, ScriptFault> {
+        complete(scripts, state, ask)
+    }
 }
 
 /// The core's rules, and nothing else.
@@ -68,7 +76,9 @@ pub enum Answer {
     Refused(Refusal),
     /// The next address can't be derived. Nothing changed.
     NoScript(ScriptFault),
-    /// This command made a rule panic. It is not executed, now or later.
+    /// This command made a rule panic. It had no effect, and as long as this process remembers it (until it ends, or
+    /// [`QUARANTINE_MAX`] others came after it) its id is refused unread. Nothing of it is in the journal: under another id it
+    /// is another command, and is judged anew.
     Quarantined,
     /// Another writer leads, and this command is not in the journal. It may be sent to that one.
     NotCommitted,
@@ -205,25 +215,29 @@ pub enum Poison {
     /// By its session and sequence.
     Sequence(SessionId, u64),
     /// By what it says.
-    Internal(Box<Command>),
+    Internal(Box<Ask>),
 }
 
 impl Poison {
-    fn of(request: &Request) -> Poison {
-        match &request.origin {
+    fn of(origin: &Origin, ask: impl FnOnce() -> Ask) -> Poison {
+        match origin {
             Origin::Request { id, .. } => Poison::Id(*id),
             Origin::Session { session, sequence } => Poison::Sequence(*session, *sequence),
-            Origin::Internal => Poison::Internal(Box::new(request.command.clone())),
+            Origin::Internal => Poison::Internal(Box::new(ask())),
         }
     }
 
-    fn is(&self, request: &Request) -> bool {
-        match (self, &request.origin) {
+    fn of_request(request: &Request) -> Poison {
+        Poison::of(&request.origin, || Ask::Request(request.clone()))
+    }
+
+    fn is(&self, ask: &Ask) -> bool {
+        match (self, ask.origin()) {
             (Poison::Id(id), Origin::Request { id: other, .. }) => id == other,
             (Poison::Sequence(session, sequence), Origin::Session { session: other, sequence: number }) => {
                 session == other && sequence == number
             }
-            (Poison::Internal(command), Origin::Internal) => **command == request.command,
+            (Poison::Internal(asked), Origin::Internal) => **asked == *ask,
             _ => false,
         }
     }
@@ -518,21 +532,32 @@ impl Writer {
             None if confirms_time(&ask) => state.counters().time.max(LedgerTime(clock_ms)),
             None => state.row_time(LedgerTime(clock_ms)),
         };
-        let request = match complete(&mut self.scripts, state, ask) {
-            Ok(request) => request,
-            Err(fault) => return self.hold(ticket, Answer::NoScript(fault)),
-        };
-        if self.quarantine.iter().any(|known| known.command.is(&request)) {
+        if self.quarantine.iter().any(|known| known.command.is(&ask)) {
             return self.hold(ticket, Answer::Quarantined);
         }
-        let rules = &mut self.rules;
+        let (rules, scripts) = (&mut self.rules, &mut self.scripts);
+        let request = match ask {
+            Ask::Request(request) => request,
+            next => {
+                let command = Poison::of(next.origin(), || next.clone());
+                match catch_unwind(AssertUnwindSafe(|| rules.complete(scripts, state, next))) {
+                    Ok(Ok(request)) => request,
+                    Ok(Err(fault)) => return self.hold(ticket, Answer::NoScript(fault)),
+                    Err(payload) => {
+                        // What was kept for deriving may be half changed.
+                        self.scripts = Scripts::default();
+                        return self.poison(ticket, command, now, panic_text(&*payload));
+                    }
+                }
+            }
+        };
         match catch_unwind(AssertUnwindSafe(|| rules.decide(state, &request, now))) {
             Ok(Ok(Verdict::Decided { events, outcome })) => {
                 self.gather(ticket, &request, (events, outcome), (now, clock_ms))
             }
             Ok(Ok(Verdict::Repeated(outcome))) => self.hold(ticket, Answer::Repeated(outcome)),
             Ok(Err(refusal)) => self.hold(ticket, Answer::Refused(refusal)),
-            Err(payload) => self.poison(ticket, &request, now, panic_text(&*payload)),
+            Err(payload) => self.poison(ticket, Poison::of_request(&request), now, panic_text(&*payload)),
         }
     }
 
@@ -545,7 +570,12 @@ impl Writer {
         (now, clock_ms): (LedgerTime, u64),
     ) {
         if events.len() > EVENTS_MAX {
-            return self.poison(ticket, request, now, format!("it emitted {} events", events.len()));
+            return self.poison(
+                ticket,
+                Poison::of_request(request),
+                now,
+                format!("it emitted {} events", events.len()),
+            );
         }
         let (command, hash) = match &request.origin {
             Origin::Request { id, request } => (Some(*id), Some(*request)),
@@ -563,7 +593,7 @@ impl Writer {
         if encoded.len() - start > ROW_BYTES_MAX {
             encoded.truncate(start);
             self.restore_payload(encoded);
-            return self.poison(ticket, request, now, "its events exceed a row".to_owned());
+            return self.poison(ticket, Poison::of_request(request), now, "its events exceed a row".to_owned());
         }
         if encoded.len() > ROW_BYTES_MAX {
             // The batch is full: this command, decided after all of it, starts the next one.
@@ -610,8 +640,7 @@ impl Writer {
     }
 
     /// Gives up the state that a command has left half changed, and remembers the command.
-    fn poison(&mut self, ticket: Ticket, request: &Request, at: LedgerTime, what: String) {
-        let command = Poison::of(request);
+    fn poison(&mut self, ticket: Ticket, command: Poison, at: LedgerTime, what: String) {
         match &command {
             Poison::Id(id) => tracing::error!(%id, what, "a command made a rule panic; it is quarantined"),
             Poison::Sequence(session, sequence) => {

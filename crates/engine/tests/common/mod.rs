@@ -6,13 +6,14 @@
 use florin_core::command::{Command, Origin, Outcome, Request};
 use florin_core::decide::{OriginRefusal, Refusal, Verdict};
 use florin_core::event::{BankReceiptBooked, Customer, Event};
-use florin_core::id::{CommandId, CustomerId, Digest, LedgerTime, Seq};
+use florin_core::id::{CommandId, CustomerId, Digest, LedgerTime, Seq, WalletId};
 use florin_core::journal::{AppendError, Journal, ReadError, Row, SnapshotHeader};
 use florin_core::state::State;
 use florin_core::wire::Bytes;
 use florin_engine::lanes::Ask;
 use florin_engine::ports::{SnapshotFault, Snapshots};
-use florin_engine::writer::{Appended, Rules, Writer, WriterConfig};
+use florin_engine::scripts::{ScriptFault, Scripts};
+use florin_engine::writer::{Appended, CoreRules, Rules, Writer, WriterConfig};
 use std::sync::{Arc, Mutex};
 
 /// A stream of pseudo-random numbers from a seed (xorshift64*).
@@ -107,6 +108,8 @@ impl Snapshots for Kept {
 
 /// A customer whose opening panics after half of its work.
 pub const POISONED: CustomerId = CustomerId([0xee; 16]);
+/// Deriving an address of this wallet panics.
+pub const POISONED_WALLET: WalletId = WalletId(0xee);
 /// A bank reference that starts with this makes a row too large.
 pub const GIANT: &str = "giant";
 
@@ -143,6 +146,11 @@ impl Rules for Toy {
         assert!(!matches!(&request.command, Command::OpenCustomer(id) if *id == POISONED), "poisoned");
         Ok(Verdict::Decided { events: vec![event], outcome: Outcome::Done(true) })
     }
+
+    fn complete(&mut self, scripts: &mut Scripts, state: &State, ask: Ask) -> Result<Request, ScriptFault> {
+        assert!(!matches!(&ask, Ask::NextAddress { wallet: POISONED_WALLET, .. }), "poisoned keys");
+        CoreRules.complete(scripts, state, ask)
+    }
 }
 
 pub fn config(node: &str) -> WriterConfig {
@@ -173,6 +181,11 @@ pub fn open(number: u64, whose: CustomerId) -> Ask {
     hash[..16].copy_from_slice(&whose.0);
     let origin = Origin::Request { id: command_id(number), request: Digest(hash) };
     Ask::Request(Request { origin, command: Command::OpenCustomer(whose) })
+}
+
+pub fn poisoned_address(origin: Origin) -> Ask {
+    use florin_core::custody::{Beneficiary, Branch};
+    Ask::NextAddress { origin, wallet: POISONED_WALLET, branch: Branch::External, beneficiary: Beneficiary::INVENTORY }
 }
 
 pub fn receipt(number: u64, reference: String) -> Ask {
