@@ -1,6 +1,6 @@
 //! The journal on a MariaDB server. It never acknowledges a row without the server's word, and reads back whatever is unclear.
 
-use super::{MariaConnection, MariaServer};
+use super::{MariaConnection, MariaServer, number_if_kept};
 use crate::database::{Schema, is_conflict};
 use crate::fault::StoreFault;
 use crate::record::{Cell, NUMBER_MAX, is_sound};
@@ -36,15 +36,25 @@ pub(crate) const SCHEMA: Schema = Schema {
 
 // One statement is one transaction and one round trip. Of two writers that both see the predecessor, the primary key lets
 // one in.
-const INSERT_AFTER: &str = "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload)
-    SELECT ?, ?, ?, ?, ?, ? FROM DUAL WHERE EXISTS (SELECT 1 FROM journal WHERE seq = ? AND hash = ?)";
-const INSERT_FIRST: &str = "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload)
-    SELECT ?, ?, ?, ?, ?, ? FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM journal)";
+const INSERT_AFTER: &str = concat!(
+    "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload) SELECT ",
+    number_if_kept!("?"),
+    ", ?, ?, ?, ?, ? FROM DUAL WHERE EXISTS (SELECT 1 FROM journal WHERE seq = ? AND hash = ?)"
+);
+const INSERT_FIRST: &str = concat!(
+    "INSERT INTO journal (seq, epoch, time_ms, previous, hash, payload) SELECT ",
+    number_if_kept!("?"),
+    ", ?, ?, ?, ?, ? FROM DUAL WHERE NOT EXISTS (SELECT 1 FROM journal)"
+);
 const STANDING: &str = "SELECT hash FROM journal WHERE seq = ?";
 const READ: &str =
     "SELECT seq, epoch, time_ms, previous, hash, payload FROM journal WHERE seq > ? ORDER BY seq LIMIT ?";
 // A change in any case: a transaction that leaves every value as it was writes no redo log, and its commit flushes none.
-const RAISE: &str = "INSERT INTO journal_flush (id, raised) VALUES (1, 1) ON DUPLICATE KEY UPDATE raised = raised + 1";
+const RAISE: &str = concat!(
+    "INSERT INTO journal_flush (id, raised) SELECT ",
+    number_if_kept!("1"),
+    ", 1 FROM DUAL ON DUPLICATE KEY UPDATE raised = raised + 1"
+);
 const HEAD: &str = "SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +111,7 @@ impl MariaJournal {
             values.extend([Cell::Number(row.seq.0 - 1), Cell::Bytes(row.previous.0.to_vec())]);
             INSERT_AFTER
         };
-        Ok(self.connection.insert_new(sql, values)? == Some(1))
+        Ok(self.connection.insert_kept(sql, values)? == Some(1))
     }
 
     /// Whether this row stands at its number, once it is clear.
@@ -134,9 +144,10 @@ impl MariaJournal {
     /// away from those who saw it. But a transaction that has seen another's changes has the larger log sequence number,
     /// as `trx_commit_low` there says, and with `innodb_flush_log_at_trx_commit` = 1 `log_write_up_to` flushes everything up
     /// to that number. So a change of ours, committed and answered, covers every row seen before. With a binary log, which
-    /// then has to have `sync_binlog` = 1, a row is synced there before it is seen.
+    /// then has to have `sync_binlog` = 1, a row is synced there before it is seen. Where these settings are others, nothing
+    /// is changed and the fault names them.
     fn flush(&mut self) -> Result<(), StoreFault> {
-        match self.connection.execute(RAISE, Vec::new())? {
+        match self.connection.insert_kept(RAISE, Vec::new())?.unwrap_or(0) {
             0 => Err(StoreFault::Malformed { table: "journal_flush", column: "raised" }),
             _ => Ok(()),
         }

@@ -39,6 +39,25 @@ const UNREACHABLE: [u16; 6] = [1040, 1047, 1053, 1152, 1317, 1927];
 const UNKNOWN_DATABASE: u16 = 1049;
 /// A key is there already.
 const DUPLICATE: u16 = 1062;
+/// A column that holds no null was to.
+const NULL: u16 = 1048;
+
+/// The number that is asked about, or null, which no key can be, where the server does not keep what it acknowledges: in the
+/// place of a key it has the server refuse the row by itself, in the round trip of the row. For both settings are the server's
+/// and no connection's, and can change under one that stands. A change in the instant between this and the commit of the same
+/// statement is noticed by the next one.
+///
+/// In SQL, [`Settings::check`] says the same with words.
+macro_rules! number_if_kept {
+    ($number:literal) => {
+        concat!(
+            "IF(@@GLOBAL.innodb_flush_log_at_trx_commit = 1 AND (@@GLOBAL.log_bin = 0 OR @@GLOBAL.sync_binlog = 1), ",
+            $number,
+            ", NULL)"
+        )
+    };
+}
+pub(crate) use number_if_kept;
 
 /// A server, and the prefix that our databases on it bear.
 #[derive(Debug, Clone)]
@@ -84,7 +103,7 @@ impl MariaServer {
     pub(crate) fn connect(&self, area: &'static str, schema: &Schema) -> Result<MariaConnection, StoreFault> {
         let database = format!("{}_{area}", self.prefix);
         let conn = Some(make(&self.opts, &database)?);
-        let mut connection = MariaConnection { opts: self.opts.clone(), database, conn, within: false };
+        let mut connection = MariaConnection { opts: self.opts.clone(), database, conn, within: false, writes: true };
         connection.check_settings()?;
         connection.migrate(schema)?;
         Ok(connection)
@@ -105,7 +124,8 @@ impl MariaServer {
             }
             used => used?,
         }
-        let mut connection = MariaConnection { opts: self.opts.clone(), database, conn: Some(conn), within: false };
+        let conn = Some(conn);
+        let mut connection = MariaConnection { opts: self.opts.clone(), database, conn, within: false, writes: false };
         let found = connection.version(schema)?;
         let known = schema.steps.len() as u32;
         if found == u64::from(known) {
@@ -125,6 +145,8 @@ pub(crate) struct MariaConnection {
     conn: Option<Conn>,
     /// Whether a transaction has begun that is neither committed nor abandoned.
     within: bool,
+    /// Whether the server has to keep what is written here.
+    writes: bool,
 }
 
 impl std::fmt::Debug for MariaConnection {
@@ -166,7 +188,14 @@ impl MariaConnection {
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
             None if self.within => return Err(StoreFault::Connection("it was lost within a transaction".into())),
-            None => open(&self.opts, &self.database)?,
+            None => {
+                let mut conn = open(&self.opts, &self.database)?;
+                // The server may be another one by now, or have been started with other settings.
+                if self.writes {
+                    Settings::of(&mut conn)?.check()?;
+                }
+                conn
+            }
         };
         let done = work(&mut conn);
         let keep = match &done {
@@ -190,14 +219,21 @@ impl MariaConnection {
         })
     }
 
-    /// As [`MariaConnection::execute`], for an insert that may meet a row with the same key: `None` if it does.
-    pub(crate) fn insert_new(&mut self, sql: &str, values: Vec<Cell>) -> Result<Option<u64>, StoreFault> {
+    /// As [`MariaConnection::execute`], for an insert whose key is [`number_if_kept`]; `None` if it meets a row with that key.
+    /// Nothing is inserted where the server would not keep it.
+    pub(crate) fn insert_kept(&mut self, sql: &str, values: Vec<Cell>) -> Result<Option<u64>, StoreFault> {
         let params = params(values)?;
-        self.with(|conn| match conn.exec_drop(sql, params) {
-            Ok(()) => Ok(Some(conn.affected_rows())),
-            Err(mysql::Error::MySqlError(error)) if error.code == DUPLICATE => Ok(None),
+        let inserted = self.with(|conn| match conn.exec_drop(sql, params) {
+            Ok(()) => Ok(Some(Some(conn.affected_rows()))),
+            Err(mysql::Error::MySqlError(error)) if error.code == DUPLICATE => Ok(Some(None)),
+            Err(mysql::Error::MySqlError(error)) if error.code == NULL => Ok(None),
             Err(error) => Err(error),
-        })
+        })?;
+        if let Some(inserted) = inserted {
+            return Ok(inserted);
+        }
+        self.check_settings()?;
+        Err(StoreFault::Conflict("the server's settings were wrong for a moment".into()))
     }
 
     pub(crate) fn query(
@@ -247,19 +283,8 @@ impl MariaConnection {
         self.within = false;
     }
 
-    fn setting(&mut self, name: &'static str) -> Result<String, StoreFault> {
-        let value: Option<String> = self.with(|conn| conn.query_first(format!("SELECT CAST({name} AS CHAR)")))?;
-        Ok(value.unwrap_or_default())
-    }
-
     fn check_settings(&mut self) -> Result<(), StoreFault> {
-        Settings {
-            flush: self.setting("@@innodb_flush_log_at_trx_commit")?,
-            binary_log: self.setting("@@log_bin + 0")?,
-            sync_binary_log: self.setting("@@sync_binlog")?,
-            packet: self.setting("@@max_allowed_packet")?,
-        }
-        .check()
+        self.with(Settings::of)?.check()
     }
 
     /// Takes the steps that the database has not seen. Two connections that start at once take turns.
@@ -311,6 +336,15 @@ struct Settings {
 }
 
 impl Settings {
+    fn of(conn: &mut Conn) -> Result<Settings, mysql::Error> {
+        let names = ["@@innodb_flush_log_at_trx_commit", "@@log_bin + 0", "@@sync_binlog", "@@max_allowed_packet"];
+        let texts = names.map(|name| format!("COALESCE(CAST({name} AS CHAR), '')"));
+        let found: Option<(String, String, String, String)> =
+            conn.query_first(format!("SELECT {}", texts.join(", ")))?;
+        let (flush, binary_log, sync_binary_log, packet) = found.unwrap_or_default();
+        Ok(Settings { flush, binary_log, sync_binary_log, packet })
+    }
+
     fn check(self) -> Result<(), StoreFault> {
         // 3 promises more and has kept less: from 10.2 until MDEV-26138 it did not flush at a commit.
         if self.flush != "1" {
