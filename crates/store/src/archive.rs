@@ -132,7 +132,8 @@ fn entry(path: PathBuf) -> Option<Entry> {
     let name = path.file_name()?.to_str()?;
     let (first, last) = name.strip_prefix("journal-")?.strip_suffix(ENDING)?.split_once('-')?;
     let (first, last) = (Seq(first.parse().ok()?), Seq(last.parse().ok()?));
-    Some(Entry { first, last, path })
+    // Every number of a row can be counted on from; a name that says another is none of ours.
+    (first.is_of_row() && last.is_of_row()).then_some(Entry { first, last, path })
 }
 
 /// The segments of one folder, found by the rows that their names say.

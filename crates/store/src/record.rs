@@ -7,7 +7,7 @@ use florin_core::journal::{ROW_BYTES_MAX, Row};
 use florin_core::wire::Message;
 
 /// The largest number that both databases hold: SQLite's integers are signed.
-pub(crate) const NUMBER_MAX: u64 = i64::MAX as u64;
+pub(crate) const NUMBER_MAX: u64 = Seq::MAX.0;
 
 /// One value in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]

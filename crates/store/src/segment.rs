@@ -1,5 +1,6 @@
 //! Segments: a stretch of the journal as one file that proves itself, for archives. It never reads one that does not link.
 
+use crate::record::NUMBER_MAX;
 use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
 use florin_core::journal::{ROW_BYTES_MAX, Row};
 use florin_core::wire::{Bytes, Message, WireError};
@@ -54,6 +55,9 @@ pub enum SegmentError {
     /// Another format.
     #[error("the segment has format {0}, this build reads {FORMAT}")]
     Format(u32),
+    /// A number is none that a journal's row can have, however well its hash fits.
+    #[error("row {0}, its epoch or its time is beyond what a row can have")]
+    OutOfRange(Seq),
     /// A row does not follow upon the one before it, or is not what its hash says.
     #[error("row {0} does not link to the row before it")]
     BrokenLink(Seq),
@@ -70,6 +74,7 @@ impl SegmentError {
             SegmentError::WrongHash => "segment_wrong_hash",
             SegmentError::Encoding(_) => "segment_encoding",
             SegmentError::Format(_) => "segment_format",
+            SegmentError::OutOfRange(_) => "segment_out_of_range",
             SegmentError::BrokenLink(_) => "segment_broken_link",
             SegmentError::TooLarge(_) => "segment_row_too_large",
         }
@@ -87,6 +92,9 @@ fn check(rows: &[Row]) -> Result<(), SegmentError> {
     let first = rows.first().ok_or(SegmentError::Empty)?;
     let mut previous = first.previous;
     for (offset, row) in (0u64..).zip(rows) {
+        if !row.seq.is_of_row() || row.epoch.0 > NUMBER_MAX || row.time.0 > NUMBER_MAX {
+            return Err(SegmentError::OutOfRange(row.seq));
+        }
         if row.seq.0.checked_sub(offset) != Some(first.seq.0)
             || row.previous != previous
             || row.hash != row.computed_hash()
@@ -104,7 +112,7 @@ fn check(rows: &[Row]) -> Result<(), SegmentError> {
 /// The file that holds these rows.
 ///
 /// # Errors
-/// [`SegmentError::Empty`], [`SegmentError::BrokenLink`], [`SegmentError::TooLarge`].
+/// [`SegmentError::Empty`], [`SegmentError::OutOfRange`], [`SegmentError::BrokenLink`], [`SegmentError::TooLarge`].
 pub fn export_segment(rows: &[Row]) -> Result<Vec<u8>, SegmentError> {
     check(rows)?;
     let first = rows.first().ok_or(SegmentError::Empty)?;
@@ -126,7 +134,7 @@ pub fn export_segment(rows: &[Row]) -> Result<Vec<u8>, SegmentError> {
 ///
 /// # Errors
 /// In order: [`SegmentError::WrongHash`], [`SegmentError::Encoding`], [`SegmentError::Format`], [`SegmentError::Empty`],
-/// [`SegmentError::BrokenLink`], [`SegmentError::TooLarge`].
+/// [`SegmentError::OutOfRange`], [`SegmentError::BrokenLink`], [`SegmentError::TooLarge`].
 pub fn read_segment(bytes: &[u8]) -> Result<Vec<Row>, SegmentError> {
     let (encoded, hash) =
         bytes.len().checked_sub(HASH_BYTES).map(|end| bytes.split_at(end)).ok_or(SegmentError::WrongHash)?;
@@ -140,7 +148,7 @@ pub fn read_segment(bytes: &[u8]) -> Result<Vec<Row>, SegmentError> {
     let mut previous = segment.previous;
     let mut rows = Vec::with_capacity(segment.rows.len());
     for (offset, row) in (0u64..).zip(segment.rows) {
-        let seq = segment.first.0.checked_add(offset).ok_or(SegmentError::BrokenLink(segment.first))?;
+        let seq = segment.first.0.checked_add(offset).ok_or(SegmentError::OutOfRange(segment.first))?;
         let SegmentRow { epoch, time, payload: Bytes(payload), hash } = row;
         rows.push(Row { seq: Seq(seq), epoch, time, previous, payload, hash });
         previous = hash;

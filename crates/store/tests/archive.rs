@@ -133,6 +133,21 @@ fn a_damaged_or_misnamed_file_is_told_and_its_rows_are_not_handed_out() {
 }
 
 #[test]
+fn a_name_with_numbers_that_no_row_can_have_is_none_of_a_segment() {
+    let folder = folder();
+    archive::write(folder.path(), &rows(8)).expect("written");
+    for (first, last) in [(0, 5), (9, 1 << 63), (9, u64::MAX), (u64::MAX, u64::MAX)] {
+        std::fs::write(folder.path().join(format!("journal-{first}-{last}{ENDING}")), b"none").expect("written");
+    }
+    let mut archive = Archive::at(folder.path().to_owned());
+    assert_eq!(archive.end(Seq(0)).expect("readable"), Seq(8), "and it comes to an end");
+    assert_eq!(read(&mut archive, 0, 9), (1..=8).collect::<Vec<u64>>());
+    for after in [8, Seq::MAX.0, u64::MAX - 1, u64::MAX] {
+        assert_eq!(read(&mut archive, after, 9), [0u64; 0], "{after}");
+    }
+}
+
+#[test]
 fn a_journal_whose_beginning_is_archived_reads_as_it_did() {
     let folder = folder();
     let path = folder.path().join("journal.sqlite3");

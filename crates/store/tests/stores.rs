@@ -5,17 +5,18 @@ mod common;
 use common::Maria;
 use florin_core::id::{CustomerId, Digest, Epoch, LedgerTime, Seq};
 use florin_core::journal::{AppendError, Batch, Journal, Row, SnapshotHeader, state_hash};
-use florin_core::wire::Bytes;
+use florin_core::wire::{Bytes, Message};
 use florin_store::conformance::{Random, fill, row_after};
 use florin_store::heartbeat::{Beat, BeatAnswer, SqlHeartbeat};
 use florin_store::maria::journal::MariaJournal;
 use florin_store::people::{EraseAnswer, InsertAnswer, People, Person};
 use florin_store::retention::{Permit, PrefixError, PrefixRefusal, PrefixRequest, permit};
-use florin_store::segment::{SegmentError, export_segment, read_segment};
+use florin_store::segment::{Segment, SegmentError, SegmentRow, export_segment, read_segment};
 use florin_store::site::Site;
 use florin_store::snapshots::{Snapshots, VerifiedSnapshot};
 use florin_store::sqlite::journal::SqliteJournal;
 use florin_store::{heartbeat, people, snapshots};
+use sha2::{Digest as _, Sha256};
 use std::num::NonZeroUsize;
 use tempfile::TempDir;
 
@@ -147,6 +148,43 @@ fn segments_come_back_and_nothing_else_is_read_as_one() {
         assert_eq!(read_segment(&damaged), Err(SegmentError::WrongHash), "byte {index}");
         assert_eq!(read_segment(&bytes[..index]), Err(SegmentError::WrongHash), "cut at {index}");
     }
+}
+
+/// A segment whose hashes all fit, whatever its numbers are.
+fn forged(rows: &[Row]) -> Vec<u8> {
+    let row = |row: &Row| SegmentRow {
+        epoch: row.epoch,
+        time: row.time,
+        payload: Bytes(row.payload.clone()),
+        hash: row.hash,
+    };
+    let (first, previous) = (rows[0].seq, rows[0].previous);
+    let mut bytes = Segment { format: 1, first, previous, rows: rows.iter().map(row).collect() }.encode();
+    let hash = Sha256::new().chain_update(b"florin/segment/1").chain_update(&bytes).finalize();
+    bytes.extend(hash);
+    bytes
+}
+
+#[test]
+fn a_segment_with_numbers_that_no_row_can_have_is_refused() {
+    let last = Seq::MAX.0;
+    let row = |seq, epoch, time| Row::seal(Seq(seq), Epoch(epoch), LedgerTime(time), Digest::ZERO, vec![1]);
+    let whole = [row(last, last, last)];
+    assert_eq!(read_segment(&forged(&whole)).expect("the segment is whole"), whole);
+    assert_eq!(forged(&whole), export_segment(&whole).expect("it is a segment"));
+    for (seq, epoch, time) in
+        [(0, 1, 1), (last + 1, 1, 1), (u64::MAX, 1, 1), (5, last + 1, 1), (5, u64::MAX, 1), (5, 1, u64::MAX)]
+    {
+        let bad = [row(seq, epoch, time)];
+        assert_eq!(read_segment(&forged(&bad)), Err(SegmentError::OutOfRange(Seq(seq))), "{seq} {epoch} {time}");
+        assert_eq!(export_segment(&bad), Err(SegmentError::OutOfRange(Seq(seq))), "{seq} {epoch} {time}");
+    }
+    let next = Row::seal(Seq(last + 1), Epoch(1), LedgerTime(1), whole[0].hash, vec![1]);
+    let beyond = forged(&[whole[0].clone(), next]);
+    assert_eq!(read_segment(&beyond), Err(SegmentError::OutOfRange(Seq(last + 1))), "counted past the last number");
+    let next = Row::seal(Seq(0), Epoch(1), LedgerTime(1), Digest::ZERO, vec![1]);
+    let wrapped = forged(&[row(u64::MAX, 1, 1), next]);
+    assert_eq!(read_segment(&wrapped), Err(SegmentError::OutOfRange(Seq(u64::MAX))), "counted past all numbers");
 }
 
 fn prefix_request<'a>(
