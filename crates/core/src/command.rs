@@ -148,7 +148,7 @@ pub enum Command {
     Tick,
     /// An operator confirms a clock that jumped.
     ConfirmTime,
-    /// The clock shows a time that ledger time does not follow without an operator.
+    /// The clock shows a time that ledger time does not follow, or one that it follows again after the clock was behind.
     SeeClock {
         /// What it shows.
         clock: LedgerTime,
@@ -363,8 +363,8 @@ pub const REMEMBER_MAX: usize = 1_000_000;
 /// How far a command's own time may lie ahead of ledger time.
 pub const ID_AHEAD_MS: u64 = 10 * 60 * 1000;
 
-/// What the ledger accepts as a jump of the clock between two ticks. Ledger time never lies further beyond the last tick
-/// than this, until an operator confirms the clock.
+/// How far the clock may lie from the last tick, either way, without counting as a jump. Ledger time never lies further
+/// beyond the last tick than this, until an operator confirms the clock.
 pub const TIME_JUMP_MAX_MS: u64 = 60_000;
 
 /// The longest time without a writer after which the next one's clock is believed: a day, as long as commands are remembered.

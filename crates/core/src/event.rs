@@ -42,7 +42,8 @@ crate::message! {
 }
 
 crate::message! {
-    /// The clock jumped by more than it may; time-driven work stands still until an operator confirms.
+    /// The clock jumped by more than it may, ahead or back; time-driven work stands still until an operator confirms a clock
+    /// that is ahead, or the next [`Ticked`] says that one that was behind has caught up.
     pub struct TimeJumped {
         /// The last tick.
         1: from: LedgerTime,
@@ -301,7 +302,7 @@ crate::message! {
         3: time: LedgerTime,
         /// The last tick.
         4: ticked: LedgerTime,
-        /// Where the clock jumped to, while that is not confirmed.
+        /// Where the clock jumped to, while that is not settled; before the last tick where it jumped back.
         5: jumped_to: Option<LedgerTime>,
         /// The next hold.
         6: next_hold: HoldId,

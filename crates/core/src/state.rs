@@ -37,6 +37,15 @@ impl ChainState {
     }
 }
 
+/// Which way a clock lies further from the last tick than ledger time follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockDoubt {
+    /// It shows a later time.
+    Ahead,
+    /// It shows an earlier time.
+    Behind,
+}
+
 /// Everything that decides about money. Maps are ordered, so that walking them is the same on every machine.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -191,6 +200,34 @@ impl State {
         clock.min(latest).max(time)
     }
 
+    /// Whether ledger time follows a clock: `None` within [`TIME_JUMP_MAX_MS`] of the last tick, and before the first one.
+    pub fn clock_doubt(&self, clock: LedgerTime) -> Option<ClockDoubt> {
+        let ticked = self.counters.ticked;
+        if ticked == LedgerTime(0) {
+            None
+        } else if clock.since_ms(ticked) > TIME_JUMP_MAX_MS {
+            Some(ClockDoubt::Ahead)
+        } else if ticked.since_ms(clock) > TIME_JUMP_MAX_MS {
+            Some(ClockDoubt::Behind)
+        } else {
+            None
+        }
+    }
+
+    /// What is noted of the clock and not settled: while there is something, ledger time may be wrong, and nothing is
+    /// decided that only its expiry would forbid.
+    pub fn clock_noted(&self) -> Option<ClockDoubt> {
+        // While a jump stands nothing ticks, so that what it was measured from is still there.
+        let to = self.counters.jumped_to?;
+        Some(if to < self.counters.ticked { ClockDoubt::Behind } else { ClockDoubt::Ahead })
+    }
+
+    /// Whether [`crate::command::Command::SeeClock`] with this clock would note a jump.
+    pub fn is_clock_news(&self, clock: LedgerTime) -> bool {
+        let doubt = self.clock_doubt(clock);
+        doubt.is_some() && doubt != self.clock_noted()
+    }
+
     /// The ledger time of the row that starts an epoch while the clock shows `clock`. The clock is believed unless a jump
     /// waits for an operator or nobody wrote for more than [`EPOCH_GAP_MAX_MS`]: then ledger time stands still until
     /// somebody confirms it. An empty journal has no time to compare with, and nothing to lose.
@@ -285,7 +322,11 @@ impl State {
                 }
                 self.counters.platform = started.platform;
             }
-            Event::Ticked(tick) => self.counters.ticked = tick.until,
+            Event::Ticked(tick) => {
+                self.counters.ticked = tick.until;
+                // Nothing ticks while a jump stands, unless the clock has come back to the time it was behind.
+                self.counters.jumped_to = None;
+            }
             Event::TimeJumped(jump) => self.counters.jumped_to = Some(jump.to),
             Event::TimeConfirmed(_) => self.counters.jumped_to = None,
             Event::SessionAdvanced(advance) => {

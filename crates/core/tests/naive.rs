@@ -30,6 +30,7 @@ enum Ask {
     Resume(i128),
     Tick,
     Confirm,
+    Clock(i128),
 }
 
 #[derive(Debug, Clone)]
@@ -73,7 +74,8 @@ struct Naive {
     forgotten: i128,
     sequence: i128,
     ticked: i128,
-    jumped: bool,
+    /// Which way the clock has left ledger time, and nobody has said that it is right: 1 ahead, -1 back.
+    jumped: Option<i128>,
 }
 
 /// The time in an id.
@@ -156,13 +158,12 @@ impl Naive {
                 }
             }
             Ask::Tick => self.tick()?,
-            Ask::Confirm => {
-                if !self.jumped {
-                    return Err("time_not_jumped");
-                }
-                self.jumped = false;
-                self.ticked = self.now;
-            }
+            Ask::Confirm => match self.jumped {
+                None => return Err("time_not_jumped"),
+                Some(-1) => return Err("time_behind"),
+                Some(_) => (self.jumped, self.ticked) = (None, self.now),
+            },
+            Ask::Clock(clock) => self.clock(*clock)?,
         }
         Ok("done".to_owned())
     }
@@ -229,6 +230,9 @@ impl Naive {
 
     fn price(&mut self, pair: (i128, i128), new: [i128; 6]) -> Result<(), &'static str> {
         let [up, down, as_of, age, bp, stands] = new;
+        if self.jumped.is_some() {
+            return Err("time_unconfirmed");
+        }
         if as_of > self.now {
             return Err("price_ahead");
         }
@@ -274,6 +278,9 @@ impl Naive {
         }
         if self.now - as_of > age {
             return Err("price_stale");
+        }
+        if self.jumped.is_some() {
+            return Err("time_unconfirmed");
         }
         if *amount == 0 {
             return Err("amount_zero");
@@ -322,6 +329,9 @@ impl Naive {
         if self.now >= offer.until {
             return Err("quote_expired");
         }
+        if self.jumped.is_some() {
+            return Err("time_unconfirmed");
+        }
         if self.is_halted((offer.base, offer.quote)) {
             return Err("quote_halted");
         }
@@ -356,12 +366,28 @@ impl Naive {
         Ok(())
     }
 
+    fn clock(&mut self, clock: i128) -> Result<(), &'static str> {
+        let off = if self.ticked == 0 { 0 } else { clock - self.ticked };
+        if off.abs() > 60_000 && self.jumped != Some(off.signum()) {
+            self.jumped = Some(off.signum());
+            return Ok(());
+        }
+        match self.jumped {
+            None => Ok(()),
+            Some(-1) if (0..=60_000).contains(&off) => {
+                (self.jumped, self.ticked) = (None, self.now);
+                Ok(())
+            }
+            Some(_) => Err("time_unconfirmed"),
+        }
+    }
+
     fn tick(&mut self) -> Result<(), &'static str> {
-        if self.jumped {
+        if self.jumped.is_some() {
             return Err("time_unconfirmed");
         }
         if self.ticked != 0 && self.now - self.ticked > 60_000 {
-            self.jumped = true;
+            self.jumped = Some(1);
             return Ok(());
         }
         let before = (self.offers.len(), self.answers.len());
@@ -481,6 +507,7 @@ impl Real {
             Ask::Resume(number) => Command::Resume(halt(*number)),
             Ask::Tick => Command::Tick,
             Ask::Confirm => Command::ConfirmTime,
+            Ask::Clock(clock) => Command::SeeClock { clock: LedgerTime(*clock as u64) },
         }
     }
 }
@@ -647,6 +674,12 @@ impl Run {
             80 if self.rng.one_in(2) => Ask::Halt(2 + self.rng.below(2)),
             81..=83 => Ask::Resume(2 + self.rng.below(2)),
             84..=87 => Ask::Confirm,
+            88 => {
+                let off = if self.rng.one_in(12) { 200_000 } else { 60_000 };
+                Ask::Clock(self.naive.ticked.max(off) + self.rng.below(2 * off + 1) - off)
+            }
+            // Whoever sees that the clock is behind sets it right.
+            _ if self.naive.jumped == Some(-1) && self.rng.one_in(2) => Ask::Clock(self.naive.now),
             _ => Ask::Tick,
         }
     }
@@ -787,7 +820,7 @@ fn two_ledgers_answer_alike_and_end_alike() {
         asset_not_fiat customer_unknown price_ahead pair_reversed price_older price_age_invalid quote_time_invalid \
         spread_too_large price_out_of_band id_missing price_unknown quote_halted price_stale quote_too_small \
         inventory_insufficient quote_unknown quote_expired price_moved halt_exists halt_unknown time_unconfirmed \
-        time_not_jumped";
+        time_not_jumped time_behind";
     for answer in expected.split_whitespace() {
         assert!(answers.get(answer).is_some_and(|&count| count >= 5), "{answer} came up too seldom to mean anything");
     }

@@ -388,6 +388,7 @@ impl Writer {
     /// Decides waiting commands while there is room for them; says how many.
     pub fn decide_waiting(&mut self, clock_ms: u64) -> usize {
         let mut count = 0;
+        self.note_clock(clock_ms);
         while self.has_room(clock_ms) {
             let Some((ticket, ask)) = self.lanes.pop() else { break };
             if confirms_time(&ask)
@@ -508,6 +509,37 @@ impl Writer {
         self.state = None;
         self.role = Role::Following;
         tracing::warn!(seq = after.0, "another writer leads; this one follows");
+    }
+
+    /// Whether the clock shows a time that ledger time does not follow, and no row says so yet.
+    pub fn doubts_clock(&self, clock_ms: u64) -> bool {
+        self.state.as_ref().is_some_and(|state| state.is_clock_news(LedgerTime(clock_ms)))
+    }
+
+    /// Notes a jump of the clock before anything is decided under it: whoever waits would else be judged by a time that stands
+    /// still. Where that panics it is tried again with the next state, and never quarantined.
+    fn note_clock(&mut self, clock_ms: u64) {
+        if !self.has_room(clock_ms) || !self.doubts_clock(clock_ms) {
+            return;
+        }
+        let clock = LedgerTime(clock_ms);
+        let state = self.state.as_mut().expect("a writer that leads has a state");
+        let now = self.open.as_ref().map_or_else(|| state.row_time(clock), |open| open.time);
+        let request = Request { origin: Origin::Internal, command: Command::SeeClock { clock } };
+        let rules = &mut self.rules;
+        match catch_unwind(AssertUnwindSafe(|| rules.decide(state, &request, now))) {
+            Ok(Ok(Verdict::Decided { events, outcome })) => {
+                self.gather(Ticket(0), &request, (events, outcome), (now, clock_ms));
+                // Nobody asked, so nobody is answered.
+                self.open.iter_mut().for_each(|open| drop(open.replies.pop()));
+            }
+            Ok(Ok(Verdict::Repeated(_)) | Err(_)) => {}
+            Err(payload) => {
+                tracing::error!(what = panic_text(&*payload), "noting the clock made a rule panic");
+                self.state = None;
+                self.role = Role::Poisoned;
+            }
+        }
     }
 
     fn has_room(&self, clock_ms: u64) -> bool {

@@ -3,10 +3,11 @@
 use super::{Draft, refusals};
 use crate::amount::{Amount, DECIMALS_MAX};
 use crate::asset::{Asset, AssetKind, AssetPolicy, Halt};
-use crate::command::{Outcome, REMEMBER_MS, TIME_JUMP_MAX_MS};
+use crate::command::{Outcome, REMEMBER_MS};
 use crate::custody::{Block, Chain};
 use crate::event::{Event, Forgotten, Nothing, QuoteEnded, Ticked, TimeJumped};
 use crate::id::LedgerTime;
+use crate::state::ClockDoubt;
 
 /// The most depth steps of a policy: enough for every order of magnitude that matters, and few to walk per deposit.
 pub const DEPTH_STEPS_MAX: usize = 16;
@@ -33,7 +34,9 @@ refusals! {
     /// Why a definition, a policy, a halt or a tick is refused.
     pub enum AdminRefusal {
         /// The clock jumped and no operator has confirmed it.
-        TimeUnconfirmed => "time_unconfirmed", "the clock jumped; an operator must confirm it first";
+        TimeUnconfirmed => "time_unconfirmed", "the clock jumped; an operator must set it right or confirm it";
+        /// The clock is behind the last tick. Ledger time can't go back to it, so there is nothing to confirm.
+        TimeBehind => "time_behind", "the clock is behind ledger time; set it right, or wait until it has caught up";
         /// There is no jump to confirm.
         TimeNotJumped => "time_not_jumped", "there is no jump of the clock to confirm";
 
@@ -99,7 +102,7 @@ refusals! {
 /// over waits for the next tick. Emits nothing where nothing changed and the last journalled tick is fresh.
 ///
 /// # Errors
-/// [`AdminRefusal::TimeUnconfirmed`]. A jump beyond [`TIME_JUMP_MAX_MS`] is a decision, not a refusal: it is journalled.
+/// [`AdminRefusal::TimeUnconfirmed`]. A jump beyond [`crate::command::TIME_JUMP_MAX_MS`] is a decision, not a refusal: it is journalled.
 pub(super) fn tick(draft: &mut Draft<'_>) -> Result<Outcome, AdminRefusal> {
     if draft.state.counters.jumped_to.is_some() {
         return Err(AdminRefusal::TimeUnconfirmed);
@@ -117,22 +120,30 @@ pub(super) fn tick(draft: &mut Draft<'_>) -> Result<Outcome, AdminRefusal> {
     Ok(Outcome::Done(true))
 }
 
-/// Notes that the clock shows a time beyond what ledger time follows. A clock that does not says nothing new: ledger time
-/// may have caught up since it was read.
+/// Notes that the clock shows a time that ledger time does not follow, ahead or behind. A clock that it follows says nothing
+/// new, except where it was behind and has reached the last tick again: then time goes on, and nobody has to confirm it.
 pub(super) fn see_clock(draft: &mut Draft<'_>, clock: LedgerTime) -> Result<Outcome, AdminRefusal> {
-    if draft.state.counters.jumped_to.is_some() {
-        return Err(AdminRefusal::TimeUnconfirmed);
+    if note_jump(draft, clock) {
+        return Ok(Outcome::Done(true));
     }
-    Ok(Outcome::Done(note_jump(draft, clock)))
+    match draft.state.clock_noted() {
+        None => Ok(Outcome::Done(false)),
+        Some(ClockDoubt::Behind)
+            if draft.state.clock_doubt(clock).is_none() && clock >= draft.state.counters.ticked =>
+        {
+            draft.emit(Event::Ticked(Ticked { until: draft.now }));
+            Ok(Outcome::Done(true))
+        }
+        Some(_) => Err(AdminRefusal::TimeUnconfirmed),
+    }
 }
 
 fn note_jump(draft: &mut Draft<'_>, to: LedgerTime) -> bool {
-    let from = draft.state.counters.ticked;
-    let is_jump = from != LedgerTime(0) && to.since_ms(from) > TIME_JUMP_MAX_MS;
-    if is_jump {
-        draft.emit(Event::TimeJumped(TimeJumped { from, to }));
+    let is_new = draft.state.is_clock_news(to);
+    if is_new {
+        draft.emit(Event::TimeJumped(TimeJumped { from: draft.state.counters.ticked, to }));
     }
-    is_jump
+    is_new
 }
 
 fn expire_quotes(draft: &mut Draft<'_>) {
@@ -154,10 +165,12 @@ fn forget_commands(draft: &mut Draft<'_>) {
     }
 }
 
-/// Accepts the time that the clock shows now, which is the ledger time of this command's row; the next tick counts from here.
+/// Accepts the time ahead that the clock shows now, which is the ledger time of this command's row; the next tick counts from here.
 pub(super) fn confirm_time(draft: &mut Draft<'_>) -> Result<Outcome, AdminRefusal> {
-    if draft.state.counters.jumped_to.is_none() {
-        return Err(AdminRefusal::TimeNotJumped);
+    match draft.state.clock_noted() {
+        Some(ClockDoubt::Ahead) => {}
+        Some(ClockDoubt::Behind) => return Err(AdminRefusal::TimeBehind),
+        None => return Err(AdminRefusal::TimeNotJumped),
     }
     let until = draft.now;
     draft.emit(Event::TimeConfirmed(Nothing {}));

@@ -47,6 +47,8 @@ refusals! {
         PriceZero => "price_zero", "a price is more than nothing";
         /// A side of the ratio is above [`PRICE_UNITS_MAX`].
         PriceTooLarge => "price_too_large", "a side of the price is too large";
+        /// The clock jumped and no operator has confirmed it: nobody can say how old the price is.
+        TimeUnconfirmed => "time_unconfirmed", "the clock jumped; an operator must set it right or confirm it";
         /// The price is of a time to come.
         PriceAhead => "price_ahead", "the price is of a time to come";
         /// The same two assets have a price the other way round that is not too old: two that disagree would be an exchange that
@@ -79,6 +81,8 @@ refusals! {
         QuoteHalted => "quote_halted", "quoting is halted";
         /// The price is older than it may be.
         PriceStale => "price_stale", "the price is too old to quote from";
+        /// The clock jumped and no operator has confirmed it: the price may be older than ledger time says.
+        TimeUnconfirmed => "time_unconfirmed", "the clock jumped; an operator must set it right or confirm it";
         /// Nothing is asked for.
         AmountZero => "amount_zero", "an exchange moves more than nothing";
         /// After rounding one side would be nothing.
@@ -98,6 +102,8 @@ refusals! {
         QuoteUnknown => "quote_unknown", "there is no such quote";
         /// Its time is over.
         Expired => "quote_expired", "the quote has expired";
+        /// The clock jumped and no operator has confirmed it: the quote may have expired without ledger time saying so.
+        TimeUnconfirmed => "time_unconfirmed", "the clock jumped; an operator must set it right or confirm it";
         /// Quoting is halted for one of the assets.
         QuoteHalted => "quote_halted", "quoting is halted";
         /// The price moved by more than [`ACCEPT_BAND_PERCENT`] since the quote was made.
@@ -129,6 +135,9 @@ pub(super) fn set_price(draft: &mut Draft<'_>, price: &Price) -> Result<Outcome,
     }
     if sides.iter().any(|&side| side > PRICE_UNITS_MAX) {
         return Err(PriceRefusal::PriceTooLarge);
+    }
+    if draft.state.clock_noted().is_some() {
+        return Err(PriceRefusal::TimeUnconfirmed);
     }
     if price.as_of > draft.now {
         return Err(PriceRefusal::PriceAhead);
@@ -200,6 +209,9 @@ pub(super) fn request_quote(
     }
     if is_stale(price, draft.now) {
         return Err(QuoteRefusal::PriceStale);
+    }
+    if state.clock_noted().is_some() {
+        return Err(QuoteRefusal::TimeUnconfirmed);
     }
     let Parts { base, middle, spread } = parts(price, side, given)?;
     let quote = match side {
@@ -310,6 +322,9 @@ pub(super) fn accept_quote(
     let quote = quote.ok_or(AcceptQuoteRefusal::QuoteUnknown)?.clone();
     if draft.now >= quote.expiry {
         return Err(AcceptQuoteRefusal::Expired);
+    }
+    if state.clock_noted().is_some() {
+        return Err(AcceptQuoteRefusal::TimeUnconfirmed);
     }
     if is_quoting_halted(state, quote.pair) {
         return Err(AcceptQuoteRefusal::QuoteHalted);

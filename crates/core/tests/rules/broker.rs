@@ -193,6 +193,44 @@ fn acceptance_is_refused_for_the_first_thing_wrong_with_it() {
     check_ladder(&mut world, vec![(accept(ANN, &quote), AcceptQuoteRefusal::QuoteUnknown)]);
 }
 
+/// A jump of the clock is noted: a minute and more ahead of the last tick.
+fn note_jump(world: &mut World) {
+    let clock = world.state.counters().ticked.plus_ms(florin_core::command::TIME_JUMP_MAX_MS + 1);
+    assert_eq!(world.done(Command::SeeClock { clock }), Outcome::Done(true));
+}
+
+#[test]
+fn while_nobody_knows_the_time_nothing_is_priced_quoted_or_exchanged() {
+    let mut world = World::new();
+    let quote = offer(&mut world);
+    note_jump(&mut world);
+    let price = world.price();
+    let ahead = Price { as_of: world.now.plus_ms(1), ..price.clone() };
+    let large = Price { base_units: Amount::new(PRICE_UNITS_MAX + 1), ..ahead.clone() };
+    let steps = vec![
+        (Command::SetPrice(large), PriceRefusal::PriceTooLarge),
+        (Command::SetPrice(ahead), PriceRefusal::TimeUnconfirmed),
+        (Command::SetPrice(price.clone()), PriceRefusal::TimeUnconfirmed),
+    ];
+    check_ladder(&mut world, steps);
+    let nothing = ask(Side::Buy, Some(0), None);
+    check_ladder(&mut world, vec![(nothing.clone(), QuoteRefusal::TimeUnconfirmed)]);
+    world.done(Command::Halt(halt_of(Some(XAU), HaltAction::Quote)));
+    check_ladder(&mut world, vec![(nothing.clone(), QuoteRefusal::QuoteHalted)]);
+    check_ladder(&mut world, vec![(accept(ANN, &quote), AcceptQuoteRefusal::TimeUnconfirmed)]);
+    world.done(Command::Resume(halt_of(Some(XAU), HaltAction::Quote)));
+    let before = world.now;
+    world.now = quote.expiry;
+    check_ladder(&mut world, vec![(accept(ANN, &quote), AcceptQuoteRefusal::Expired)]);
+    world.now = price.as_of.plus_ms(price.age_max_ms + 1);
+    check_ladder(&mut world, vec![(nothing.clone(), QuoteRefusal::PriceStale)]);
+    let mut world = rewind(world, before);
+    world.done(Command::ConfirmTime);
+    check_ladder(&mut world, vec![(nothing, QuoteRefusal::AmountZero)]);
+    world.done(accept(ANN, &quote));
+    world.done(Command::SetPrice(price));
+}
+
 /// Refusals journal nothing, so a world in which only refusals happened since may be looked at from an earlier moment.
 fn rewind(mut world: World, now: florin_core::id::LedgerTime) -> World {
     assert!(world.state.counters().time <= now, "nothing was journalled since");

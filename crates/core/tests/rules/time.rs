@@ -89,6 +89,52 @@ fn clock_beyond_the_last_tick_is_noted_without_any_row_of_its_time() {
 }
 
 #[test]
+fn clock_that_went_back_is_noted_and_time_goes_on_when_it_has_caught_up() {
+    let mut world = World::new();
+    tick(&mut world);
+    let quote = crate::broker::offer(&mut world);
+    let ticked = world.state.counters().ticked;
+    let back = LedgerTime(ticked.0 - TIME_JUMP_MAX_MS);
+    assert_eq!(world.done(Command::SeeClock { clock: back }), Outcome::Done(false), "a minute is no jump");
+    let clock = LedgerTime(back.0 - 1);
+    world.pass_ms(1);
+    assert_eq!(world.done(Command::SeeClock { clock }), Outcome::Done(true));
+    assert_eq!(world.state.counters().jumped_to, Some(clock));
+    let before = world.now;
+    for clock in [clock, back, LedgerTime(ticked.0 - 1), LedgerTime(0)] {
+        assert_eq!(world.refused(Command::SeeClock { clock }), AdminRefusal::TimeUnconfirmed.into());
+    }
+    assert_eq!(world.refused(Command::Tick), AdminRefusal::TimeUnconfirmed.into());
+    assert_eq!(world.refused(Command::ConfirmTime), AdminRefusal::TimeBehind.into(), "ledger time never goes back");
+    let accept = Command::AcceptQuote { customer: ANN, quote: quote.id };
+    assert_eq!(world.refused(accept.clone()), florin_core::decide::AcceptQuoteRefusal::TimeUnconfirmed.into());
+    start_epoch(&mut world, 2);
+    assert_eq!(world.state.counters().ticked, ticked, "a restart proves nothing about a clock");
+    let internal = Request { origin: Origin::Internal, command: Command::SeeClock { clock: ticked } };
+    let (_, events) = world.send(&internal).expect("it has caught up");
+    assert_eq!(events, [Event::Ticked(Ticked { until: before })]);
+    assert_eq!(world.state.counters().jumped_to, None);
+    world.done(accept);
+    assert_eq!(world.refused(Command::ConfirmTime), AdminRefusal::TimeNotJumped.into());
+}
+
+#[test]
+fn clock_that_jumps_the_other_way_is_noted_anew() {
+    let mut world = World::new();
+    let ticked = world.state.counters().ticked;
+    let (behind, ahead) = (LedgerTime(ticked.0 - TIME_JUMP_MAX_MS - 1), ticked.plus_ms(TIME_JUMP_MAX_MS + 1));
+    for clock in [behind, ahead, behind, ahead] {
+        assert_eq!(world.done(Command::SeeClock { clock }), Outcome::Done(true));
+        assert_eq!(world.state.counters().jumped_to, Some(clock));
+        assert_eq!(world.refused(Command::Tick), AdminRefusal::TimeUnconfirmed.into());
+    }
+    assert_eq!(world.refused(Command::SeeClock { clock: ticked }), AdminRefusal::TimeUnconfirmed.into());
+    world.now = ahead;
+    world.done(Command::ConfirmTime);
+    assert_eq!((world.state.counters().jumped_to, world.state.counters().ticked), (None, ahead));
+}
+
+#[test]
 fn rows_follow_the_clock_no_further_than_a_jump_beyond_the_last_tick() {
     let mut world = World::empty();
     let start = world.now;

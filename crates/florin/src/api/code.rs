@@ -203,7 +203,7 @@ pub fn status_of(code: &str) -> u16 {
     match code {
         "id_expired" | "id_ahead" | "sequence_done" | "sequence_gap" | "idempotency_mismatch" => 409,
         "quote_expired" | "price_moved" | "price_older" | "time_not_jumped" => 409,
-        "time_unconfirmed" | "price_stale" => 503,
+        "time_unconfirmed" | "time_behind" | "price_stale" => 503,
         "price_unknown" => 422,
         "amount_precision" | "amount_too_large" | "amount_zero" | "network_mismatch" | "id_missing" => 400,
         "price_zero" | "price_too_large" | "price_ahead" | "spread_too_large" => 400,
@@ -249,6 +249,9 @@ pub fn way_out(code: &str) -> Option<&'static str> {
         "price_out_of_band" => "halt quoting first if the price is right: POST /api/v1/halts",
         "inventory_insufficient" => "send coins to an inventory address, or book a bank receipt for the inventory",
         "quote_halted" | "credit_halted" | "withdrawal_halted" | "signing_halted" => "see the halts in 'florin status'",
+        "time_behind" => {
+            "nothing has to be confirmed when the clock has caught up; until then no quote is made or accepted"
+        }
         "time_unconfirmed" => "check the clock, then POST /api/v1/time/confirm",
         "network_mismatch" => "use an address of the network that this platform follows",
         "address_invalid" => "copy the address again as a whole",
