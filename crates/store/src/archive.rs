@@ -106,9 +106,13 @@ pub fn write(folder: &Path, rows: &[Row]) -> Result<PathBuf, ArchiveError> {
         ErrorKind::AlreadyExists => ArchiveError::Exists { path: path.clone() },
         _ => ArchiveError::Unwritable { path: path.clone(), cause },
     };
-    // What a crash leaves of a draft has another ending, and another process another draft.
     let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    let written = std::fs::File::create(&draft).and_then(|mut file| {
+    // What a crash left may be the file itself, under its first name: nothing is written through that one.
+    match std::fs::remove_file(&draft) {
+        Err(fault) if fault.kind() != ErrorKind::NotFound => return Err(failed(fault)),
+        Ok(()) | Err(_) => {}
+    }
+    let written = std::fs::OpenOptions::new().write(true).create_new(true).open(&draft).and_then(|mut file| {
         file.write_all(&bytes)?;
         file.sync_all()?;
         // Unlike a renaming, a second name is refused where there is a file of that name.
@@ -160,14 +164,14 @@ impl Archive {
     /// linked to each other; whether they link to what the caller has, the caller sees.
     ///
     /// # Errors
-    /// [`ArchiveError::Unreadable`], [`ArchiveError::Segment`], [`ArchiveError::Misnamed`].
+    /// [`ArchiveError::Unreadable`], [`ArchiveError::Segment`], [`ArchiveError::Misnamed`] of the file that reaches furthest,
+    /// where no file that has the row is whole.
     pub fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ArchiveError> {
         let next = after.next();
         let is_open =
             self.open.first().is_some_and(|row| row.seq <= next) && self.open.last().is_some_and(|row| row.seq >= next);
         if !is_open {
-            let Some(entry) = self.find(next)? else { return Ok(Vec::new()) };
-            self.open = open(entry)?;
+            self.open = self.load(next)?;
         }
         Ok(self.open.iter().filter(|row| row.seq > after).take(count_max).cloned().collect())
     }
@@ -179,28 +183,66 @@ impl Archive {
     pub fn end(&mut self, after: Seq) -> Result<Seq, ArchiveError> {
         self.entries.clear();
         let mut at = after;
-        while let Some(entry) = self.find(at.next())? {
-            at = entry.last;
+        while let Some(last) = self.with(at.next())?.first().map(|entry| entry.last) {
+            at = last;
         }
         Ok(at)
     }
 
-    /// The file that has a row; of several, the one that reaches furthest.
-    fn find(&mut self, seq: Seq) -> Result<Option<Entry>, ArchiveError> {
+    /// Makes every file with a row from `first` to `last` durable, and the names of all: whoever wrote them may have been
+    /// broken off before that.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Unwritable`].
+    pub fn sync(&mut self, first: Seq, last: Seq) -> Result<(), ArchiveError> {
+        self.look()?;
+        let touched = self.entries.iter().filter(|entry| entry.first <= last && first <= entry.last);
+        let parent = self.folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let folders = [self.folder.as_path(), parent.unwrap_or(Path::new("."))];
+        for path in touched.map(|entry| entry.path.as_path()).chain(folders) {
+            let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+            synced.map_err(|cause| ArchiveError::Unwritable { path: path.to_path_buf(), cause })?;
+        }
+        Ok(())
+    }
+
+    /// The rows of a file that has this one; none where there is no such file. A file that is damaged is told only where no
+    /// other one has the row.
+    fn load(&mut self, seq: Seq) -> Result<Vec<Row>, ArchiveError> {
+        let mut damaged = None;
+        for entry in self.with(seq)? {
+            match open(entry) {
+                Ok(rows) => return Ok(rows),
+                Err(error) => damaged = damaged.or(Some(error)),
+            }
+        }
+        damaged.map_or(Ok(Vec::new()), Err)
+    }
+
+    /// The files that have a row, the one that reaches furthest first.
+    fn with(&mut self, seq: Seq) -> Result<Vec<Entry>, ArchiveError> {
         let of = |entries: &[Entry]| {
-            let found = entries.iter().filter(|entry| entry.first <= seq && seq <= entry.last);
-            found.max_by_key(|entry| entry.last).cloned()
+            let mut found: Vec<Entry> =
+                entries.iter().filter(|entry| entry.first <= seq && seq <= entry.last).cloned().collect();
+            found.sort_by_key(|entry| std::cmp::Reverse(entry.last));
+            found
         };
-        if let Some(found) = of(&self.entries) {
-            return Ok(Some(found));
+        let found = of(&self.entries);
+        if !found.is_empty() {
+            return Ok(found);
         }
         // It may have come since.
+        self.look()?;
+        Ok(of(&self.entries))
+    }
+
+    fn look(&mut self) -> Result<(), ArchiveError> {
         self.entries = match list(&self.folder, ENDING) {
             Ok(paths) => paths.into_iter().filter_map(entry).collect(),
             Err(cause) if cause.kind() == ErrorKind::NotFound => Vec::new(),
             Err(cause) => return Err(ArchiveError::Unreadable { path: self.folder.clone(), cause }),
         };
-        Ok(of(&self.entries))
+        Ok(())
     }
 }
 
@@ -267,8 +309,12 @@ impl Journal for WithArchive {
         if found.is_empty() {
             return Ok(rows);
         }
-        if at.next() == oldest && found.len() < count_max {
-            found.extend(self.journal.read(at, count_max - found.len())?);
+        if found.len() < count_max {
+            // The journal's oldest rows may have gone to the archive meanwhile; then the caller goes on from there.
+            let rest = self.journal.read(at, count_max - found.len())?;
+            if rest.first().is_some_and(|row| row.seq == at.next()) {
+                found.extend(rest);
+            }
         }
         Ok(found)
     }

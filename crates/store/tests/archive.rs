@@ -1,7 +1,7 @@
 //! The archive of a journal's oldest rows, and a journal that is read through it.
 
 use florin_core::id::{Digest, Seq};
-use florin_core::journal::{Journal, Row};
+use florin_core::journal::{AppendError, Journal, ReadError, Row};
 use florin_store::archive::{self, Archive, ArchiveError, ENDING, WithArchive};
 use florin_store::conformance::{Fixture, fill};
 use florin_store::memory::MemoryJournal;
@@ -211,4 +211,75 @@ fn a_pruner_appends_nothing() {
     pruner.append(&next).expect_err("fenced");
     assert_eq!(pruner.head().expect("readable"), Some((Seq(3), rows[2].hash)));
     assert_ne!(rows[2].hash, Digest::ZERO);
+}
+
+#[test]
+fn where_one_of_two_files_is_damaged_the_other_is_read() {
+    let folder = folder();
+    let rows = rows(10);
+    archive::write(folder.path(), &rows).expect("written");
+    let damaged = folder.path().join(format!("journal-000000000005-000000000010{ENDING}"));
+    std::fs::write(&damaged, b"cut").expect("written");
+    for after in 0..10 {
+        let found = Archive::at(folder.path().to_owned()).read(Seq(after), 1).expect("readable");
+        assert_eq!(found, rows[usize::try_from(after).expect("few")..][..1], "after {after}");
+    }
+}
+
+#[test]
+fn what_a_crash_left_under_a_drafts_name_is_not_written_through() {
+    let folder = folder();
+    let rows = rows(5);
+    let path = archive::write(folder.path(), &rows[..4]).expect("written");
+    let bytes = std::fs::read(&path).expect("readable");
+    // As after a crash between the file's second name and the removal of its first.
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    std::fs::hard_link(&path, &draft).expect("linked");
+    assert_eq!(archive::write(folder.path(), &rows[..4]).expect_err("there").code(), "export_exists");
+    assert_eq!(std::fs::read(&path).expect("readable"), bytes);
+    let mut archive = Archive::at(folder.path().to_owned());
+    archive.sync(Seq(1), Seq(4)).expect("durable");
+    std::fs::remove_dir_all(folder.path()).expect("removed");
+    assert_eq!(archive.sync(Seq(1), Seq(4)).expect_err("gone").code(), "export_unwritable");
+}
+
+/// A journal whose oldest rows go to the archive between two reads.
+struct Shrinking {
+    rows: Vec<Row>,
+    reads: usize,
+}
+
+impl Journal for Shrinking {
+    fn append(&mut self, _: &Row) -> Result<(), AppendError> {
+        Err(AppendError::Fenced)
+    }
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        self.reads += 1;
+        let gone = Seq(if self.reads > 2 { 8 } else { 4 });
+        let kept = self.rows.iter().filter(|row| row.seq > gone && row.seq > after);
+        Ok(kept.take(count_max).cloned().collect())
+    }
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        Ok(self.rows.last().map(|row| (row.seq, row.hash)))
+    }
+}
+
+#[test]
+fn rows_that_are_pruned_while_somebody_reads_leave_no_gap_in_what_is_read() {
+    let folder = folder();
+    let rows = rows(12);
+    archive::write(folder.path(), &rows[..4]).expect("written");
+    archive::write(folder.path(), &rows[4..8]).expect("written");
+    for first in 0..3 {
+        let shrinking = Box::new(Shrinking { rows: rows.clone(), reads: first });
+        let mut journal = WithArchive::new(shrinking, Archive::at(folder.path().to_owned()));
+        let (mut found, mut at) = (Vec::new(), Seq(1));
+        while at < Seq(12) {
+            let read = journal.read(at, 100).expect("readable");
+            assert_eq!(read[0].seq, at.next(), "begun at read {first}");
+            at = read.last().expect("a row").seq;
+            found.extend(read);
+        }
+        assert_eq!(found, rows[1..], "begun at read {first}");
+    }
 }
