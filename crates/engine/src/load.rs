@@ -1,8 +1,8 @@
 //! Where a process starts: the newest snapshot and the rows after it, folded. It never repairs: a row that does not fit stops it.
 
 use crate::ports::Snapshots;
-use crate::witness::{Contradiction, compare};
-use florin_core::id::{Digest, Seq};
+use crate::witness::{Contradiction, Unreadable, compare};
+use florin_core::id::{Digest, Epoch, Seq};
 use florin_core::journal::{Batch, Journal, ReadError, Row, RowError};
 use florin_core::snapshot;
 use florin_core::state::State;
@@ -96,6 +96,15 @@ pub enum LoadError {
     /// The journal lacks a row that is known from elsewhere, or has another one in its place.
     #[error(transparent)]
     Contradicted(Contradiction),
+    /// Whether it is the journal that is known elsewhere can't be said.
+    #[error(transparent)]
+    Unreadable(Unreadable),
+    /// The journal was begun by another platform.
+    #[error("the journal is another platform's")]
+    OtherPlatform {
+        /// Its id.
+        found: [u8; 16],
+    },
 }
 
 impl LoadError {
@@ -105,6 +114,8 @@ impl LoadError {
             LoadError::Read(_) => "journal_unreadable_now",
             LoadError::Fold(error) => error.code(),
             LoadError::Contradicted(found) => found.code(),
+            LoadError::Unreadable(unreadable) => unreadable.code(),
+            LoadError::OtherPlatform { .. } => "platform_id_changed",
         }
     }
 }
@@ -113,6 +124,12 @@ impl LoadError {
 pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+}
+
+/// The platform that began the journal which a state was folded from, where that is another one than `platform`.
+pub(crate) fn foreign(state: &State, platform: [u8; 16]) -> Option<[u8; 16]> {
+    let counters = state.counters();
+    (counters.epoch > Epoch(0) && counters.platform != platform).then_some(counters.platform)
 }
 
 /// Folds a row whose place and hash were checked. After an error the state is good for nothing.

@@ -258,6 +258,15 @@ pub enum SignerFault {
     /// The signer did not answer in time.
     #[error("the signer did not answer in time")]
     Timeout,
+    /// What it was to be shown can't be kept on this machine, where a start holds the journal against it: it is not asked.
+    #[error("the signer is not asked")]
+    Unrecorded {
+        /// The stable code of what is wrong below.
+        code: &'static str,
+        /// What is wrong.
+        #[source]
+        cause: Cause,
+    },
     /// The signer answered something that is not an answer.
     #[error("the signer's answer can't be read")]
     Malformed(#[source] Cause),
@@ -278,7 +287,7 @@ impl SignerFault {
             SignerFault::Transport(_) => "signer_unreachable",
             SignerFault::Timeout => "signer_timeout",
             SignerFault::Malformed(_) => "signer_answer_malformed",
-            SignerFault::NotBelieved { code, .. } => code,
+            SignerFault::Unrecorded { code, .. } | SignerFault::NotBelieved { code, .. } => code,
         }
     }
 }

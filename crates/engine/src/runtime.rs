@@ -16,7 +16,7 @@ use crate::alarm::Alarm;
 use crate::follower::{Follower, FollowerStatus};
 use crate::lanes::{Ask, Lane, Lanes};
 use crate::leadership::Moment;
-use crate::load::{FoldError, LoadError, load_counted};
+use crate::load::{FoldError, LoadError, foreign, load_counted};
 use crate::ports::{Beat, Clock, Snapshots};
 use crate::read_model::{FeedRow, ReadModel, feed_from_journal};
 use crate::snapshotter::SnapshotterConfig;
@@ -39,6 +39,9 @@ pub enum Fatal {
     /// A durable row can't be folded.
     #[error("a durable row can't be folded")]
     Fold(#[source] FoldError),
+    /// The journal was begun by another platform.
+    #[error("the journal is another platform's")]
+    OtherPlatform,
     /// The journal lacks a row that was durable once, or has another one in its place.
     #[error("this node does not lead this journal")]
     Contradicted(#[source] Contradiction),
@@ -60,6 +63,7 @@ impl Fatal {
     pub fn code(&self) -> &'static str {
         match self {
             Fatal::Fold(error) => error.code(),
+            Fatal::OtherPlatform => "platform_id_changed",
             Fatal::Contradicted(found) => found.code(),
             Fatal::Storage(_) => "journal_storage_failed",
             Fatal::Panicked { .. } => "engine_panicked",
@@ -295,13 +299,17 @@ impl Engine {
     /// Loads the state and starts all threads.
     ///
     /// # Errors
-    /// Where no state can be loaded, or the journal is not the one that a witness knows. Then nothing was written.
+    /// Where no state can be loaded, the journal is another platform's, or not the one that a witness knows. Then nothing was
+    /// written.
     pub fn start(parts: Parts, config: EngineConfig) -> Result<EngineHandle, LoadError> {
         let Parts { clock, journal, mut history, mut snapshots, rules, followers, workers, .. } = parts;
         let Parts { heartbeat, is_storage_failure, fatal, mut witnesses, .. } = parts;
         let started = Instant::now();
         let began = Moment { steady: Duration::ZERO, wall_ms: clock.now_ms() };
         let (loaded, snapshot_at) = load_counted(history.as_mut(), snapshots.as_mut())?;
+        if let Some(found) = foreign(&loaded.state, config.writer.platform_if_new) {
+            return Err(LoadError::OtherPlatform { found });
+        }
         if let Some(found) = witness::hear(&mut witnesses).contradiction(history.as_mut())? {
             return Err(LoadError::Contradicted(found));
         }

@@ -4,20 +4,60 @@
 //! A witness that knows less than the journal is usual: readers lag, and crashes take their last rows back. Rows are linked by
 //! their hashes, so that one row that is the same on both sides vouches for all before it, and one look-up is enough.
 
-use crate::load::Place;
+use crate::load::{LoadError, Place};
 use crate::ports::Cause;
 use florin_core::id::Seq;
 use florin_core::journal::{Journal, ReadError};
 
 /// Why a witness can't be heard.
 #[derive(Debug, thiserror::Error)]
-#[error("it does not answer ({code})")]
-pub struct WitnessFault {
+pub enum WitnessFault {
+    /// It can't be reached, as a signer that does not run. It says nothing, and stops nothing.
+    #[error("it does not answer ({code})")]
+    Silent {
+        /// The stable code of what is wrong below.
+        code: &'static str,
+        /// What is wrong.
+        #[source]
+        cause: Cause,
+    },
+    /// It is there, and what it knows can't be read: it may know of rows that the journal lacks. Crashes leave nothing like
+    /// that, so it is damage, and nobody leads before a person has looked.
+    #[error("what it knows can't be read ({code})")]
+    Unreadable {
+        /// The stable code of what is wrong below.
+        code: &'static str,
+        /// What is wrong.
+        #[source]
+        cause: Cause,
+    },
+}
+
+impl WitnessFault {
     /// The stable code of what is wrong below.
-    pub code: &'static str,
-    /// What is wrong.
+    pub fn code(&self) -> &'static str {
+        match self {
+            WitnessFault::Silent { code, .. } | WitnessFault::Unreadable { code, .. } => code,
+        }
+    }
+}
+
+/// A witness whose word is there and can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{witness} can't be read")]
+pub struct Unreadable {
+    /// Which.
+    pub witness: &'static str,
+    /// Why.
     #[source]
-    pub cause: Cause,
+    pub fault: WitnessFault,
+}
+
+impl Unreadable {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.fault.code()
+    }
 }
 
 /// Something durable outside of the journal that names one of its rows.
@@ -90,19 +130,23 @@ pub fn compare(
 #[derive(Debug, Default)]
 pub struct Heard {
     named: Vec<(&'static str, Place)>,
+    /// The first one whose word can't be read.
+    unreadable: Option<Unreadable>,
 }
 
-/// Hears all witnesses. One that can't be heard says nothing: the platform runs without its signer, too, and whoever signs later
-/// compares again.
+/// Hears all witnesses. One that can't be reached says nothing: the platform runs without its signer, too, and whoever signs
+/// later compares again.
 pub fn hear(witnesses: &mut [Box<dyn Witness>]) -> Heard {
     let mut heard = Heard::default();
     for witness in witnesses {
         match witness.newest() {
             Ok(place) => heard.named.extend(place.map(|place| (witness.name(), place))),
-            Err(fault) => {
-                let cause = fault.cause.to_string();
-                let (who, code) = (witness.name(), fault.code);
+            Err(WitnessFault::Silent { code, cause }) => {
+                let (who, cause) = (witness.name(), cause.to_string());
                 tracing::warn!(who, code, cause, "the journal is not held against what can't be asked");
+            }
+            Err(fault @ WitnessFault::Unreadable { .. }) => {
+                heard.unreadable.get_or_insert(Unreadable { witness: witness.name(), fault });
             }
         }
     }
@@ -113,15 +157,15 @@ impl Heard {
     /// Holds the journal against what was said before: what is appended meanwhile contradicts nobody.
     ///
     /// # Errors
-    /// Where the journal does not answer.
-    pub fn contradiction(&self, journal: &mut dyn Journal) -> Result<Option<Contradiction>, ReadError> {
+    /// Where the journal does not answer; where nobody contradicts it whose word can be read, and somebody's can't.
+    pub fn contradiction(self, journal: &mut dyn Journal) -> Result<Option<Contradiction>, LoadError> {
         for (witness, place) in &self.named {
             let found = compare(journal, witness, *place)?;
             if found.is_some() {
                 return Ok(found);
             }
         }
-        Ok(None)
+        self.unreadable.map_or(Ok(None), |unreadable| Err(LoadError::Unreadable(unreadable)))
     }
 }
 
@@ -192,14 +236,22 @@ mod tests {
     }
 
     /// A witness that says the same again and again.
-    struct Says(Result<Option<Place>, &'static str>);
+    struct Says(Result<Option<Place>, fn() -> WitnessFault>);
+
+    fn silent() -> WitnessFault {
+        WitnessFault::Silent { code: "silent", cause: "a test's fault".into() }
+    }
+
+    fn torn() -> WitnessFault {
+        WitnessFault::Unreadable { code: "torn", cause: "a test's fault".into() }
+    }
 
     impl Witness for Says {
         fn name(&self) -> &'static str {
             "somebody"
         }
         fn newest(&mut self) -> Result<Option<Place>, WitnessFault> {
-            self.0.map_err(|code| WitnessFault { code, cause: code.into() })
+            self.0.map_err(|fault| fault())
         }
     }
 
@@ -207,10 +259,22 @@ mod tests {
     fn one_witness_against_the_journal_is_enough_and_one_that_is_silent_is_none() {
         let (ours, other) = (rows(5, 0), rows(9, 0));
         let mut agreeing: Vec<Box<dyn Witness>> =
-            vec![Box::new(Says(Ok(None))), Box::new(Says(Err("silent"))), Box::new(Says(Ok(Some(place(&ours[1])))))];
+            vec![Box::new(Says(Ok(None))), Box::new(Says(Err(silent))), Box::new(Says(Ok(Some(place(&ours[1])))))];
         assert_eq!(hear(&mut agreeing).contradiction(&mut Kept(ours.clone())).unwrap(), None);
         agreeing.push(Box::new(Says(Ok(Some(place(&other[8]))))));
         let found = hear(&mut agreeing).contradiction(&mut Kept(ours)).unwrap();
         assert_eq!(found, Some(Contradiction::Behind { witness: "somebody", row: Seq(9), end: Seq(5) }));
+    }
+
+    #[test]
+    fn one_whose_word_is_there_and_cant_be_read_is_not_taken_for_silent() {
+        let (ours, other) = (rows(5, 0), rows(9, 0));
+        let mut witnesses: Vec<Box<dyn Witness>> =
+            vec![Box::new(Says(Err(torn))), Box::new(Says(Err(silent))), Box::new(Says(Ok(Some(place(&ours[1])))))];
+        let judged = hear(&mut witnesses).contradiction(&mut Kept(ours.clone()));
+        assert_eq!(judged.map_err(|error| error.code()), Err("torn"));
+        witnesses.push(Box::new(Says(Ok(Some(place(&other[8]))))));
+        let judged = hear(&mut witnesses).contradiction(&mut Kept(ours)).unwrap();
+        assert_eq!(judged.map(|found| found.code()), Some("journal_behind"), "what is known comes first");
     }
 }

@@ -321,7 +321,7 @@ impl Witness for Reticent {
             2 => {
                 self.signs.set(Manner::Wakes);
                 std::thread::sleep(self.silence);
-                Err(WitnessFault { code: "witness_tested", cause: "a test's fault".into() })
+                Err(WitnessFault::Silent { code: "witness_tested", cause: "a test's fault".into() })
             }
             _ => Ok(Some(Place { seq: Seq(1_000), hash: Digest([1; 32]) })),
         }

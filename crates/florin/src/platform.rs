@@ -244,9 +244,10 @@ impl Platform {
         };
         let engine = Engine::start(runtime_parts, engine_config).map_err(|fault| match fault {
             LoadError::Contradicted(found) => witnesses::refusal(&found),
+            LoadError::Unreadable(found) => witnesses::unread(found),
+            LoadError::OtherPlatform { found } => other_platform(found),
             fault => Failure::new(fault.code(), "the journal can't be loaded").because(fault),
         })?;
-        refuse_other_journal(&engine, platform)?;
         let projector = Projector::start(feed, projection)?;
         let platform = Platform {
             engine,
@@ -404,15 +405,10 @@ impl Drop for Platform {
 }
 
 /// A journal keeps the id that it was begun with: intents that operators approved and the signer's memory name it.
-fn refuse_other_journal(engine: &EngineHandle, platform: [u8; 16]) -> Result<(), Failure> {
-    let found = engine.read(|state| state.counters().platform);
-    if found == platform || engine.at() == Seq::START {
-        return Ok(());
-    }
-    engine.stop();
+fn other_platform(found: [u8; 16]) -> Failure {
     let found = florin_core::id::CommandId(found);
-    Err(Failure::new("platform_id_changed", format!("the journal is that of platform {found}"))
-        .hint("platform.id in florin.toml never changes; use another data folder for another platform"))
+    Failure::new("platform_id_changed", format!("the journal is that of platform {found}, and nothing was written to it"))
+        .hint("platform.id in florin.toml never changes; use another data folder for another platform")
 }
 
 /// Makes a folder that its owner alone may enter.

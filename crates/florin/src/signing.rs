@@ -13,7 +13,7 @@ use florin_signer::protocol::{
     Request, SignPlan, StatusWanted, VoidPlan, VoidReceipt,
 };
 use florin_signer::refusal;
-use shown::ShownFile;
+use shown::{ShownFault, ShownFile};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -193,7 +193,8 @@ impl<T: Transport> RemoteSigner<T> {
         }
         if let Some(shown) = &self.shown {
             let place = Place { seq: at.seq, hash: at.head };
-            shown.raise(place).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
+            let unkept = |fault: ShownFault| SignerFault::Unrecorded { code: fault.code(), cause: fault.into() };
+            shown.raise(place).map_err(unkept)?;
         }
         self.ask(request)
     }

@@ -6,7 +6,7 @@ use crate::alarm::Alarm;
 use crate::follower::Follower;
 use crate::lanes::{Ask, Lane};
 use crate::leadership::{JournalSight, Moment, Quiet};
-use crate::load::{LoadError, READ_ROWS_MAX, panic_text};
+use crate::load::{LoadError, READ_ROWS_MAX, foreign, panic_text};
 use crate::ports::Snapshots;
 use crate::read_model::Gate;
 use crate::snapshotter::{Snapshotter, SnapshotterConfig};
@@ -202,7 +202,12 @@ impl WriterThread {
         let mut model = shared.model.write().unwrap_or_else(PoisonError::into_inner);
         let followed = rows.map_err(LoadError::from).and_then(|rows| Ok(model.fold_rows(&rows)?));
         let (at, epoch) = (model.at(), model.state().counters().epoch);
+        let is_foreign = foreign(model.state(), self.config.writer.platform_if_new).is_some();
         drop(model);
+        if is_foreign {
+            // It was empty when this process started.
+            return shared.die(&Fatal::OtherPlatform);
+        }
         if is_end && followed.is_ok() {
             lock(&shared.heart).has_followed(began);
         }
@@ -248,7 +253,7 @@ impl WriterThread {
 
     /// Whether somebody knows another journal than this one, this process included: it may have been set back under a process
     /// that runs.
-    fn contradiction(&mut self, shared: &Shared, at: Seq) -> Result<Option<Contradiction>, ReadError> {
+    fn contradiction(&mut self, shared: &Shared, at: Seq) -> Result<Option<Contradiction>, LoadError> {
         let found = own_row(shared)?;
         let now = shared.moment();
         let vouched_for = lock(&shared.heart).vouched_for();

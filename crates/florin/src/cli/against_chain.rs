@@ -71,7 +71,13 @@ pub(super) fn compare(
     }
     let late = match loaded {
         Err(LoadError::Fold(wrong)) => Some(wrong),
-        Ok(_) | Err(LoadError::Read(_) | LoadError::Contradicted(_)) => None,
+        Ok(_)
+        | Err(
+            LoadError::Read(_)
+            | LoadError::Contradicted(_)
+            | LoadError::Unreadable(_)
+            | LoadError::OtherPlatform { .. },
+        ) => None,
     };
     (verdicts, late)
 }

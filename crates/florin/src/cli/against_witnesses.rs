@@ -9,7 +9,7 @@ use florin_core::id::Seq;
 use florin_core::journal::{Journal, ReadError};
 use florin_engine::audit::JournalReport;
 use florin_engine::load::Place;
-use florin_engine::witness::{self, Witness};
+use florin_engine::witness::{self, Witness, WitnessFault};
 
 /// Asks each for the newest row that it names, and looks the row up.
 pub(super) fn compare(config: &Config, journal: &mut dyn Journal, report: &JournalReport, findings: &mut Findings) {
@@ -21,7 +21,10 @@ pub(super) fn compare(config: &Config, journal: &mut dyn Journal, report: &Journ
         let name = witness.name();
         // First the witness and then the journal: what is appended meanwhile contradicts nobody.
         match witness.newest() {
-            Err(fault) => findings.skips(name, sentence(&fault)),
+            Err(fault @ WitnessFault::Silent { .. }) => findings.skips(name, sentence(&fault)),
+            Err(fault @ WitnessFault::Unreadable { .. }) => {
+                findings.differs(name, Why::Fault(fault.code()), sentence(&fault));
+            }
             Ok(None) => findings.skips(name, "it names no row of this journal"),
             Ok(Some(place)) => judge(journal, name, place, report, findings),
         }

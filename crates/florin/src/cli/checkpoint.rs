@@ -5,11 +5,12 @@ use super::Common;
 use super::ledger::unreadable;
 use super::show::record;
 use super::verify::{Findings, Why, sentence};
+use crate::api::code;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::platform::stores::open_journal_reader;
 use crate::signing::replace;
-use crate::signing::shown::ShownFile;
+use crate::signing::shown::{ShownFault, ShownFile};
 use clap::Args;
 use florin_core::hex;
 use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
@@ -40,6 +41,9 @@ pub(crate) struct CheckpointArgs {
 pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
     let config = Config::read(&common.config)?;
     let mut journal = open_journal_reader(&config)?;
+    let shown = ShownFile::by_checkpoint(&config.data());
+    // Before anything is signed: it might name a later row.
+    shown.last().map_err(unkept)?;
     let client = Client::new(config.path(&config.signer.socket), TIMEOUT);
     let known = known(&client, journal.as_mut())?;
     let fence = head(&config, journal.as_mut())?;
@@ -57,10 +61,11 @@ pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) 
     let path = args.folder.join(format!("{:012}.{ENDING}", fence.seq.0));
     let written = std::fs::create_dir_all(&args.folder).and_then(|()| replace(&path, text(&checkpoint).as_bytes()));
     // The platform holds its journal against the last one, whatever becomes of the folder and of the signer.
-    let kept = ShownFile::by_checkpoint(&config.data()).raise(Place { seq: fence.seq, hash: fence.head });
-    written.and(kept).map_err(|fault| {
+    let kept = shown.raise(Place { seq: fence.seq, hash: fence.head });
+    written.map_err(|fault| {
         Failure::new("export_unwritable", format!("{} can't be written", path.display())).because(fault)
     })?;
+    kept.map_err(unkept)?;
     let shown = json!({
         "seq": fence.seq.0,
         "head": fence.head.to_string(),
@@ -68,6 +73,11 @@ pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) 
         "file": path.display().to_string(),
     });
     record(out, common.json, &shown)
+}
+
+fn unkept(fault: ShownFault) -> Failure {
+    let way_out = code::way_out(fault.code()).unwrap_or("see its code in errors.md");
+    Failure::new(fault.code(), "what the signer signs can't be recorded").because(fault).hint(way_out)
 }
 
 fn ask(client: &Client, request: &Request) -> Result<Outcome, Failure> {
@@ -124,7 +134,7 @@ fn parse(text: &str) -> Option<Checkpoint> {
     let fence = Fence {
         platform: bytes(&value, "platform")?,
         epoch: Epoch(number("epoch")?),
-        seq: Seq(number("seq")?),
+        seq: Some(Seq(number("seq")?)).filter(|seq| seq.is_of_row())?,
         head: Digest(bytes(&value, "head")?),
         time: LedgerTime(number("time_ms")?),
     };
@@ -190,9 +200,6 @@ fn judge(config: &Config, text: &str, key: Option<[u8; 32]>) -> Result<Signed, S
     if !checkpoint.is_by(&key.unwrap_or(checkpoint.key)) {
         return Err("it is not signed by the signer's key".into());
     }
-    if fence.seq == Seq::START {
-        return Err("it names no row".into());
-    }
     let vouched = match key {
         Some(_) => String::new(),
         None => format!(", by the key {}, for which nobody vouched: see --signer-key", hex::encode(&checkpoint.key)),
@@ -222,8 +229,13 @@ mod tests {
         let checkpoint = Checkpoint { fence, key: [6; 32], signature: [7; 64] };
         let text = text(&checkpoint);
         assert_eq!(parse(&text), Some(checkpoint));
-        for bad in ["", "{}", "[]", &text.replace("\"seq\": 3", "\"seq\": -3"), &text.replace("06", "6"), &text[..40]] {
+        for bad in ["", "{}", "[]", &text.replace("06", "6"), &text[..40]] {
             assert_eq!(parse(bad), None, "{bad}");
+        }
+        let of_row = |number: &str| parse(&text.replace("\"seq\": 3", &format!("\"seq\": {number}")));
+        assert_eq!(of_row("9223372036854775807").map(|found| found.fence.seq), Some(Seq::MAX));
+        for bad in ["-3", "0", "9223372036854775808", "18446744073709551615", "18446744073709551616"] {
+            assert_eq!(of_row(bad), None, "{bad}");
         }
     }
 }

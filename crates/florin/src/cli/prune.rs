@@ -151,7 +151,7 @@ fn cursors(config: &Config) -> Result<Vec<Limit>, Failure> {
         open_tables_reader(config)?.cursor().map_err(|fault| unknown("the search tables", fault.code(), &fault))?;
     let mut limits = vec![Limit { holder: "the search tables", last: seq }];
     for mut record in [ShownFile::by_platform(&data), ShownFile::by_checkpoint(&data)] {
-        let newest = record.newest().map_err(|fault| unknown(record.name(), fault.code, &fault))?;
+        let newest = record.newest().map_err(|fault| unknown(record.name(), fault.code(), &fault))?;
         limits.extend(newest.map(|place| Limit { holder: record.name(), last: place.seq }));
     }
     // Of one that does not answer, the record tells what it was shown from here.

@@ -1,10 +1,11 @@
 //! Who names rows of the journal from outside of it, and what is said where the journal is not the one that they know. It
 //! judges nothing and repairs nothing.
 
+use crate::api::code;
 use crate::failure::Failure;
 use florin_engine::load::Place;
-use florin_engine::witness::{Contradiction, Witness, WitnessFault};
-use florin_signer::client::Client;
+use florin_engine::witness::{Contradiction, Unreadable, Witness, WitnessFault};
+use florin_signer::client::{Client, ClientError};
 use florin_signer::protocol::{Hello, Outcome, PROTOCOL, Request};
 use florin_store::projection::Projection;
 use std::path::PathBuf;
@@ -23,7 +24,9 @@ impl Witness for SearchTables {
     }
 
     fn newest(&mut self) -> Result<Option<Place>, WitnessFault> {
-        let (seq, hash) = self.0.cursor().map_err(|fault| WitnessFault { code: fault.code(), cause: fault.into() })?;
+        let cursor = self.0.cursor();
+        let (seq, hash) =
+            cursor.map_err(|fault| WitnessFault::Unreadable { code: fault.code(), cause: fault.into() })?;
         Ok(Some(Place { seq, hash }))
     }
 }
@@ -47,7 +50,16 @@ impl Witness for SignerMemory {
 
     fn newest(&mut self) -> Result<Option<Place>, WitnessFault> {
         let reply = self.client.ask(&Request::Hello(Hello { protocol: PROTOCOL }));
-        let reply = reply.map_err(|fault| WitnessFault { code: fault.code(), cause: fault.into() })?;
+        let reply = reply.map_err(|fault| {
+            let code = fault.code();
+            match fault {
+                // One whose memory failed closes without an answer, and one that is locked does not listen.
+                fault @ (ClientError::Unreachable(_) | ClientError::ConnectTimeout | ClientError::Frame(_)) => {
+                    WitnessFault::Silent { code, cause: fault.into() }
+                }
+                fault @ ClientError::Reply(_) => WitnessFault::Unreadable { code, cause: fault.into() },
+            }
+        })?;
         named(reply.outcome, self.platform)
     }
 }
@@ -58,16 +70,17 @@ fn named(outcome: Outcome, platform: [u8; 16]) -> Result<Option<Place>, WitnessF
         // One of another platform knows nothing of this journal; whoever asks it for more is told.
         Outcome::Welcome(welcome) if welcome.platform != platform => Ok(None),
         Outcome::Welcome(welcome) => Ok(welcome.highest.map(|fence| Place { seq: fence.seq, hash: fence.head })),
-        // One of another version is silent, and that is to be seen: nobody else may know as much.
+        // One of another version has its memory, and nobody else may know as much.
         Outcome::Refused(refused) => {
-            Err(WitnessFault { code: refused.reason.code(), cause: refused.reason.to_string().into() })
+            Err(WitnessFault::Unreadable { code: refused.reason.code(), cause: refused.reason.to_string().into() })
         }
         Outcome::Descriptors(_)
         | Outcome::Status(_)
         | Outcome::Signed(_)
         | Outcome::Voided(_)
         | Outcome::Checkpoint(_) => {
-            Err(WitnessFault { code: "signer_answer_malformed", cause: "it answers another question".into() })
+            let cause = "it answers another question".into();
+            Err(WitnessFault::Unreadable { code: "signer_answer_malformed", cause })
         }
     }
 }
@@ -84,6 +97,15 @@ pub(super) fn refusal(found: &Contradiction) -> Failure {
     }
 }
 
+/// The end of a start where nobody knows which row somebody names.
+pub(super) fn unread(found: Unreadable) -> Failure {
+    let way_out = code::way_out(found.code())
+        .unwrap_or("see its code in errors.md, and that signer and platform are of one build");
+    let sentence =
+        format!("{} may name a later row than the journal has, and nothing was written to it", found.witness);
+    Failure::new(found.code(), sentence).because(found.fault).hint(way_out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,11 +114,14 @@ mod tests {
     use florin_signer::refusal::Refusal;
 
     fn heard(outcome: Outcome) -> Result<Option<u64>, &'static str> {
-        named(outcome, [7; 16]).map(|place| place.map(|place| place.seq.0)).map_err(|fault| fault.code)
+        named(outcome, [7; 16]).map(|place| place.map(|place| place.seq.0)).map_err(|fault| {
+            assert!(matches!(fault, WitnessFault::Unreadable { .. }), "it answers: {fault:?}");
+            fault.code()
+        })
     }
 
     #[test]
-    fn a_signer_of_another_protocol_is_silent_and_does_not_agree() {
+    fn a_signer_of_another_protocol_is_not_taken_for_a_silent_one() {
         let refused = Refused { reason: Refusal::ProtocolUnknown, place: None };
         assert_eq!(heard(Outcome::Refused(refused)), Err("protocol_unknown"));
     }

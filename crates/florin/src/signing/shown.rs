@@ -21,59 +21,109 @@ florin_core::message! {
     }
 }
 
+/// Who keeps a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeper {
+    Platform,
+    CommandLine,
+}
+
+/// Why the record can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ShownFault {
+    /// It is there and can't be read. It is replaced as a whole, so that no crash leaves it torn: somebody or the disk has
+    /// damaged it, and nobody knows which row it named.
+    #[error("{} can't be read", .file.path.display())]
+    Unreadable {
+        /// Which.
+        file: ShownFile,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// It can't be replaced.
+    #[error("{} can't be written", .file.path.display())]
+    Unwritable {
+        /// Which.
+        file: ShownFile,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+impl ShownFault {
+    /// The stable code of this fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ShownFault::Unreadable { file, .. } => match file.keeper {
+                Keeper::Platform => "signer_shown_unreadable",
+                Keeper::CommandLine => "checkpoint_shown_unreadable",
+            },
+            ShownFault::Unwritable { .. } => "shown_unwritable",
+        }
+    }
+}
+
 /// The record in a small file.
 #[derive(Debug, Clone)]
 pub struct ShownFile {
     path: PathBuf,
-    name: &'static str,
+    keeper: Keeper,
 }
 
 impl ShownFile {
     /// What the platform showed the signer, in the platform's data folder.
     pub fn by_platform(data: &Path) -> ShownFile {
-        ShownFile { path: data.join("signer.shown"), name: "the record of what the signer was shown" }
+        ShownFile { path: data.join("signer.shown"), keeper: Keeper::Platform }
     }
 
     /// The last checkpoint that the signer signed, in the same folder.
     pub fn by_checkpoint(data: &Path) -> ShownFile {
-        ShownFile { path: data.join("checkpoint.shown"), name: "the last checkpoint" }
+        ShownFile { path: data.join("checkpoint.shown"), keeper: Keeper::CommandLine }
     }
 
     /// The row, if one was ever shown.
     ///
     /// # Errors
-    /// Where the file can't be read.
-    pub fn last(&self) -> std::io::Result<Option<Place>> {
+    /// [`ShownFault::Unreadable`], also where it says what was never written.
+    pub fn last(&self) -> Result<Option<Place>, ShownFault> {
+        let unreadable = |cause| ShownFault::Unreadable { file: self.clone(), cause };
         match std::fs::read(&self.path) {
-            Ok(bytes) => {
-                let row = ShownRow::decode(&bytes).map_err(std::io::Error::other)?;
-                Ok(Some(Place { seq: row.seq, hash: row.hash }))
-            }
+            Ok(bytes) => match ShownRow::decode(&bytes) {
+                Ok(row) if row.seq.is_of_row() => Ok(Some(Place { seq: row.seq, hash: row.hash })),
+                // An empty file says row 0, too.
+                Ok(row) => Err(unreadable(std::io::Error::other(format!("no row has the number {}", row.seq)))),
+                Err(fault) => Err(unreadable(std::io::Error::other(fault))),
+            },
             Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(fault) => Err(fault),
+            Err(fault) => Err(unreadable(fault)),
         }
     }
 
     /// Makes a row durable here that is about to be shown, unless a later one is.
     ///
     /// # Errors
-    /// Faults of the file.
-    pub fn raise(&self, place: Place) -> std::io::Result<()> {
-        // One that can't be read is made anew: it is evidence, and what is shown now is better evidence.
-        if self.last().ok().flatten().is_some_and(|last| last.seq >= place.seq) {
+    /// [`ShownFault`]. One that can't be read stays as it is: it may have named a later row than this one.
+    pub fn raise(&self, place: Place) -> Result<(), ShownFault> {
+        if !place.seq.is_of_row() || self.last()?.is_some_and(|last| last.seq >= place.seq) {
             return Ok(());
         }
-        replace(&self.path, &ShownRow { seq: place.seq, hash: place.hash }.encode())
+        let row = ShownRow { seq: place.seq, hash: place.hash };
+        replace(&self.path, &row.encode()).map_err(|cause| ShownFault::Unwritable { file: self.clone(), cause })
     }
 }
 
 impl Witness for ShownFile {
     fn name(&self) -> &'static str {
-        self.name
+        match self.keeper {
+            Keeper::Platform => "the record of what the signer was shown",
+            Keeper::CommandLine => "the last checkpoint",
+        }
     }
 
     fn newest(&mut self) -> Result<Option<Place>, WitnessFault> {
-        self.last().map_err(|fault| WitnessFault { code: "signer_shown_unreadable", cause: fault.into() })
+        self.last().map_err(|fault| WitnessFault::Unreadable { code: fault.code(), cause: fault.into() })
     }
 }
 
@@ -91,9 +141,29 @@ mod tests {
             file.raise(raised).expect("kept");
             assert_eq!(file.newest().expect("readable"), Some(kept));
         }
-        std::fs::write(&file.path, b"nonsense").expect("written");
-        assert_eq!(file.newest().map_err(|fault| fault.code), Err("signer_shown_unreadable"));
-        file.raise(place(3, 3)).expect("kept");
-        assert_eq!(file.newest().expect("readable"), Some(place(3, 3)));
+    }
+
+    #[test]
+    fn a_record_that_cant_be_read_is_neither_believed_nor_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let whole = ShownRow { seq: Seq(7), hash: Digest([7; 32]) }.encode();
+        let of = |seq| ShownRow { seq: Seq(seq), hash: Digest([7; 32]) }.encode();
+        let damages = [whole[..20].to_vec(), Vec::new(), b"nonsense".to_vec(), of(0), of(1 << 63), of(u64::MAX)];
+        for (mut file, code) in [
+            (ShownFile::by_platform(folder.path()), "signer_shown_unreadable"),
+            (ShownFile::by_checkpoint(folder.path()), "checkpoint_shown_unreadable"),
+        ] {
+            for damage in &damages {
+                std::fs::write(&file.path, damage).expect("written");
+                let fault = file.newest().expect_err("damaged");
+                assert!(matches!(fault, WitnessFault::Unreadable { .. }), "{fault:?}");
+                assert_eq!(fault.code(), code);
+                let place = Place { seq: Seq(9), hash: Digest([9; 32]) };
+                assert_eq!(file.raise(place).map_err(|fault| fault.code()), Err(code));
+                assert_eq!(std::fs::read(&file.path).expect("readable"), *damage, "it is left for a person");
+            }
+            std::fs::write(&file.path, of(i64::MAX as u64)).expect("written");
+            assert_eq!(file.newest().expect("readable").map(|place| place.seq), Some(Seq::MAX));
+        }
     }
 }

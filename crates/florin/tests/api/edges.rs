@@ -1,7 +1,9 @@
 //! What holds between requests: one's own writes are read, feeds resume, restarts forget nothing, noise does no harm.
 
 use super::support::{World, bearer, id, key};
+use florin_core::id::Seq;
 use florin_store::conformance::Random;
+use florin_store::site::Site;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,10 +102,16 @@ fn an_acceptance_sent_again_finds_its_answer_though_the_quote_is_gone() {
 fn a_journal_keeps_the_id_that_it_was_begun_with() {
     let folder = tempfile::tempdir().expect("a folder");
     World::on(folder.path()).stop();
+    let rows = || {
+        let journal = Site::Folder(folder.path().to_path_buf()).journal_reader();
+        journal.expect("it is there").read(Seq::START, usize::MAX).expect("it answers")
+    };
+    let before = rows();
     let mut parts = super::support::parts(folder.path());
     parts.platform = [8; 16];
     let failure = florin::platform::Platform::start(parts).expect_err("another platform's journal");
     assert_eq!(failure.code(), "platform_id_changed");
+    assert_eq!(rows(), before, "nothing is written into another platform's journal");
     World::on(folder.path()).stop();
 }
 

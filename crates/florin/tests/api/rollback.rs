@@ -229,6 +229,45 @@ fn a_journal_that_was_set_back_is_not_led_and_gives_no_address_twice() {
     world.stop();
 }
 
+#[test]
+fn a_record_that_is_torn_is_not_taken_for_none() {
+    let (chain, world) = Chain::start();
+    let folder = chain.folder.path().to_path_buf();
+    let data = folder.join("data");
+    let parts =
+        || Parts::of(&Config::read(&folder.join("florin.toml")).expect("a configuration")).expect("all is there");
+    let (is_signed, checkpoint) = florin(&folder, &["ledger", "checkpoint"]);
+    assert!(is_signed, "{checkpoint}");
+    until("it was shown a row by the platform", || data.join("signer.shown").exists().then_some(()));
+    world.stop();
+    let whole = head(&data);
+    for (file, code, name) in [
+        ("signer.shown", "signer_shown_unreadable", "the record of what the signer was shown"),
+        ("checkpoint.shown", "checkpoint_shown_unreadable", "the last checkpoint"),
+    ] {
+        let path = data.join(file);
+        let kept = std::fs::read(&path).expect("it is there");
+        for torn in [&kept[..20], &[]] {
+            std::fs::write(&path, torn).expect("written");
+            let (refused, sentence) = refused(parts());
+            assert_eq!((refused, head(&data)), (code, whole), "{sentence}");
+            assert!(sentence.contains(name) && sentence.contains("remove it by its name"), "{sentence}");
+            assert_eq!(verified(&folder, name), (Some(1), Some(code.to_owned())));
+        }
+        let (is_signed, said) = florin(&folder, &["ledger", "checkpoint"]);
+        assert_eq!(is_signed, file == "signer.shown", "{said}");
+        if !is_signed {
+            assert_eq!(said["code"], code, "{said}");
+        }
+        assert!(std::fs::read(&path).expect("it is there").is_empty(), "nobody but a person replaces it");
+        std::fs::write(&path, kept).expect("written");
+    }
+    // Without a record, as a person may leave it, and with a whole one it leads.
+    std::fs::remove_file(data.join("signer.shown")).expect("removed");
+    World::of(parts()).stop();
+    assert!(head(&data).0 > whole.0);
+}
+
 /// Rows that are lost with an older copy: more than a platform appends by itself until its signer has compared.
 const LOST: u64 = 200;
 

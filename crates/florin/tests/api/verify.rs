@@ -2,10 +2,11 @@
 
 use super::cli::{Ran, florin};
 use super::support::World;
+use bitcoin::hashes::{Hash, sha256};
 use florin::cli::{EXIT_FAILED, EXIT_USAGE};
-use florin::signing::shown::ShownFile;
+use florin::signing::shown::{ShownFile, ShownRow};
 use florin_core::event::Event;
-use florin_core::id::{Digest, LedgerTime, Seq};
+use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
 use florin_core::journal::{Batch, Journal, Row, SnapshotChunk, SnapshotHeader, state_hash};
 use florin_core::snapshot;
 use florin_core::state::State;
@@ -13,7 +14,7 @@ use florin_core::wire::{Bytes, Message};
 use florin_engine::audit::judge_journal;
 use florin_engine::load::Place;
 use florin_store::projection::{self, Projection};
-use florin_store::segment::{self, export_segment};
+use florin_store::segment::{self, Segment, SegmentRow, export_segment};
 use florin_store::snapshots;
 use florin_store::sqlite::journal::{self, SqliteJournal};
 use rusqlite::Connection;
@@ -342,7 +343,7 @@ fn the_journal_is_judged_whatever_else_is_damaged_and_its_first_wrong_row_is_nam
 }
 
 #[test]
-fn a_record_of_what_was_shown_is_held_against_the_journal_and_one_that_cant_be_read_is_not() {
+fn a_record_of_what_was_shown_is_held_against_the_journal_and_one_that_cant_be_read_is_told() {
     let stopped = Stopped::new();
     let data = |copy: &Copy| copy.folder.path().join("data");
     for (seq, code) in [(stopped.head.next(), "journal_behind"), (stopped.head, "journal_forked")] {
@@ -360,11 +361,41 @@ fn a_record_of_what_was_shown_is_held_against_the_journal_and_one_that_cant_be_r
             );
         }
     }
-    let copy = stopped.copy();
-    std::fs::write(data(&copy).join("signer.shown"), b"nonsense").expect("written");
-    let verified = copy.verify(&[]);
-    assert_eq!((verified.code, verified.wrong().len()), (0, 0));
-    assert!(verified.reason(WITNESSES[1]).contains("signer_shown_unreadable"), "{}", verified.report);
+    let row = |seq| ShownRow { seq: Seq(seq), hash: Digest([1; 32]) }.encode();
+    let damages = [b"nonsense".to_vec(), Vec::new(), row(7)[..20].to_vec(), row(0), row(1 << 63), row(u64::MAX)];
+    for (file, name, code) in [
+        ("signer.shown", WITNESSES[1], "signer_shown_unreadable"),
+        ("checkpoint.shown", WITNESSES[2], "checkpoint_shown_unreadable"),
+    ] {
+        for damage in &damages {
+            let copy = stopped.copy();
+            std::fs::write(data(&copy).join(file), damage).expect("written");
+            let verified = copy.verify(&[]);
+            verified.tells(&[(name, code)], name);
+            assert!(verified.hint().contains(&format!("put {file} back")), "{}", verified.hint());
+        }
+        let copy = stopped.copy();
+        std::fs::write(data(&copy).join(file), row(Seq::MAX.0)).expect("written");
+        copy.verify(&[]).tells(&[(name, "journal_behind")], "the last number that a row can have");
+    }
+}
+
+#[test]
+fn segments_with_numbers_that_no_row_can_have_are_told() {
+    let stopped = Stopped::new();
+    let (copy, folder, _) = archived(&stopped);
+    for (first, file) in [(u64::MAX, "z-first"), (u64::MAX, "z-second"), (1 << 63, "z-third")] {
+        let row = Row::seal(Seq(first), Epoch(1), LedgerTime(1), Digest::ZERO, Vec::new());
+        let row = SegmentRow { epoch: row.epoch, time: row.time, payload: Bytes(row.payload), hash: row.hash };
+        let mut bytes = Segment { format: 1, first: Seq(first), previous: Digest::ZERO, rows: vec![row] }.encode();
+        let hash = sha256::Hash::hash(&[b"florin/segment/1", &bytes[..]].concat());
+        bytes.extend(hash.to_byte_array());
+        std::fs::write(folder.join(format!("{file}.segment")), bytes).expect("written");
+    }
+    let verified = copy.verify(&["--segments", text(&folder)]);
+    assert_eq!(verified.code, EXIT_FAILED);
+    let forged = ["segment z-first.segment", "segment z-second.segment", "segment z-third.segment"];
+    assert_eq!(verified.wrong(), forged.map(|name| (name, "segment_out_of_range")), "{}", verified.report);
 }
 
 #[test]
