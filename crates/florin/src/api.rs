@@ -18,6 +18,7 @@ mod operations;
 mod pages;
 mod past;
 mod plans;
+mod policy;
 pub mod problem;
 mod records;
 mod server;
@@ -254,6 +255,7 @@ fn described() -> (Router<Arc<Api>>, OpenApi) {
         .merge(chains::routes())
         .merge(events::routes())
         .merge(history::routes())
+        .merge(policy::routes())
         .merge(operations::routes())
         .routes(routes!(show_document))
         .split_for_parts()

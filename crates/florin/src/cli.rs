@@ -8,6 +8,7 @@ mod against_segments;
 mod against_snapshots;
 mod against_tables;
 mod against_witnesses;
+mod asset;
 mod checkpoint;
 mod ledger;
 mod plan;
@@ -93,9 +94,9 @@ enum Command {
     Price(platform::PriceCommand),
     /// Books money that arrived at the bank.
     BankReceipt(platform::BankReceiptArgs),
-    /// Assets and their policies.
+    /// Assets and their policies: list, show, change.
     #[command(subcommand)]
-    Asset(platform::AssetCommand),
+    Asset(asset::AssetCommand),
     /// Chains that are followed, and the transactions on them that pay us or that we sent.
     #[command(subcommand)]
     Chain(platform::ChainCommand),
@@ -116,7 +117,7 @@ enum Command {
     /// Wallets by their public descriptors: list, register, retire, inventory addresses.
     #[command(subcommand)]
     Wallet(wallet::WalletCommand),
-    /// The journal: verify, head, checkpoint, schema, export.
+    /// The journal: verify, head, checkpoint, schema, export, prune.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
     /// The signer: keys, policy, limits and memory, in a process of its own.
@@ -184,7 +185,7 @@ fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(),
         Command::Plan(command) => plan::run(command, common, out),
         Command::Price(command) => platform::price(command, common, out),
         Command::BankReceipt(args) => platform::bank_receipt(&args, common, out),
-        Command::Asset(command) => platform::asset(command, common, out),
+        Command::Asset(command) => asset::run(command, common, out),
         Command::Chain(command) => platform::chain(command, common, out),
         Command::Block(command) => platform::block(command, common, out),
         Command::Event(command) => platform::event(command, common, out),

@@ -56,6 +56,10 @@ pub struct PolicyView {
     pub automatic_max: String,
     /// Confirmations after which a withdrawal is final.
     pub final_confirmations: u32,
+    /// For how many seconds a credited deposit that left the chain may stay away before it is debited.
+    pub missing_s: u64,
+    /// For how many seconds after its request a withdrawal may be signed.
+    pub intent_s: u64,
     /// The most network fee of one transaction.
     pub network_fee_max: String,
 }
@@ -409,6 +413,8 @@ impl PolicyView {
             withdrawal_fee: policy.withdrawal_fee.format(decimals),
             automatic_max: policy.automatic_max.format(decimals),
             final_confirmations: policy.final_confirmations,
+            missing_s: policy.missing_ms / 1_000,
+            intent_s: policy.intent_ms / 1_000,
             network_fee_max: policy.network_fee_max.format(decimals),
         }
     }

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::io::Write;
 
-type Done = Result<(), Failure>;
+pub(super) type Done = Result<(), Failure>;
 
 /// How long a tail waits for the next row in one request.
 const TAIL_WAIT_MS: u64 = 20_000;
@@ -237,12 +237,6 @@ pub(crate) enum PriceCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum AssetCommand {
-    /// Lists assets with what is asked of their deposits and withdrawals.
-    List(PageArgs),
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum ChainCommand {
     /// Lists the chains that are followed.
     List,
@@ -358,7 +352,7 @@ pub(super) fn part(text: &str) -> String {
 }
 
 /// The fields that are given.
-fn body(fields: &[(&str, Value)]) -> Value {
+pub(super) fn body(fields: &[(&str, Value)]) -> Value {
     let given = fields.iter().filter(|(_, value)| !value.is_null());
     Value::Object(given.map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
 }
@@ -524,25 +518,6 @@ pub(crate) fn price(command: PriceCommand, common: &Common, out: &mut dyn Write)
             table(out, common.json, &client.get("/api/v1/prices", &page.query())?, &columns)
         }
     }
-}
-
-pub(crate) fn asset(command: AssetCommand, common: &Common, out: &mut dyn Write) -> Done {
-    let AssetCommand::List(page) = command;
-    let assets = client(common)?.get("/api/v1/assets", &page.query())?;
-    if common.json {
-        return line(out, &assets.to_string());
-    }
-    // What people ask for first stands in each asset's policy.
-    let flat = |asset: &Value| {
-        let mut flat = asset.as_object().cloned().unwrap_or_default();
-        let policy = flat.remove("policy").and_then(|policy| policy.as_object().cloned()).unwrap_or_default();
-        flat.extend(policy);
-        Value::Object(flat)
-    };
-    let items: Vec<Value> = assets["items"].as_array().into_iter().flatten().map(flat).collect();
-    let columns =
-        ["id", "code", "kind", "decimals", "deposit_min", "withdrawal_min", "withdrawal_fee", "automatic_max"];
-    table(out, false, &json!({ "items": items, "next": assets["next"] }), &columns)
 }
 
 pub(crate) fn chain(command: ChainCommand, common: &Common, out: &mut dyn Write) -> Done {

@@ -13,7 +13,12 @@ fn template(path: &str) -> String {
     let path = path.split('?').next().expect("a path");
     let parts: Vec<&str> = path.split('/').collect();
     let known = |part: &str| part.chars().next().is_some_and(|first| first.is_ascii_digit());
-    parts.iter().map(|part| if known(part) { "{id}" } else { part }).collect::<Vec<_>>().join("/")
+    let name = |part: &&str| match *part {
+        "BTC" => "{code}".to_owned(),
+        part if known(part) => "{id}".to_owned(),
+        part => part.to_owned(),
+    };
+    parts.iter().map(name).collect::<Vec<_>>().join("/")
 }
 
 struct Walk<'a> {
@@ -205,6 +210,9 @@ fn operations(walk: &mut Walk<'_>) {
     let assets = walk.get("/api/v1/assets");
     assert_eq!(assets["items"][0]["code"], "BTC");
     assert_eq!(assets["items"][0]["policy"]["withdrawal_fee"], "0.00005000");
+    assert_eq!(walk.get("/api/v1/assets/BTC"), assets["items"][0]);
+    let finality = walk.post("/api/v1/assets/BTC/policy", json!({ "final_confirmations": 7 }));
+    assert_eq!(finality["policy"]["final_confirmations"], 7);
     let books = walk.get("/api/v1/books");
     assert_eq!((&books["balanced"], &books["faults"]), (&json!(true), &json!([])), "{books}");
     assert_eq!(books["items"][0]["wallets"][0]["coins"], "3.00000000");
