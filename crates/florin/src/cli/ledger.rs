@@ -100,7 +100,7 @@ fn export(args: &ExportArgs, common: &Common, out: &mut dyn Write) -> Result<(),
     let mut progress = Progress::new();
     let (mut at, mut files) = (Seq(args.after), 0u64);
     loop {
-        let rows = stretch(journal.as_mut(), at, args.rows)?;
+        let rows = stretch(journal.as_mut(), at, args.rows, SEGMENT_BYTES_MAX)?;
         let Some(last) = rows.last() else { break };
         archive::write(&args.folder, &rows)
             .map_err(|error| Failure::new(error.code(), "the export ends here").because(error))?;
@@ -113,11 +113,16 @@ fn export(args: &ExportArgs, common: &Common, out: &mut dyn Write) -> Result<(),
 }
 
 /// Rows after `after` for one file: bounded in number and bytes, and at least one where there is any.
-pub(super) fn stretch(journal: &mut dyn Journal, after: Seq, rows_max: u64) -> Result<Vec<Row>, Failure> {
+pub(super) fn stretch(
+    journal: &mut dyn Journal,
+    after: Seq,
+    rows_max: u64,
+    bytes_max: usize,
+) -> Result<Vec<Row>, Failure> {
     let mut rows: Vec<Row> = Vec::new();
     let mut bytes = 0;
     let mut at = after;
-    while (rows.len() as u64) < rows_max && bytes < SEGMENT_BYTES_MAX {
+    while (rows.len() as u64) < rows_max && bytes < bytes_max {
         let left = usize::try_from(rows_max - rows.len() as u64).unwrap_or(READ_ROWS);
         let read = journal.read(at, left.min(READ_ROWS)).map_err(unreadable)?;
         let Some(last) = read.last() else { break };

@@ -22,16 +22,21 @@ use florin_core::state::State;
 use florin_engine::load::{Place, READ_ROWS_MAX};
 use florin_engine::witness::Witness;
 use florin_store::archive::{self, Archive, ArchiveError};
+use florin_store::folder_lock::{FolderLock, FolderLockError};
 use florin_store::retention::{Permit, PrefixError, PrefixRefusal, PrefixRequest, permit};
 use florin_store::snapshots::{self, SnapshotError, Snapshots, VerifiedSnapshot};
 use serde_json::json;
 use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 
 /// Days whose rows are kept where nobody says.
 const KEEP_DAYS: u64 = 30;
 /// Rows that are kept where nobody says.
 const KEEP_ROWS: u64 = 10_000;
+
+/// Bytes of one file's payloads: whoever asks for one old row reads a whole file.
+const FILE_BYTES_MAX: usize = 4 << 20;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
@@ -73,10 +78,14 @@ pub(super) fn prune(args: &PruneArgs, common: &Common, out: &mut dyn Write) -> R
     progress.wipe();
     let held_by = if through == limit.last { limit.holder } else { "--through" };
     let folder = config.archive();
+    let would_delete = through.0.saturating_add(1).saturating_sub(first.0);
     let mut shown = json!({
         "deleted": 0, "first_row": first.0, "last_row": head.seq.0, "files": 0,
-        "archive": folder.display().to_string(), "held_by": held_by, "dry_run": args.dry_run,
+        "archive": folder.display().to_string(), "held_by": held_by,
     });
+    if args.dry_run {
+        shown["would_delete"] = json!(would_delete);
+    }
     if through < first {
         return record(out, common.json, &shown);
     }
@@ -89,18 +98,23 @@ pub(super) fn prune(args: &PruneArgs, common: &Common, out: &mut dyn Write) -> R
     let request = PrefixRequest { through, snapshot: Some(&snapshot), cursors: &pairs, floor };
     let permit = permit(&request).map_err(refused)?;
     if !args.dry_run {
+        private_folder(&folder)?;
+        let _lock = lock(&folder, &config.platform.node)?;
         if is_new {
+            // Of the rows that the fold has met, all are durable once the store has told its head.
+            kept.head().map_err(unreadable)?;
             keep(&config, &snapshot)?;
         }
-        private_folder(&folder)?;
         let files = fill(kept.as_mut(), &mut Archive::at(folder.clone()), (first, through), &mut progress)?;
-        compare(kept.as_mut(), &mut Archive::at(folder), (first, through), &mut progress)?;
+        let mut archive = Archive::at(folder);
+        compare(kept.as_mut(), &mut archive, (first, through), &mut progress)?;
+        archive.sync(first, through).map_err(unarchived)?;
         delete(&config, &permit, (first, through), &mut progress)?;
         shown["files"] = json!(files);
+        shown["deleted"] = json!(would_delete);
+        shown["first_row"] = json!(through.0 + 1);
     }
     progress.wipe();
-    shown["deleted"] = json!(through.0 - first.0 + 1);
-    shown["first_row"] = json!(through.0 + 1);
     record(out, common.json, &shown)
 }
 
@@ -207,6 +221,19 @@ fn refused(refusal: PrefixRefusal) -> Failure {
     Failure::new(refusal.code(), sentence).hint("without --through, all goes that may; nothing was deleted")
 }
 
+/// One at a time writes into the archive and deletes what is there.
+fn lock(folder: &Path, node: &str) -> Result<FolderLock, Failure> {
+    FolderLock::take(folder, node).map_err(|error| match error {
+        FolderLockError::InUse(_) => Failure::new("archive_in_use", "another 'florin ledger prune' uses the archive")
+            .because(error)
+            .hint("nothing was done; wait until it is through"),
+        FolderLockError::Fault(_) => {
+            Failure::new("archive_unlockable", format!("the archive {} can't be locked", folder.display()))
+                .because(error)
+        }
+    })
+}
+
 fn unarchived(error: ArchiveError) -> Failure {
     Failure::new(error.code(), "the archive can't be read or written")
         .because(error)
@@ -223,7 +250,7 @@ fn fill(
     let mut at = archive.end(Seq(first.0 - 1)).map_err(unarchived)?;
     let mut files = 0;
     while at < through {
-        let rows = stretch(kept, at, SEGMENT_ROWS.min(through.0 - at.0))?;
+        let rows = stretch(kept, at, SEGMENT_ROWS.min(through.0 - at.0), FILE_BYTES_MAX)?;
         let Some(last) = rows.last() else { break };
         archive::write(archive.folder(), &rows).map_err(unarchived)?;
         at = last.seq;

@@ -11,6 +11,7 @@ use florin_core::wire::Bytes;
 use florin_engine::load::{Place, load};
 use florin_engine::ports::{SnapshotFault, Snapshots};
 use florin_store::archive::{self, Archive, ENDING};
+use florin_store::folder_lock::FolderLock;
 use florin_store::projection;
 use florin_store::site::Site;
 use florin_store::snapshots;
@@ -95,6 +96,12 @@ fn what_is_pruned_is_read_from_the_archive_as_before() {
     assert_eq!((after.code, &after.report["state_hash"]), (0, &before.report["state_hash"]), "{}", after.report);
     assert_eq!(after.report["rows"], before.report["rows"]);
     assert!(after.agreeing().iter().any(|name| name.starts_with("segment journal-")), "{}", after.report);
+    // Another one at the same time is told so; the lock is nothing of the archive.
+    {
+        let _lock = FolderLock::take(&archive_of(&copy), "other").expect("nobody has it");
+        let refused = prune(&copy, &["--keep-days", "0", "--keep-rows", "1"]);
+        assert_eq!((refused.code, &refused.failure["code"]), (EXIT_FAILED, &json!("archive_in_use")));
+    }
     let again = prune(&copy, &MOST);
     assert_eq!((again.code, &again.shown["deleted"]), (0, &json!(0)));
 
@@ -175,7 +182,8 @@ fn nothing_goes_that_a_rule_or_a_reader_keeps() {
         let copy = stopped.copy();
         change(&copy, &rows);
         let tried = prune(&copy, &[words, &["--dry-run"]].concat());
-        assert_eq!((tried.code, &tried.shown["deleted"]), (0, &json!(deleted)), "{what}: {}", tried.failure);
+        assert_eq!((tried.code, &tried.shown["would_delete"]), (0, &json!(deleted)), "{what}: {}", tried.failure);
+        assert_eq!(tried.shown["deleted"], 0);
         assert!(kept(&copy) == rows && !archive_of(&copy).exists(), "{what}: a trial changes nothing");
         let done = prune(&copy, words);
         assert_eq!((&done.shown["deleted"], &done.shown["held_by"]), (&json!(deleted), &json!(held_by)), "{what}");
@@ -314,7 +322,7 @@ fn where_no_snapshot_reaches_far_enough_one_is_made_before_anything_goes() {
         change(&copy);
         let before = copy.data(snapshots::FILE).exists().then(|| snapshot_rows(&copy));
         let tried = prune(&copy, &[&MOST[..], &["--dry-run"]].concat());
-        assert_eq!((tried.code, &tried.shown["deleted"]), (0, &json!(head.0 - 3)), "{what}: {}", tried.failure);
+        assert_eq!((tried.code, &tried.shown["would_delete"]), (0, &json!(head.0 - 3)), "{what}: {}", tried.failure);
         assert_eq!(
             copy.data(snapshots::FILE).exists().then(|| snapshot_rows(&copy)),
             before,
