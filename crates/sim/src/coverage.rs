@@ -86,6 +86,8 @@ pub const REACHED: &[&str] = &[
     "a plan is proved impossible",
     "plan ended by a conflict",
     "withdrawal paid in its plan's place",
+    "a withdrawal is not overtaken",
+    "a withdrawal that went first is planned",
     "restart of the signer",
 ];
 

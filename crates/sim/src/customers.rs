@@ -9,7 +9,7 @@ use florin_core::asset::{Halt, HaltAction, HaltReason};
 use florin_core::broker::{Pair, Price, Side};
 use florin_core::command::{Command, Origin, PlainTransfer, Request};
 use florin_core::custody::{Approval, Beneficiary, Branch, WithdrawalStatus};
-use florin_core::id::{AccountId, CommandId, CustomerId, Digest, SessionId};
+use florin_core::id::{AccountId, CommandId, CustomerId, Digest, SessionId, WithdrawalId};
 use florin_core::state::State;
 use florin_core::wire::{Bytes, Message};
 use florin_engine::lanes::Ask;
@@ -156,10 +156,19 @@ impl World {
     /// The operator approves one of the withdrawals that wait for it.
     pub fn ask_approve(&mut self) {
         let waiting = self.withdrawals_in(&[WithdrawalStatus::AwaitingApproval]);
-        let Some(withdrawal) = self.rng.pick(&waiting) else { return };
-        let Ok(shown) = ShownIntent::read(&withdrawal.intent.encode()) else { return };
-        let (withdrawal, approval) = (withdrawal.id, approve(&shown, &self.operator));
-        self.ask(Command::ApproveWithdrawal { withdrawal, approval, complete: true });
+        let Some(id) = self.rng.pick(&waiting).map(|withdrawal| withdrawal.id) else { return };
+        if let Some(approve) = self.approval_of(id) {
+            self.ask(approve);
+        }
+    }
+
+    /// The operator's approval of a withdrawal that waits for it.
+    pub fn approval_of(&self, id: WithdrawalId) -> Option<Command> {
+        let waiting = self.withdrawals_in(&[WithdrawalStatus::AwaitingApproval]);
+        let withdrawal = waiting.iter().find(|withdrawal| withdrawal.id == id)?;
+        let shown = ShownIntent::read(&withdrawal.intent.encode()).ok()?;
+        let approval = approve(&shown, &self.operator);
+        Some(Command::ApproveWithdrawal { withdrawal: id, approval, complete: true })
     }
 
     fn ask_transfers(&mut self) {

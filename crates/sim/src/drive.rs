@@ -172,6 +172,12 @@ impl World {
         let now_ms = self.now_ms();
         if let Some(process) = &mut self.process {
             process.step_worker(index, now_ms);
+            if let Some(found) = process.contradiction(index) {
+                return Err(format!("the journal was never set back, and a worker says: {found}"));
+            }
+            if process.workers()[index].alarms().iter().any(|alarm| alarm.code == "withdrawal_goes_first") {
+                self.count("a withdrawal is not overtaken");
+            }
         }
         let struck = std::mem::take(&mut *lock(&self.signer.struck));
         for what in struck {

@@ -256,6 +256,18 @@ impl Process {
         count
     }
 
+    /// What the worker at a place says against the journal itself, also where it only begins to doubt. Nothing here sets the
+    /// journal back, so that nobody may ever say so; a real process would end by it.
+    pub fn contradiction(&self, index: usize) -> Option<String> {
+        if self.chaos.is_dead() {
+            return None;
+        }
+        let worker = &self.workers[index];
+        let is_doubt = |code: &str| matches!(code, "signer_ahead_of_journal" | "signer_of_other_journal");
+        let doubts = worker.alarms().into_iter().filter(|alarm| is_doubt(alarm.code)).map(|alarm| alarm.detail);
+        worker.contradiction().map(ToString::to_string).into_iter().chain(doubts).next()
+    }
+
     /// Writes a snapshot where one is due.
     pub fn snapshot(&mut self, now_ms: u64) {
         if self.snapshotter.is_due(self.model.at(), now_ms) {

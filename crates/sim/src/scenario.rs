@@ -10,12 +10,13 @@ use florin_core::broker::{Pair, Price, Side};
 use florin_core::command::{Command, Origin, Outcome, Request};
 use florin_core::custody::{Approval, Beneficiary, Branch, DepositStatus, PlanStatus, WithdrawalStatus};
 use florin_core::decide::{APPROVALS_MAX, UNUSED_ADDRESSES_MAX};
-use florin_core::id::{CustomerId, LedgerTime};
+use florin_core::id::{CustomerId, LedgerTime, WithdrawalId};
 use florin_core::ledger::Owner;
 use florin_core::wire::Bytes;
 use florin_devnet::fees::FeeRate;
 use florin_devnet::miner::Content;
 use florin_engine::lanes::Ask;
+use florin_engine::workers::overtaking::PATIENCE_PARTS;
 use florin_engine::writer::Answer;
 
 /// Outputs of a payment so large that its block can't be taken back by one command.
@@ -26,8 +27,11 @@ const PLANNER: usize = 1;
 const SIGNING: usize = 2;
 const TICKER: usize = 4;
 
+/// Rounds of five seconds in which plans that the signer refuses for a while are given up, and others go.
+const SETTLING_ROUNDS: u32 = 16;
+
 /// How many scenarios there are.
-const SCENARIOS: u64 = 9;
+const SCENARIOS: u64 = 10;
 
 type Played = Result<(), String>;
 
@@ -57,7 +61,8 @@ impl World {
             5 => self.approve_too_late(),
             6 => self.lose_a_deposit_of_a_queued_withdrawal(),
             7 => self.lose_the_coins_of_a_plan(),
-            _ => self.have_a_plan_paid_by_a_thief(),
+            8 => self.have_a_plan_paid_by_a_thief(),
+            _ => self.wait_behind_a_large_withdrawal(),
         }
     }
 
@@ -214,19 +219,94 @@ impl World {
     }
 
     /// A withdrawal so large that operators must approve it, by whoever can pay for it.
-    fn large_withdrawal(&mut self) -> Result<Option<florin_core::id::WithdrawalId>, String> {
-        let amount = Amount::new(20_000_001);
+    fn large_withdrawal(&mut self) -> Result<Option<WithdrawalId>, String> {
+        let amount = 20_000_001;
         let customer = self.fund(30_000_000, 3)?;
         let Some(customer) = customer else { return Ok(None) };
-        let script = self.destination();
-        let ask = Command::RequestWithdrawal { customer, asset: BTC, amount, script, wallet: WALLET };
-        match self.command_and_wait(ask)? {
-            Some(Answer::Done(Outcome::Withdrawal(id))) => {
-                let waiting = self.withdrawals_in(&[WithdrawalStatus::AwaitingApproval]);
-                Ok(waiting.iter().find(|withdrawal| withdrawal.id == id).map(|withdrawal| withdrawal.id))
-            }
-            _ => Ok(None),
+        let Some(id) = self.withdrawn(customer, amount)? else { return Ok(None) };
+        let waiting = self.withdrawals_in(&[WithdrawalStatus::AwaitingApproval]);
+        Ok(waiting.iter().find(|withdrawal| withdrawal.id == id).map(|withdrawal| withdrawal.id))
+    }
+
+    /// A withdrawal is larger than all coins but one that has just come, and waits for that one to be final. Once it has waited
+    /// for long enough, smaller ones wait behind it.
+    fn wait_behind_a_large_withdrawal(&mut self) -> Played {
+        self.resume_all()?;
+        self.command_and_wait(Command::ConfirmTime)?;
+        self.forget_troubles();
+        // What waits from before is paid, and every block is known.
+        for _ in 0..SETTLING_ROUNDS {
+            self.pass(5_000);
+            self.round()?;
         }
+        self.follow(80, World::is_at_tip)?;
+        let unspent = self.state(|state| {
+            let coins = state.coins().values().filter(|coin| coin.path.wallet == WALLET && coin.spent.is_none());
+            coins.map(|coin| coin.amount).sum::<Amount>()
+        });
+        let Some(Ok(unspent)) = unspent.map(|unspent| u64::try_from(unspent.units())) else { return Ok(()) };
+        let Some(customer) = self.fund(unspent + 2_000_000, FINAL_DEPTH - 1)? else { return Ok(()) };
+        let Some(large) = self.withdrawn(customer, u128::from(unspent) + 1_000_000)? else { return Ok(()) };
+        if let Some(approve) = self.approval_of(large) {
+            self.command_and_wait(approve)?;
+        }
+        let patience_ms = self.conditions.intent_ms / PATIENCE_PARTS;
+        // In steps that are neither a jump of the clock nor silence of the nodes.
+        for _ in 0..=patience_ms / 20_000 {
+            self.pass(20_000);
+            self.round()?;
+        }
+        let Some(small) = self.withdrawn(customer, 10_000)? else { return Ok(()) };
+        self.step_worker_at(PLANNER)?;
+        self.rest()?;
+        let is_planned = |world: &World, id| {
+            let plan = world.state(|state| state.withdrawals().get(&id).and_then(|withdrawal| withdrawal.plan));
+            plan.flatten().is_some()
+        };
+        let is_first = self.process.as_ref().is_some_and(|process| {
+            let subject = format!("withdrawal {large}");
+            let mut alarms = process.workers()[PLANNER].alarms().into_iter();
+            alarms.any(|alarm| alarm.code == "withdrawal_goes_first" && alarm.subject == subject)
+        });
+        if is_first && is_planned(self, small) {
+            return Err(format!("withdrawal {small} was planned before {large}, which was to go first"));
+        }
+        self.mine();
+        self.follow(80, World::is_at_tip)?;
+        self.step_worker_at(PLANNER)?;
+        self.rest()?;
+        if is_first && is_planned(self, large) {
+            self.count("a withdrawal that went first is planned");
+        }
+        Ok(())
+    }
+
+    /// The signer answers, and fees are what the planner makes of no estimate.
+    fn forget_troubles(&mut self) {
+        crate::ports::lock(&self.signer.troubles).clear();
+        let mut network = crate::ports::lock(&self.network);
+        for id in network.ids() {
+            network.with_node(id, |node| node.set_estimate(None));
+        }
+    }
+
+    /// Every worker has a step, and all that it asks for is done.
+    fn round(&mut self) -> Played {
+        for worker in 0..self.process.as_ref().map_or(0, |process| process.workers().len()) {
+            self.step_worker_at(worker)?;
+            self.rest()?;
+        }
+        Ok(())
+    }
+
+    /// A withdrawal that was accepted.
+    fn withdrawn(&mut self, customer: CustomerId, amount: u128) -> Result<Option<WithdrawalId>, String> {
+        let (script, amount) = (self.destination(), Amount::new(amount));
+        let ask = Command::RequestWithdrawal { customer, asset: BTC, amount, script, wallet: WALLET };
+        Ok(match self.command_and_wait(ask)? {
+            Some(Answer::Done(Outcome::Withdrawal(id))) => Some(id),
+            _ => None,
+        })
     }
 
     /// Pays a customer, mines so many blocks and follows them; says who has so much now.

@@ -1,5 +1,8 @@
 //! Whole runs: the same seed gives the same run, seeds pass, and what fails is shrunk to what is needed. It never judges the platform itself.
 
+use florin::signing::Transport;
+use florin_core::id::Digest;
+use florin_signer::protocol::{CheckpointHead, Fence, Hello, KnownRow, Outcome, PROTOCOL, Reply, Request};
 use florin_sim::run::{Invariant, run};
 use florin_sim::schedule::{Kind, Schedule};
 use florin_sim::shrink::{shrink, story};
@@ -51,6 +54,33 @@ fn a_failing_run_is_shrunk_to_the_step_that_matters_and_fails_again() {
     let again = run(&small.schedule, extra);
     assert_eq!(again.wrong, small.wrong);
     assert_eq!(again.wrong.map(|wrong| wrong.step), Some(steps[0].0));
+}
+
+/// No invariant at all: it shows the signer a row that the journal does not have, once the signer knows one of its rows.
+fn show_the_signer_another_row(world: &World) -> Result<(), String> {
+    let mut link = world.signer.clone();
+    let Ok(Reply { outcome: Outcome::Welcome(welcome), .. }) = link.ask(&Request::Hello(Hello { protocol: PROTOCOL }))
+    else {
+        return Ok(());
+    };
+    if let Some(shown) = welcome.highest.filter(|shown| shown.head != Digest([9; 32])) {
+        let fence = Fence { seq: shown.seq.next(), head: Digest([9; 32]), ..shown };
+        let known = Some(KnownRow { seq: shown.seq, hash: shown.head });
+        // A signer that dies over it, or does not hear it, is shown it again after the next step.
+        drop(link.ask(&Request::CheckpointHead(CheckpointHead { fence, known })));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_contradicts_the_journal_ends_the_run() {
+    let report = run(&Schedule::whole(2, 400), Some(show_the_signer_another_row));
+    let wrong = report.wrong.expect("the signer names a row that the journal has otherwise");
+    assert!(
+        wrong.what.starts_with("the journal was never set back, and a worker says: the signer names"),
+        "{}",
+        wrong.what
+    );
 }
 
 #[test]
