@@ -233,7 +233,7 @@ fn described() -> (Router<Arc<Api>>, OpenApi) {
         .version("1")
         .description(Some(
             "Wallets, deposits, withdrawals and quotes on one journal. Amounts are text in the unit people name. \
-             Every change takes an Idempotency-Key (a UUID of version 7): sent again, it is done once and answered alike. \
+             Every change needs an Idempotency-Key (a UUID of version 7): sent again, it is done once and answered alike. \
              Answers carry Florin-Seq, the journal row they rest on; a read that is sent with it sees at least that row. \
              Errors are problem documents (RFC 9457) with a stable code.",
         ))
@@ -284,17 +284,16 @@ async fn guard(Shared(api): Shared<Arc<Api>>, request: Request, next: Next) -> R
         return intake::refuse(body, Problem::new("unauthorized")).await;
     }
     let Ok(_room) = api.room.try_acquire() else { return intake::refuse(body, Problem::new("overloaded")).await };
-    let mut request = match intake::take(body).await {
+    let request = match intake::take(body).await {
         Ok(body) => Request::from_parts(parts, body),
         Err(response) => return response,
     };
     let is_command = ask::is_command(request.method());
-    let id = match ask::command_id(request.headers()) {
-        Ok(id) => id.unwrap_or_else(ask::new_command_id),
-        Err(problem) => return problem.into_response(),
-    };
-    let key = HeaderValue::from_str(&id.to_string()).expect("a UUID's text is a header's value");
-    request.headers_mut().insert(KEY_HEADER, key.clone());
+    // Whether there has to be one is for the route: where nothing is at a path, that is what is said.
+    if let Err(problem) = ask::command_id(request.headers()) {
+        return problem.into_response();
+    }
+    let key = request.headers().get(KEY_HEADER).cloned();
     let wanted = match ask::row_to_see(request.headers()) {
         Ok(wanted) => wanted,
         Err(problem) => return problem.into_response(),
@@ -314,7 +313,7 @@ async fn guard(Shared(api): Shared<Arc<Api>>, request: Request, next: Next) -> R
     let mut response = answered.unwrap_or_else(|| Problem::new("internal").into_response());
     let at = if is_command { api.at() } else { before };
     response.headers_mut().insert(SEQ_HEADER, HeaderValue::from(at.0));
-    if is_command {
+    if let Some(key) = key.filter(|_| is_command) {
         response.headers_mut().insert(KEY_HEADER, key);
     }
     response

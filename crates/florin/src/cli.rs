@@ -1,7 +1,7 @@
 //! The command line: what can be said, and what is printed. It holds no rule of its own: commands go to the interface or to
 //! the module that does the work.
 //!
-//! Exit codes: 0 done, 1 failed, 2 said wrongly.
+//! Exit codes: 0 done, 1 failed, 2 said wrongly, 130 told to end, 141 nobody reads any more.
 
 mod against_chain;
 mod against_segments;
@@ -9,6 +9,7 @@ mod against_snapshots;
 mod against_tables;
 mod against_witnesses;
 mod asset;
+mod change;
 mod checkpoint;
 mod ledger;
 mod plan;
@@ -31,6 +32,10 @@ use std::path::PathBuf;
 pub const EXIT_FAILED: u8 = 1;
 /// The exit code of a command line that can't be read.
 pub const EXIT_USAGE: u8 = 2;
+/// The exit code of a command that was told to end by a signal, as shells have it.
+pub const EXIT_INTERRUPTED: u8 = 130;
+/// The exit code of a command whose reader has gone, as shells have it: `florin … | head` is no failure of anybody's.
+pub const EXIT_PIPE: u8 = 141;
 
 /// An open, self-hosted platform for digital assets.
 #[derive(Debug, Parser)]
@@ -113,7 +118,7 @@ enum Command {
     /// Ends a halt.
     Resume(platform::ResumeArgs),
     /// Confirms the clock after a jump.
-    ConfirmTime,
+    ConfirmTime(platform::ConfirmTimeArgs),
     /// Wallets by their public descriptors: list, register, retire, inventory addresses.
     #[command(subcommand)]
     Wallet(wallet::WalletCommand),
@@ -135,12 +140,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, out: &mut dyn Write, e
     };
     match execute(cli.command, &cli.common, out) {
         Ok(()) => 0,
+        // A change is done though nobody reads that it is: its key is told all the same.
+        Err(failure) if failure.is_pipe_closed() && failure.key().is_none() => EXIT_PIPE,
         Err(failure) => {
             let failure = with_way_out(failure);
             let text = if cli.common.json { failure.to_json().to_string() } else { failure.to_string() };
             // Where even this can't be written, the exit code says it.
             drop(writeln!(err, "{text}"));
-            EXIT_FAILED
+            if failure.code() == "interrupted" { EXIT_INTERRUPTED } else { EXIT_FAILED }
         }
     }
 }
@@ -156,7 +163,11 @@ fn with_way_out(failure: Failure) -> Failure {
 fn say_usage(fault: &clap::Error, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let text = fault.render();
     if matches!(fault.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return if write!(out, "{text}").is_ok() { 0 } else { EXIT_FAILED };
+        return match write!(out, "{text}").and_then(|()| out.flush()) {
+            Ok(()) => 0,
+            Err(fault) if fault.kind() == std::io::ErrorKind::BrokenPipe => EXIT_PIPE,
+            Err(_) => EXIT_FAILED,
+        };
     }
     let written = if json {
         let message = text.to_string();
@@ -192,7 +203,7 @@ fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(),
         Command::Books => platform::books(common, out),
         Command::Halt(args) => platform::halt(&args, common, out),
         Command::Resume(args) => platform::resume(&args, common, out),
-        Command::ConfirmTime => platform::confirm_time(common, out),
+        Command::ConfirmTime(args) => platform::confirm_time(&args, common, out),
         Command::Wallet(command) => wallet::run(command, common, out),
         Command::Ledger(command) => ledger::run(command, common, out),
         Command::Demo(args) => crate::demo::run(&args, common.json),

@@ -8,13 +8,14 @@ pub struct Failure {
     code: &'static str,
     text: String,
     hint: Option<String>,
+    key: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Failure {
     /// A failure with a stable code (docs/errors.md) and a sentence.
     pub fn new(code: &'static str, text: impl Into<String>) -> Failure {
-        Failure { code, text: text.into(), hint: None, source: None }
+        Failure { code, text: text.into(), hint: None, key: None, source: None }
     }
     /// Adds the way out.
     #[must_use]
@@ -34,13 +35,32 @@ impl Failure {
         self.text = format!("{place}: {}", self.text);
         self
     }
+    /// Names the key of the change that was asked for: with it the same change can be asked for again, and is done once.
+    #[must_use]
+    pub fn of_change(mut self, key: &str) -> Failure {
+        self.key = Some(key.to_owned());
+        self
+    }
+    /// The key of the change that was asked for.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+    /// Whether whoever read the output has stopped reading, as `head` does when it has enough.
+    pub fn is_pipe_closed(&self) -> bool {
+        let source = self.source.as_deref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        self.code == "output_failed" && source.is_some_and(|fault| fault.kind() == std::io::ErrorKind::BrokenPipe)
+    }
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.code
     }
-    /// As one JSON object: `code`, `message`, `hint`.
+    /// As one JSON object: `code`, `message`, `hint`, and of a change `idempotency_key`.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "code": self.code, "message": self.sentence(), "hint": self.hint })
+        let mut value = serde_json::json!({ "code": self.code, "message": self.sentence(), "hint": self.hint });
+        if let Some(key) = &self.key {
+            value["idempotency_key"] = serde_json::json!(key);
+        }
+        value
     }
 
     fn sentence(&self) -> String {
@@ -58,8 +78,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "error[{}]: {}", self.code, self.sentence())?;
-        match &self.hint {
-            Some(hint) => write!(out, "\n  {hint}"),
+        if let Some(hint) = &self.hint {
+            write!(out, "\n  {hint}")?;
+        }
+        match &self.key {
+            Some(key) => write!(out, "\n  to ask for the same change again: --key {key}"),
             None => Ok(()),
         }
     }
@@ -79,6 +102,16 @@ mod tests {
             failure.to_string(),
             "error[disk_full]: the journal can't be written: disk is full\n  free some room"
         );
-        assert_eq!(failure.to_json()["code"], "disk_full");
+        assert_eq!((&failure.to_json()["code"], failure.to_json().get("idempotency_key")), (&"disk_full".into(), None));
+    }
+
+    #[test]
+    fn a_change_that_failed_names_its_key() {
+        let failure = Failure::new("queue_full", "too many commands wait").hint("try again").of_change("0190");
+        assert_eq!(
+            failure.to_string(),
+            "error[queue_full]: too many commands wait\n  try again\n  to ask for the same change again: --key 0190"
+        );
+        assert_eq!(failure.to_json()["idempotency_key"], "0190");
     }
 }

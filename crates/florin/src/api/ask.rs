@@ -71,7 +71,8 @@ impl<T: DeserializeOwned + Send> FromRequest<Arc<Api>> for Order<T> {
 
     async fn from_request(request: Request, _: &Arc<Api>) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let id = command_id(&parts.headers)?.unwrap_or_else(new_command_id);
+        // A key of ours would be a new one for each repetition, and whoever lost the answer would change things twice.
+        let id = command_id(&parts.headers)?.ok_or_else(|| Problem::new("idempotency_key_missing"))?;
         let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| Problem::new("too_large"))?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         if !bytes.is_empty() && !is_json(&parts.headers) {

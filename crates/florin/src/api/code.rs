@@ -35,6 +35,12 @@ pub const OWN: &[Own] = &[
     own_code("method_not_allowed", 405, "this path does not take this method", "see /api/v1/openapi.json"),
     own_code("path_invalid", 400, "the path can't be read", ""),
     own_code("query_invalid", 400, "a parameter of the query is unknown or can't be read", "see /api/v1/openapi.json"),
+    own_code(
+        "idempotency_key_missing",
+        400,
+        "a change is asked for with an Idempotency-Key, so that it is done once however often it is sent",
+        "send a fresh UUID of version 7 with each new request, and the same one when you send it again",
+    ),
     own_code("idempotency_key_invalid", 400, "Idempotency-Key is a UUID of version 7, in lower case with hyphens", ""),
     own_code("seq_invalid", 400, "Florin-Seq is a row's number", ""),
     own_code("not_caught_up", 503, "the row named by Florin-Seq is not here yet", "try again in a moment"),

@@ -1,6 +1,7 @@
 //! `florin asset`: what the platform keeps, and how it handles each.
 
 use super::Common;
+use super::change::{self, KeyArgs};
 use super::platform::{Done, PageArgs, body, client, part};
 use super::show::{line, record, table};
 use clap::{Args, Subcommand};
@@ -47,6 +48,8 @@ pub(crate) struct PolicyArgs {
     /// The most network fee that one transaction may pay.
     #[arg(long, value_name = "AMOUNT")]
     network_fee_max: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 fn depth(text: &str) -> Result<(String, u32), String> {
@@ -83,7 +86,6 @@ fn flat(asset: &Value) -> Value {
 }
 
 fn policy(args: PolicyArgs, common: &Common, out: &mut dyn Write) -> Done {
-    let client = client(common)?;
     let depths = args.depths.iter().map(|(from, count)| json!({ "amount_from": from, "confirmations": count }));
     let depths = (!args.depths.is_empty()).then(|| depths.collect::<Vec<Value>>());
     let change = body(&[
@@ -98,9 +100,11 @@ fn policy(args: PolicyArgs, common: &Common, out: &mut dyn Write) -> Done {
         ("network_fee_max", json!(args.network_fee_max)),
     ]);
     let path = format!("/api/v1/assets/{}", part(&args.asset));
-    let asset = match change.as_object().is_some_and(serde_json::Map::is_empty) {
-        true => client.get(&path, &[])?,
-        false => client.post(&format!("{path}/policy"), &change)?,
-    };
-    record(out, common.json, &if common.json { asset } else { flat(&asset) })
+    if change.as_object().is_some_and(serde_json::Map::is_empty) {
+        let asset = client(common)?.get(&path, &[])?;
+        return record(out, common.json, &if common.json { asset } else { flat(&asset) });
+    }
+    let key = args.key.or_fresh();
+    let asset = change::ask(common, &key, &format!("{path}/policy"), &change)?;
+    record(out, common.json, &if common.json { asset } else { flat(&asset) }).map_err(|failure| failure.of_change(&key))
 }

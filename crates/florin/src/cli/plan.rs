@@ -1,6 +1,7 @@
 //! `florin plan`: the transactions that pay withdrawals, and an operator's word that one can never confirm. It decides nothing: the platform's rules do.
 
 use super::Common;
+use super::change::{KeyArgs, change};
 use super::platform::{PageArgs, client, part};
 use super::show::{record, table};
 use crate::failure::Failure;
@@ -52,6 +53,8 @@ pub(crate) struct ConflictArgs {
     /// The hash of its block.
     #[arg(long, value_name = "HASH")]
     block: String,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 pub(crate) fn run(command: PlanCommand, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
@@ -65,9 +68,9 @@ pub(crate) fn run(command: PlanCommand, common: &Common, out: &mut dyn Write) ->
         PlanCommand::Show { id } => {
             record(out, common.json, &client.get(&format!("/api/v1/plans/{}", part(&id)), &[])?)
         }
-        PlanCommand::Conflict(ConflictArgs { id, input, txid, height, block }) => {
+        PlanCommand::Conflict(ConflictArgs { id, input, txid, height, block, key }) => {
             let body = json!({ "input": input, "txid": txid, "block_height": height, "block_hash": block });
-            record(out, common.json, &client.post(&format!("/api/v1/plans/{}/conflict", part(&id)), &body)?)
+            change(common, &key, &format!("/api/v1/plans/{}/conflict", part(&id)), &body, out)
         }
     }
 }

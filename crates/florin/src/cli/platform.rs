@@ -1,6 +1,7 @@
 //! The commands that speak to a running platform. Each is one request, and what came of it is printed.
 
 use super::Common;
+use super::change::{KeyArgs, change};
 use super::show::{line, record, rows, table, table_by};
 use crate::api::token;
 use crate::client::Client;
@@ -41,6 +42,8 @@ pub(crate) enum CustomerCommand {
         /// The name. It is kept apart from the journal.
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        key: KeyArgs,
     },
     /// Lists customers.
     List(PageArgs),
@@ -83,6 +86,8 @@ pub(crate) enum CustomerCommand {
         /// The wallet; the newest hot one where absent.
         #[arg(long)]
         wallet: Option<u32>,
+        #[command(flatten)]
+        key: KeyArgs,
     },
 }
 
@@ -146,6 +151,8 @@ pub(crate) struct QuoteArgs {
     /// Or how much of quote.
     #[arg(long)]
     quote_amount: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 #[derive(Debug, Args)]
@@ -155,6 +162,8 @@ pub(crate) struct AcceptArgs {
     /// The customer's id.
     #[arg(long)]
     customer: String,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 #[derive(Debug, Args)]
@@ -174,6 +183,8 @@ pub(crate) struct WithdrawArgs {
     /// The wallet that pays; the newest hot one where absent.
     #[arg(long)]
     wallet: Option<u32>,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -195,20 +206,24 @@ pub(crate) enum WithdrawalCommand {
     Cancel {
         /// The withdrawal's id.
         id: String,
+        #[command(flatten)]
+        key: KeyArgs,
     },
     /// Delivers an approval that 'florin approve intent' made.
     Approve {
         /// The withdrawal's id.
         id: String,
         /// The operator's public key, in hexadecimal.
-        #[arg(long)]
-        key: String,
+        #[arg(long, value_name = "PUBLIC_KEY")]
+        operator: String,
         /// The signature, in hexadecimal.
         #[arg(long)]
         signature: String,
         /// It has all approvals now that the signer's policy asks for: the signer is asked next.
         #[arg(long)]
         complete: bool,
+        #[command(flatten)]
+        key: KeyArgs,
     },
 }
 
@@ -231,6 +246,8 @@ pub(crate) enum PriceCommand {
         /// How many seconds a quote stands.
         #[arg(long)]
         quote_s: Option<u64>,
+        #[command(flatten)]
+        key: KeyArgs,
     },
     /// Lists the newest price of each pair.
     List(PageArgs),
@@ -264,6 +281,8 @@ pub(crate) struct BankReceiptArgs {
     /// Whom it is for: a customer's id, or 'inventory'.
     #[arg(long = "for", value_name = "BENEFICIARY")]
     beneficiary: String,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -310,6 +329,8 @@ pub(crate) struct HaltArgs {
     /// The asset's code; all assets where absent.
     #[arg(long)]
     asset: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 #[derive(Debug, Args)]
@@ -322,6 +343,14 @@ pub(crate) struct ResumeArgs {
     /// The halt's reason.
     #[arg(long, default_value = "operator")]
     reason: String,
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfirmTimeArgs {
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 /// The client that the common arguments name.
@@ -385,8 +414,8 @@ fn section(out: &mut dyn Write, title: &str, items: &Value, columns: &[&str]) ->
 pub(crate) fn customer(command: CustomerCommand, common: &Common, out: &mut dyn Write) -> Done {
     let client = client(common)?;
     match command {
-        CustomerCommand::New { name } => {
-            record(out, common.json, &client.post("/api/v1/customers", &body(&[("name", json!(name))]))?)
+        CustomerCommand::New { name, key } => {
+            change(common, &key, "/api/v1/customers", &body(&[("name", json!(name))]), out)
         }
         CustomerCommand::List(page) => {
             table(out, common.json, &client.get("/api/v1/customers", &page.query())?, &["id", "name", "freezes"])
@@ -407,9 +436,9 @@ pub(crate) fn customer(command: CustomerCommand, common: &Common, out: &mut dyn 
             let page = client.get(&format!("/api/v1/customers/{}/transfers", part(&id)), &query)?;
             table(out, common.json, &page, &["seq", "time_ms", "direction", "amount", "reason", "other"])
         }
-        CustomerCommand::Address { id, asset, wallet } => {
+        CustomerCommand::Address { id, asset, wallet, key } => {
             let body = body(&[("asset", json!(asset)), ("wallet", json!(wallet))]);
-            record(out, common.json, &client.post(&format!("/api/v1/customers/{}/addresses", part(&id)), &body)?)
+            change(common, &key, &format!("/api/v1/customers/{}/addresses", part(&id)), &body, out)
         }
     }
 }
@@ -460,12 +489,12 @@ fn request_quote(side: &str, args: &QuoteArgs, common: &Common, out: &mut dyn Wr
         ("base_amount", json!(args.amount)),
         ("quote_amount", json!(args.quote_amount)),
     ]);
-    record(out, common.json, &client(common)?.post("/api/v1/quotes", &body)?)
+    change(common, &args.key, "/api/v1/quotes", &body, out)
 }
 
 pub(crate) fn accept(args: &AcceptArgs, common: &Common, out: &mut dyn Write) -> Done {
     let path = format!("/api/v1/quotes/{}/accept", part(&args.quote));
-    record(out, common.json, &client(common)?.post(&path, &json!({ "customer": args.customer }))?)
+    change(common, &args.key, &path, &json!({ "customer": args.customer }), out)
 }
 
 pub(crate) fn withdraw(args: &WithdrawArgs, common: &Common, out: &mut dyn Write) -> Done {
@@ -476,7 +505,7 @@ pub(crate) fn withdraw(args: &WithdrawArgs, common: &Common, out: &mut dyn Write
         ("address", json!(args.address)),
         ("wallet", json!(args.wallet)),
     ]);
-    record(out, common.json, &client(common)?.post("/api/v1/withdrawals", &body)?)
+    change(common, &args.key, "/api/v1/withdrawals", &body, out)
 }
 
 pub(crate) fn withdrawal(command: WithdrawalCommand, common: &Common, out: &mut dyn Write) -> Done {
@@ -489,12 +518,12 @@ pub(crate) fn withdrawal(command: WithdrawalCommand, common: &Common, out: &mut 
         WithdrawalCommand::Show { id } => {
             record(out, common.json, &client.get(&format!("/api/v1/withdrawals/{}", part(&id)), &[])?)
         }
-        WithdrawalCommand::Cancel { id } => {
-            record(out, common.json, &client.post(&format!("/api/v1/withdrawals/{}/cancel", part(&id)), &json!({}))?)
+        WithdrawalCommand::Cancel { id, key } => {
+            change(common, &key, &format!("/api/v1/withdrawals/{}/cancel", part(&id)), &json!({}), out)
         }
-        WithdrawalCommand::Approve { id, key, signature, complete } => {
-            let body = json!({ "key": key, "signature": signature, "complete": complete });
-            record(out, common.json, &client.post(&format!("/api/v1/withdrawals/{}/approvals", part(&id)), &body)?)
+        WithdrawalCommand::Approve { id, operator, signature, complete, key } => {
+            let body = json!({ "key": operator, "signature": signature, "complete": complete });
+            change(common, &key, &format!("/api/v1/withdrawals/{}/approvals", part(&id)), &body, out)
         }
     }
 }
@@ -502,7 +531,7 @@ pub(crate) fn withdrawal(command: WithdrawalCommand, common: &Common, out: &mut 
 pub(crate) fn price(command: PriceCommand, common: &Common, out: &mut dyn Write) -> Done {
     let client = client(common)?;
     match command {
-        PriceCommand::Set { base, quote, price, age_max_s, spread_bp, quote_s } => {
+        PriceCommand::Set { base, quote, price, age_max_s, spread_bp, quote_s, key } => {
             let body = body(&[
                 ("base", json!(base)),
                 ("quote", json!(quote)),
@@ -511,7 +540,7 @@ pub(crate) fn price(command: PriceCommand, common: &Common, out: &mut dyn Write)
                 ("spread_bp", json!(spread_bp)),
                 ("quote_s", json!(quote_s)),
             ]);
-            record(out, common.json, &client.post("/api/v1/prices", &body)?)
+            change(common, &key, "/api/v1/prices", &body, out)
         }
         PriceCommand::List(page) => {
             let columns = ["base", "quote", "quote_units", "base_units", "spread_bp"];
@@ -539,7 +568,7 @@ pub(crate) fn bank_receipt(args: &BankReceiptArgs, common: &Common, out: &mut dy
     let body = json!({
         "reference": args.reference, "asset": args.asset, "amount": args.amount, "beneficiary": args.beneficiary,
     });
-    record(out, common.json, &client(common)?.post("/api/v1/bank-receipts", &body)?)
+    change(common, &args.key, "/api/v1/bank-receipts", &body, out)
 }
 
 pub(crate) fn block(command: BlockCommand, common: &Common, out: &mut dyn Write) -> Done {
@@ -623,16 +652,16 @@ fn show_books(out: &mut dyn Write, report: &Value) -> Done {
 
 pub(crate) fn halt(args: &HaltArgs, common: &Common, out: &mut dyn Write) -> Done {
     let body = body(&[("action", json!(args.action)), ("asset", json!(args.asset))]);
-    record(out, common.json, &client(common)?.post("/api/v1/halts", &body)?)
+    change(common, &args.key, "/api/v1/halts", &body, out)
 }
 
 pub(crate) fn resume(args: &ResumeArgs, common: &Common, out: &mut dyn Write) -> Done {
     let body = body(&[("action", json!(args.action)), ("asset", json!(args.asset)), ("reason", json!(args.reason))]);
-    record(out, common.json, &client(common)?.post("/api/v1/halts/resume", &body)?)
+    change(common, &args.key, "/api/v1/halts/resume", &body, out)
 }
 
-pub(crate) fn confirm_time(common: &Common, out: &mut dyn Write) -> Done {
-    record(out, common.json, &client(common)?.post("/api/v1/time/confirm", &json!({}))?)
+pub(crate) fn confirm_time(args: &ConfirmTimeArgs, common: &Common, out: &mut dyn Write) -> Done {
+    change(common, &args.key, "/api/v1/time/confirm", &json!({}), out)
 }
 
 #[cfg(test)]

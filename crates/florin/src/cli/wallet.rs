@@ -1,8 +1,9 @@
 //! `florin wallet`: wallets as the platform knows them, by public descriptors. Keys are the signer's alone and never pass here.
 
 use super::Common;
+use super::change::{KeyArgs, change};
 use super::platform::{PageArgs, client};
-use super::show::{record, table};
+use super::show::table;
 use crate::config::Config;
 use crate::failure::Failure;
 use clap::{Args, Subcommand, ValueEnum};
@@ -26,6 +27,8 @@ pub(crate) enum WalletCommand {
         /// The wallet's id.
         #[arg(default_value_t = 1)]
         id: u32,
+        #[command(flatten)]
+        key: KeyArgs,
     },
     /// Retires a wallet for ever: it hands out no address and pays no new withdrawal. It is watched for ever all the same.
     Retire {
@@ -34,6 +37,8 @@ pub(crate) enum WalletCommand {
         /// Also where it holds coins. Only its keys can move them then: no withdrawal is paid from it any more.
         #[arg(long)]
         with_coins: bool,
+        #[command(flatten)]
+        key: KeyArgs,
     },
 }
 
@@ -70,6 +75,8 @@ pub(crate) struct RegisterArgs {
     /// The descriptor of change addresses.
     #[arg(long, requires = "external")]
     internal: Option<String>,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 pub(crate) fn run(command: WalletCommand, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
@@ -80,13 +87,12 @@ pub(crate) fn run(command: WalletCommand, common: &Common, out: &mut dyn Write) 
             table(out, common.json, &client(common)?.get("/api/v1/wallets", &page.query())?, &columns)
         }
         WalletCommand::Register(args) => register(&args, common, out),
-        WalletCommand::Address { id } => {
-            let path = format!("/api/v1/wallets/{id}/addresses");
-            record(out, common.json, &client(common)?.post(&path, &json!({}))?)
+        WalletCommand::Address { id, key } => {
+            change(common, &key, &format!("/api/v1/wallets/{id}/addresses"), &json!({}), out)
         }
-        WalletCommand::Retire { id, with_coins } => {
-            let path = format!("/api/v1/wallets/{id}/retire");
-            record(out, common.json, &client(common)?.post(&path, &json!({ "with_coins": with_coins }))?)
+        WalletCommand::Retire { id, with_coins, key } => {
+            let body = json!({ "with_coins": with_coins });
+            change(common, &key, &format!("/api/v1/wallets/{id}/retire"), &body, out)
         }
     }
 }
@@ -114,7 +120,7 @@ fn register(args: &RegisterArgs, common: &Common, out: &mut dyn Write) -> Result
     if let Some(birthday) = args.birthday {
         body["birthday"] = json!(birthday);
     }
-    record(out, common.json, &client(common)?.post("/api/v1/wallets", &body)?)
+    change(common, &args.key, "/api/v1/wallets", &body, out)
 }
 
 /// The descriptors that the signer derives for a wallet of its policy.

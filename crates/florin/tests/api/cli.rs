@@ -1,7 +1,7 @@
 //! The command line: what it writes, what it prints, how it ends.
 
 use super::support::{TOKEN, World, approval_of};
-use florin::cli::{EXIT_FAILED, EXIT_USAGE, run};
+use florin::cli::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, run};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -99,10 +99,7 @@ fn every_command_explains_itself() {
 fn the_command_line_speaks_the_interface() {
     let (folder, world) = World::start();
     world.register_wallet();
-    let token_file = folder.path().join("token");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&token_file).expect("a file");
-    std::io::Write::write_all(&mut file, TOKEN.as_bytes()).expect("it is written");
+    let token_file = token_file(folder.path());
     let ask = |words: &[&str]| {
         let common = ["--url", &world.url, "--token-file", path(&token_file), "--json"];
         let ran = florin(&[words, &common].concat());
@@ -128,7 +125,7 @@ fn the_command_line_speaks_the_interface() {
     let (_, withdrawal) = ask(&["withdraw", "--customer", &customer, "--amount", "0.6", "--address", address]);
     let id = withdrawal["id"].as_str().expect("an id");
     let (key, signature) = approval_of(&withdrawal);
-    let approved = ask(&["withdrawal", "approve", id, "--key", &key, "--signature", &signature]).1;
+    let approved = ask(&["withdrawal", "approve", id, "--operator", &key, "--signature", &signature]).1;
     assert_eq!(approved["approved_by"][0], Value::from(key.as_str()));
     assert_eq!(ask(&["withdrawal", "cancel", id]).1["status"], "cancelled");
     assert_eq!(ask(&["wallet", "list"]).1["items"][0]["coins"], 1);
@@ -165,6 +162,111 @@ fn the_command_line_speaks_the_interface() {
     world.stop();
     let gone = florin(&["status", "--url", "http://127.0.0.1:9", "--token-file", path(&token_file)]);
     assert!(gone.code == EXIT_FAILED && gone.err.starts_with("error[platform_unreachable]"), "{}", gone.err);
+}
+
+/// A file with the operator's token, as its owner keeps it.
+fn token_file(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("token");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&path).expect("a file");
+    std::io::Write::write_all(&mut file, TOKEN.as_bytes()).expect("it is written");
+    path
+}
+
+#[test]
+fn a_change_asked_for_again_with_its_key_is_done_once() {
+    let (folder, world) = World::start();
+    world.register_wallet();
+    let customer = world.customer();
+    world.fund(&customer, 100_000_000);
+    let token = token_file(folder.path());
+    let common = ["--url", &world.url, "--token-file", path(&token)];
+    let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    let key = super::support::key();
+    let words = ["withdraw", "--customer", &customer, "--amount", "0.00777", "--address", address];
+    let ask = |more: &[&str]| florin(&[&words, &common[..], more].concat());
+    for _ in 0..2 {
+        let ran = ask(&["--json", "--key", &key]);
+        let said: Value = serde_json::from_str(&ran.out).unwrap_or_else(|fault| panic!("{fault}: {}", ran.err));
+        assert_eq!((&said["id"], &said["idempotency_key"]), (&Value::from(key.as_str()), &Value::from(key.as_str())));
+    }
+    assert_eq!(world.shown("/api/v1/withdrawals")["items"].as_array().map(Vec::len), Some(1), "once");
+    let fresh: Value = serde_json::from_str(&ask(&["--json"]).out).expect("JSON");
+    assert_eq!(fresh["idempotency_key"], fresh["id"], "without one it makes one, and says it");
+    assert_eq!(world.shown("/api/v1/withdrawals")["items"].as_array().map(Vec::len), Some(2));
+    for bad in ["", "x", "9f0b1f0a-3b52-4c7e-9d67-0f4f2b7a1c11"] {
+        let ran = ask(&["--key", bad]);
+        assert!(ran.code == EXIT_USAGE && ran.err.contains("UUID of version 7"), "{bad}: {}", ran.err);
+    }
+    world.stop();
+}
+
+#[test]
+fn every_failure_of_a_change_names_its_key() {
+    let (folder, world) = World::start();
+    let token = token_file(folder.path());
+    let common = ["--url", &world.url, "--token-file", path(&token)];
+    let (nobody, key) = ("00000000-0000-7000-8000-000000000000", super::support::key());
+    let hex = "11".repeat(32);
+    for words in [
+        &["customer", "new", "--name", ""][..],
+        &["customer", "address", nobody],
+        &["quote", "buy", "--customer", nobody, "--amount", "1"],
+        &["quote", "sell", "--customer", nobody, "--amount", "1"],
+        &["accept", nobody, "--customer", nobody],
+        &["withdraw", "--customer", nobody, "--amount", "1", "--address", "x"],
+        &["withdrawal", "cancel", nobody],
+        &["withdrawal", "approve", nobody, "--operator", "x", "--signature", "x"],
+        &["plan", "conflict", "1", "--input", "x", "--txid", &hex, "--height", "1", "--block", &hex],
+        &["price", "set", "BTC", "EUR", "x"],
+        &["bank-receipt", "--reference", "R", "--amount", "x", "--for", "inventory"],
+        &["halt", "x"],
+        &["resume", "x"],
+        &["confirm-time"],
+        &["wallet", "register", "--external", "x", "--internal", "x"],
+        &["wallet", "address", "9"],
+        &["wallet", "retire", "9"],
+        &["asset", "policy", "BTC", "--deposit-min", "x"],
+    ] {
+        let ran = florin(&[words, &common, &["--key", &key]].concat());
+        let way_out = format!("\n  to ask for the same change again: --key {key}\n");
+        assert!(ran.code == EXIT_FAILED && ran.err.ends_with(&way_out), "{words:?}: {}", ran.err);
+        let ran = florin(&[words, &common, &["--json", "--key", &key]].concat());
+        let said: Value = serde_json::from_str(&ran.err).unwrap_or_else(|fault| panic!("{words:?}: {fault}"));
+        assert_eq!(said["idempotency_key"], key.as_str(), "{words:?}");
+    }
+    let read = florin(&[&["customer", "show", "x"][..], &common, &["--json"]].concat());
+    assert!(!read.err.contains("idempotency_key"), "a read has none: {}", read.err);
+    world.stop();
+}
+
+#[test]
+fn a_change_that_is_interrupted_names_the_key_that_it_went_out_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = token_file(folder.path());
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", mute.local_addr().expect("an address"));
+    for (json, signal) in [(false, "-INT"), (true, "-TERM")] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_florin"));
+        command.args(["halt", "quote", "--url", &url, "--token-file", path(&token)]);
+        let command = if json { command.arg("--json") } else { &mut command };
+        let child = command.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+        let (stream, _) = mute.accept().expect("it asks");
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(&stream)).map_while(Result::ok);
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        let sent = head.iter().find_map(|line| line.strip_prefix("idempotency-key: ")).expect("a key").to_owned();
+        let process = child.id().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &process]).status().expect("kill is there").success());
+        let ended = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8(ended.stderr).expect("text");
+        assert_eq!(ended.status.code(), Some(i32::from(EXIT_INTERRUPTED)), "{said}");
+        if json {
+            let said: Value = serde_json::from_str(&said).expect("JSON");
+            assert_eq!((&said["code"], &said["idempotency_key"]), (&"interrupted".into(), &sent.into()));
+        } else {
+            assert!(said.starts_with("error[interrupted]") && said.contains(&format!("--key {sent}")), "{said}");
+        }
+    }
 }
 
 /// A platform's files as `florin init` lays them out, with some history.
@@ -301,7 +403,10 @@ fn what_was_answered_outlives_a_kill_and_a_signal_ends_in_peace() {
     first.child.kill().expect("it runs");
     first.child.wait().expect("it ended");
     let mut second = serve(&config);
-    assert_eq!(ask(&second.url, &["customer", "show", customer["id"].as_str().expect("an id")]), customer);
+    let mut shown = ask(&second.url, &["customer", "show", customer["id"].as_str().expect("an id")]);
+    // Whoever asked for a change is told its key, which what it made bears.
+    shown["idempotency_key"] = shown["id"].clone();
+    assert_eq!(shown, customer);
     assert_eq!(ask(&second.url, &["status"])["epoch"], 2);
     // Started again by mistake it fails before it takes the lead from the one that runs.
     let third = florin(&["serve", "--config", path(&config)]);

@@ -240,7 +240,12 @@ fn noise_to_every_route_is_refused_and_never_a_fault() {
                 let query = if random.below(2) == 0 { String::new() } else { format!("?limit={query}&{query}") };
                 let body = if method == "post" { noise(&mut random) } else { Vec::new() };
                 let target = format!("{}{query}", path.replace("{id}", &place));
-                let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+                let key = key();
+                let headers = [
+                    ("Authorization", bearer.as_str()),
+                    ("Content-Type", "application/json"),
+                    ("Idempotency-Key", key.as_str()),
+                ];
                 let answer = world.send(&method.to_uppercase(), &target, &headers, &body);
                 assert!(
                     answer.status < 500,

@@ -379,7 +379,9 @@ fn bodies_are_bounded_json_and_nothing_else() {
     let (_folder, world) = World::start();
     let path = "/api/v1/customers";
     let bearer = bearer();
-    let json_type = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let key = key();
+    let json_type =
+        [("Authorization", bearer.as_str()), ("Content-Type", "application/json"), ("Idempotency-Key", key.as_str())];
     let deep = format!("{{\"name\":{}{}}}", "[".repeat(30_000), "]".repeat(30_000));
     for (body, status, code) in [
         (format!("{{\"name\":\"{}\"}}", "x".repeat(70_000)), 413, "too_large"),
@@ -396,7 +398,8 @@ fn bodies_are_bounded_json_and_nothing_else() {
     let answer = world.send("POST", path, &json_type, b"{\"name\":\"\xff\"}");
     assert_eq!((answer.status, answer.code()), (400, "body_invalid"));
     for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
-        let answer = world.send("POST", path, &[("Authorization", &bearer), ("Content-Type", kind)], b"{}");
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", kind), ("Idempotency-Key", key.as_str())];
+        let answer = world.send("POST", path, &headers, b"{}");
         assert_eq!((answer.status, answer.code()), (415, "content_type_unsupported"), "{kind}");
     }
     assert_eq!(world.shown(path)["items"], json!([]));
@@ -420,14 +423,39 @@ fn a_key_is_executed_once_and_never_for_another_request() {
     for answer in [world.post_as(&first, path, &other), world.post_as(&first, "/api/v1/customers", &json!({}))] {
         assert_eq!((answer.status, answer.code()), (409, "idempotency_mismatch"), "{}", answer.text);
     }
-    // Without a key the interface makes one, and says it.
-    let made = world.post("/api/v1/customers", &json!({}));
-    assert_eq!(made.header("idempotency-key"), id(&made.value));
     for bad in ["", "x", "9f0b1f0a-3b52-4c7e-9d67-0f4f2b7a1c11", "019A0000-0000-7000-8000-000000000001"] {
         let answer = world.post_as(bad, "/api/v1/customers", &json!({}));
         assert_eq!((answer.status, answer.code()), (400, "idempotency_key_invalid"), "{bad}");
     }
     let ahead = world.post_as("ffffffff-ffff-7000-8000-000000000001", "/api/v1/customers", &json!({}));
     assert_eq!((ahead.status, ahead.code()), (409, "id_ahead"));
+    world.stop();
+}
+
+#[test]
+fn no_change_is_taken_without_a_key() {
+    let (_folder, world, customer) = ready();
+    let bearer = bearer();
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let document = world.shown("/api/v1/openapi.json");
+    let (events, mut count) = (world.shown("/api/v1/status")["seq"].as_u64().expect("a row"), 0);
+    let withdrawal = json!({ "customer": customer, "asset": "BTC", "amount": "0.3", "address": OUTSIDE });
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        if !methods.as_object().expect("methods").contains_key("post") {
+            continue;
+        }
+        let body = if path.ends_with("/withdrawals") { withdrawal.clone() } else { json!({}) };
+        let answer = world.send("POST", &path.replace("{id}", "1"), &headers, body.to_string().as_bytes());
+        assert_eq!((answer.status, answer.code()), (400, "idempotency_key_missing"), "{path}: {}", answer.text);
+        assert!(answer.value["hint"].as_str().is_some_and(|hint| hint.contains("UUID")), "{}", answer.text);
+        assert_eq!(answer.header("idempotency-key"), "", "none is made up");
+        count += 1;
+    }
+    assert!(count >= 15, "only {count} changes");
+    assert_eq!(world.shown("/api/v1/withdrawals")["items"], json!([]));
+    let rows = world.shown(&format!("/api/v1/events?after={events}&limit=500"));
+    let kinds: Vec<&str> =
+        rows["items"].as_array().expect("a list").iter().filter_map(|row| row["kind"].as_str()).collect();
+    assert!(kinds.iter().all(|kind| *kind == "ticked"), "nothing but time went on: {kinds:?}");
     world.stop();
 }

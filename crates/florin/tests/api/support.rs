@@ -164,7 +164,8 @@ impl World {
     }
 
     pub fn post_text(&self, path: &str, body: &str) -> Answer {
-        let headers = [("Authorization", bearer()), ("Content-Type", "application/json".into())];
+        let headers =
+            [("Authorization", bearer()), ("Content-Type", "application/json".into()), ("Idempotency-Key", key())];
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.send("POST", path, &headers, body.as_bytes())
     }

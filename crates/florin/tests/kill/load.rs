@@ -91,6 +91,7 @@ impl Caller {
     /// Asks one node once; the status and what it says, `None` where nothing came back.
     pub fn post_once(&self, url: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
         let request = self.agent.post(format!("{url}{path}")).header("Authorization", &self.token);
+        let request = request.header(KEY_HEADER, new_command_id().to_string());
         whole(request.header("Content-Type", "application/json").send(body.to_string()).ok()?)
     }
 
