@@ -128,6 +128,7 @@ impl Platform {
     /// Lets time pass as it does where a ticker runs: ledger time goes no further than a minute beyond a tick.
     pub fn wait(&mut self, ms: u64) {
         let end_ms = self.now_ms + ms;
+        self.must(Ask::internal(Command::Tick));
         while self.state().counters().time.0 < end_ms {
             self.now_ms = (self.now_ms + 60_000).min(end_ms);
             self.must(Ask::internal(Command::Tick));
