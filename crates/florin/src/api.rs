@@ -8,6 +8,7 @@ mod chains;
 pub mod code;
 mod customers;
 mod deposits;
+mod description;
 pub mod event_json;
 mod events;
 pub mod faults;
@@ -245,7 +246,7 @@ fn described() -> (Router<Arc<Api>>, OpenApi) {
         .components(Some(Components::builder().security_scheme("operator", scheme).build()))
         .security(Some([SecurityRequirement::new::<_, _, String>("operator", [])]))
         .build();
-    OpenApiRouter::with_openapi(document)
+    let (router, mut document) = OpenApiRouter::with_openapi(document)
         .merge(customers::routes())
         .merge(deposits::routes())
         .merge(broker::routes())
@@ -258,7 +259,9 @@ fn described() -> (Router<Arc<Api>>, OpenApi) {
         .merge(policy::routes())
         .merge(operations::routes())
         .routes(routes!(show_document))
-        .split_for_parts()
+        .split_for_parts();
+    description::complete(&mut document);
+    (router, document)
 }
 
 /// Shows this document. Needs no token.

@@ -4,6 +4,7 @@ use super::support::World;
 use expect_test::expect_file;
 use florin::api::code::{self, status_of, way_out};
 use florin::api::faults::{self, Fault};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
@@ -26,6 +27,7 @@ fn the_description_is_openapi_3_1_and_every_route_is_there() {
             let named =
                 |name: &str| parameters.iter().any(|parameter| parameter["in"] == "path" && parameter["name"] == name);
             assert_eq!(path.contains("{id}"), named("id"), "{method} {path}");
+            headers_and_problems_are_described(method, path, operation);
             // Asked without what it needs, a route that exists answers something else than that it does not.
             let answer = world.send(
                 &method.to_uppercase(),
@@ -43,6 +45,25 @@ fn the_description_is_openapi_3_1_and_every_route_is_there() {
         assert!(document["components"]["schemas"][&name].is_object(), "{name} is referred to and not there");
     }
     world.stop();
+}
+
+/// What every operation says alike: which headers it takes and gives, what its answers are, and how problems come.
+fn headers_and_problems_are_described(method: &str, path: &str, operation: &Value) {
+    let is_change = method == "post";
+    let parameters = operation["parameters"].as_array().expect("parameters");
+    let header = |name: &str| parameters.iter().find(|one| one["in"] == "header" && one["name"] == name);
+    assert_eq!(header("Idempotency-Key").is_some(), is_change, "{method} {path}");
+    assert!(header("Idempotency-Key").is_none_or(|key| key["required"] == true), "{method} {path}");
+    assert!(header("Florin-Seq").is_some_and(|row| row["required"] == false), "{method} {path}");
+    for (status, response) in operation["responses"].as_object().expect("answers") {
+        let said = response["description"].as_str().unwrap_or("");
+        assert!(!said.is_empty(), "{method} {path} {status}: an answer has to be described");
+        assert!(response["headers"]["Florin-Seq"].is_object(), "{method} {path} {status}");
+        assert_eq!(response["headers"]["Idempotency-Key"].is_object(), is_change, "{method} {path} {status}");
+        let kinds: Vec<&str> =
+            response["content"].as_object().into_iter().flatten().map(|(kind, _)| kind.as_str()).collect();
+        assert_eq!(status == "default", kinds == ["application/problem+json"], "{method} {path} {status}: {kinds:?}");
+    }
 }
 
 /// One line of the table.
