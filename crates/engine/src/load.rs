@@ -159,13 +159,31 @@ pub fn load_counted(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) ->
     Ok((catch_up(journal, start)?, from))
 }
 
+/// As [`load`], but no row after `to` is folded: a journal that grows faster than it is folded has no end. Where the newest
+/// snapshot is of a later row, its state is given.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_to(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots, to: Seq) -> Result<Loaded, LoadError> {
+    let start = newest_snapshot(journal, snapshots)?.unwrap_or_else(Loaded::empty);
+    catch_up_to(journal, start, to)
+}
+
 /// Folds all rows after a loaded state.
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn catch_up(journal: &mut dyn Journal, mut loaded: Loaded) -> Result<Loaded, LoadError> {
+pub fn catch_up(journal: &mut dyn Journal, loaded: Loaded) -> Result<Loaded, LoadError> {
+    catch_up_to(journal, loaded, Seq(u64::MAX))
+}
+
+fn catch_up_to(journal: &mut dyn Journal, mut loaded: Loaded, to: Seq) -> Result<Loaded, LoadError> {
     loop {
-        let rows = journal.read(loaded.place.seq, READ_ROWS_MAX)?;
+        let count_max = usize::try_from(to.0.saturating_sub(loaded.place.seq.0)).unwrap_or(usize::MAX);
+        if count_max == 0 {
+            return Ok(loaded);
+        }
+        let rows = journal.read(loaded.place.seq, count_max.min(READ_ROWS_MAX))?;
         if rows.is_empty() {
             return Ok(loaded);
         }

@@ -88,6 +88,8 @@ pub struct EngineConfig {
     pub follow_ms: u64,
     /// How long an append of unknown fate waits before it is sent again, in milliseconds; doubled up to [`RETRY_MAX_MS`].
     pub retry_ms: u64,
+    /// After how long an append that has not come to its end is an alarm, in milliseconds.
+    pub append_late_ms: u64,
     /// How long [`EngineHandle::stop`] waits for what is in flight, in milliseconds.
     pub stop_ms: u64,
 }
@@ -173,8 +175,10 @@ pub struct EngineStatus {
     pub at: Seq,
     /// Commands that wait, by lane.
     pub waiting: Vec<(Lane, usize)>,
-    /// How often the row in flight was sent.
-    pub attempts: u32,
+    /// The row that is being appended, if there is one.
+    pub appending: Option<Appending>,
+    /// What is known of snapshots.
+    pub snapshots: SnapshotStatus,
     /// Poisoned commands.
     pub quarantined: Vec<Quarantined>,
     /// What stands still or contradicts itself, by watcher or worker.
@@ -185,6 +189,28 @@ pub struct EngineStatus {
     pub certainty: Certainty,
     /// The sign of life of another node that leads, where one is known to live.
     pub leader: Option<Beat>,
+}
+
+/// A row on its way into the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appending {
+    /// Its number.
+    pub seq: Seq,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// How long ago it was sent first.
+    pub age: Duration,
+    /// Whether that is so long that the journal can't be said to take rows.
+    pub is_late: bool,
+}
+
+/// What is known of snapshots; [`Seq::START`] stands for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotStatus {
+    /// The row of the one that this process started from.
+    pub started_from: Seq,
+    /// The row of the last one that it wrote; the one that it started from before that.
+    pub last: Seq,
 }
 
 /// What waits for the writer's thread.
@@ -203,7 +229,6 @@ struct WriterStatus {
     led_from: Seq,
     durable: Seq,
     waiting: Vec<(Lane, usize)>,
-    attempts: u32,
     quarantined: Vec<Quarantined>,
 }
 
@@ -221,6 +246,9 @@ struct Shared {
     folded: Condvar,
     history: Mutex<Box<dyn Journal>>,
     writer: Mutex<WriterStatus>,
+    append: Mutex<Option<threads::Attempts>>,
+    append_late: Duration,
+    snapshots: Mutex<SnapshotStatus>,
     alarms: Mutex<BTreeMap<String, Vec<Alarm>>>,
     followers: Mutex<Vec<FollowerStatus>>,
     /// Set with the bell `workers_bell`: watchers and workers end.
@@ -255,6 +283,12 @@ impl Shared {
         let cause = std::error::Error::source(fatal).map(ToString::to_string);
         tracing::error!(code = fatal.code(), %fatal, cause, "the engine stops");
         (self.fatal)(fatal);
+    }
+
+    /// The row that is being appended.
+    fn appending(&self) -> Option<Appending> {
+        let attempts = lock(&self.append);
+        attempts.as_ref().map(|attempts| attempts.seen(self.append_late))
     }
 
     fn ring(&self, seq: Seq) {
@@ -316,7 +350,7 @@ impl Engine {
         let durable = loaded.place.seq;
         let role = Role::Following;
         let (waiting, quarantined) = (Vec::new(), Vec::new());
-        let writer_status = WriterStatus { role, led_from: durable, durable, waiting, attempts: 0, quarantined };
+        let writer_status = WriterStatus { role, led_from: durable, durable, waiting, quarantined };
         let shared = Arc::new(Shared {
             clock,
             started,
@@ -329,6 +363,9 @@ impl Engine {
             folded: Condvar::new(),
             history: Mutex::new(history),
             writer: Mutex::new(writer_status),
+            append: Mutex::default(),
+            append_late: Duration::from_millis(config.append_late_ms),
+            snapshots: Mutex::new(SnapshotStatus { started_from: snapshot_at, last: snapshot_at }),
             alarms: Mutex::default(),
             followers: Mutex::new(followers.iter().map(|(follower, _)| follower.status().clone()).collect()),
             workers_stop: Mutex::new(false),
@@ -451,6 +488,11 @@ impl EngineHandle {
         lock(&self.shared.heart).leader()
     }
 
+    /// The row that is being appended, if there is one.
+    pub fn appending(&self) -> Option<Appending> {
+        self.shared.appending()
+    }
+
     /// How the engine stands.
     pub fn status(&self) -> EngineStatus {
         let writer = lock(&self.shared.writer).clone();
@@ -465,7 +507,8 @@ impl EngineHandle {
             durable: writer.durable,
             at: self.at(),
             waiting: writer.waiting,
-            attempts: writer.attempts,
+            appending: self.appending(),
+            snapshots: *lock(&self.shared.snapshots),
             quarantined: writer.quarantined,
             alarms,
             followers: lock(&self.shared.followers).clone(),

@@ -1,4 +1,4 @@
-//! When a snapshot is written, and from what: the read model's state, which is durable, and never the writer's.
+//! When a snapshot is written: of durable rows, folded, and never of the writer's state.
 
 use crate::load::Loaded;
 use crate::ports::{SnapshotFault, Snapshots};
@@ -42,14 +42,18 @@ impl Snapshotter {
         rows >= self.config.rows_max || (rows > 0 && is_old)
     }
 
-    /// Writes one. After a fault the next is due as if this one had been written: a snapshot only saves time, and a
-    /// store that hangs must not be asked for one at every step.
+    /// Begins one of row `at`. Whatever comes of it, the next is due as if it had been written: a snapshot only saves time,
+    /// and a store that hangs must not be asked for one at every step.
+    pub fn begin(&mut self, at: Seq, now_ms: u64) {
+        (self.last, self.last_ms) = (at, now_ms);
+    }
+
+    /// Writes one, begun with it.
     ///
     /// # Errors
     /// The store's fault.
     pub fn write(&mut self, loaded: &Loaded, snapshots: &mut dyn Snapshots, now_ms: u64) -> Result<(), SnapshotFault> {
-        self.last = loaded.place.seq;
-        self.last_ms = now_ms;
+        self.begin(loaded.place.seq, now_ms);
         let (header, chunks) = snapshot::write(&loaded.state, loaded.place.hash, &self.config.build);
         snapshots.put(&header, &chunks)
     }

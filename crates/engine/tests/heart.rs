@@ -166,6 +166,7 @@ fn start_before(
         lead_after_quiet_ms: Some(manners.quiet_ms),
         follow_ms: 1,
         retry_ms: 1,
+        append_late_ms: 60_000,
         stop_ms: manners.stop_ms,
     };
     Engine::start(parts, config).expect("the journal can be read")

@@ -19,7 +19,7 @@ use florin_engine::witness::{Witness, WitnessFault};
 use florin_engine::workers::signing::{BEHIND_LOOKS, BEHIND_MS, Signing, SigningConfig};
 use florin_engine::writer::{Answer, CoreRules, Role, Rules, SubmitRefusal};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes; a test that waits so long fails.
@@ -41,6 +41,34 @@ enum Trick {
     Pass,
     Lose,
     WriteAndLose,
+    /// Until it is closed, nothing comes back.
+    Hang(Arc<Door>),
+}
+
+/// Whoever comes to it waits until it is opened.
+#[derive(Default)]
+struct Door {
+    waiting: AtomicU64,
+    is_open: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Door {
+    fn pass(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let is_open = self.bell.wait_while(self.is_open.lock().unwrap(), |is_open| !*is_open);
+        drop(is_open.unwrap());
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.bell.notify_all();
+    }
+
+    fn is_waited_at(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
 }
 
 struct Troubled {
@@ -56,6 +84,10 @@ impl Journal for Troubled {
             Trick::Pass => self.rows.append(row),
             Trick::Lose => Err(unknown()),
             Trick::WriteAndLose => self.rows.append(row).and_then(|()| Err(unknown())),
+            Trick::Hang(door) => {
+                door.pass();
+                self.rows.append(row)
+            }
         }
     }
     fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
@@ -72,6 +104,8 @@ struct Shaky {
     rows: Rows,
     shakes: Arc<AtomicBool>,
     reads: Arc<AtomicU64>,
+    /// Where the snapshotter waits before each read, if there is one.
+    door: Option<Arc<Door>>,
 }
 
 impl Journal for Shaky {
@@ -80,6 +114,11 @@ impl Journal for Shaky {
     }
     fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
         let reads = self.reads.fetch_add(1, Ordering::SeqCst);
+        if let Some(door) = &self.door
+            && std::thread::current().name() == Some("snapshotter")
+        {
+            door.pass();
+        }
         if self.shakes.load(Ordering::SeqCst) && reads.is_multiple_of(2) {
             return Err(ReadError("a test's fault".into()));
         }
@@ -100,6 +139,7 @@ struct World {
     fatal: Arc<Mutex<Vec<&'static str>>>,
     /// The rows that a witness names.
     named: Arc<Mutex<Vec<Place>>>,
+    append_late_ms: u64,
 }
 
 impl World {
@@ -107,7 +147,8 @@ impl World {
         let clock = Arc::new(TestClock(AtomicU64::new(1_000)));
         let rows = Rows::default();
         let shaky = Shaky { rows: rows.clone(), ..Shaky::default() };
-        World { rows, shaky, signer: None, kept: Kept::default(), clock, fatal: Arc::default(), named: Arc::default() }
+        let (kept, fatal, named) = (Kept::default(), Arc::default(), Arc::default());
+        World { rows, shaky, signer: None, kept, clock, fatal, named, append_late_ms: 60_000 }
     }
 
     fn start(&self, is_first_to_lead: bool) -> EngineHandle {
@@ -147,6 +188,7 @@ impl World {
             lead_after_quiet_ms: quiet_ms.filter(|ms| *ms > 0),
             follow_ms: 1,
             retry_ms: 1,
+            append_late_ms: self.append_late_ms,
             stop_ms: 30_000,
         };
         Engine::start(parts, config)
@@ -229,7 +271,85 @@ fn a_poisoned_command_is_quarantined_while_others_go_on() {
     assert_eq!(ask(&engine, 2).unwrap().answer.code(), None);
     assert_eq!(poisoned(), Answer::Quarantined);
     eventually("the list", || engine.status().quarantined.len() == 1);
+    eventually("the alarm", || is_alarmed(&engine, "command_quarantined"));
     assert!(engine.stop());
+}
+
+fn is_alarmed(engine: &EngineHandle, code: &str) -> bool {
+    engine.status().alarms.values().flatten().any(|alarm| alarm.code == code)
+}
+
+#[test]
+fn a_journal_that_takes_no_row_is_an_alarm_for_as_long_as_that_lasts() {
+    let mut world = World::new();
+    world.append_late_ms = 30;
+    let (is_full, door) = (Arc::new(AtomicBool::new(false)), Arc::new(Door::default()));
+    let (full, hang) = (Arc::clone(&is_full), Arc::clone(&door));
+    let trouble = move |row: &Row| match row.seq {
+        // The fourth row hangs, whatever else there is.
+        Seq(4) => Trick::Hang(Arc::clone(&hang)),
+        _ if full.load(Ordering::SeqCst) => Trick::Lose,
+        _ => Trick::Pass,
+    };
+    let engine = world.start_with(Some(0), Arc::new(Mutex::new(trouble)), false);
+    lead(&engine);
+    ask(&engine, 1).unwrap();
+    let calm = || engine.appending().is_none() && !is_alarmed(&engine, "journal_not_written");
+    eventually("an answered row's end", calm);
+
+    is_full.store(true, Ordering::SeqCst);
+    let (tell, told) = mpsc::channel();
+    engine.submit(open(2, customer(2)), Box::new(move |answer| tell.send(answer).unwrap()));
+    let late = |at_least: u32| {
+        let seen = engine.status().appending;
+        seen.is_some_and(|seen| seen.is_late && seen.seq == Seq(3) && seen.attempts >= at_least)
+    };
+    eventually("attempts", || late(3) && is_alarmed(&engine, "journal_not_written"));
+    assert!(told.try_recv().is_err(), "nobody is told what is not durable");
+    is_full.store(false, Ordering::SeqCst);
+    assert_eq!(told.recv_timeout(LONG).unwrap().unwrap().answer.code(), None);
+    eventually("the alarm's end", calm);
+
+    let (tell, told) = mpsc::channel();
+    engine.submit(open(3, customer(3)), Box::new(move |answer| tell.send(answer).unwrap()));
+    eventually("the alarm of one attempt that hangs", || {
+        let seen = engine.appending();
+        seen.is_some_and(|seen| seen.is_late && seen.attempts == 1) && is_alarmed(&engine, "journal_not_written")
+    });
+    door.open();
+    assert_eq!(told.recv_timeout(LONG).unwrap().unwrap().answer.code(), None);
+    eventually("the alarm's end", calm);
+    assert!(engine.stop());
+}
+
+#[test]
+fn a_snapshot_that_takes_long_holds_up_nobody() {
+    let mut world = World::new();
+    let door = Arc::new(Door::default());
+    world.shaky.door = Some(Arc::clone(&door));
+    let engine = world.start(true);
+    lead(&engine);
+    let mut number = 0;
+    eventually("a snapshot that folds the journal itself", || {
+        number += 1;
+        ask(&engine, number).unwrap();
+        door.is_waited_at()
+    });
+    for number in number + 1..number + 50 {
+        ask(&engine, number).unwrap();
+        assert!(is_open(&engine, number));
+    }
+    assert!(world.kept.0.lock().unwrap().is_none() && door.is_waited_at(), "it is still under way");
+    door.open();
+    eventually("the snapshot", || engine.status().snapshots.last > Seq::START);
+    let written = engine.status().snapshots;
+    assert_eq!(written.started_from, Seq::START);
+    assert!(engine.stop());
+    let last = world.kept.0.lock().unwrap().as_ref().unwrap().0.seq;
+    assert!(last >= written.last);
+    let again = world.start(true);
+    assert_eq!(again.status().snapshots.started_from, last);
+    assert!(again.stop());
 }
 
 #[test]

@@ -57,6 +57,9 @@ pub struct PlatformConfig {
     /// The folder of the archive: where rows go that leave the journal. `archive` in the data folder where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<PathBuf>,
+    /// After how many rows a snapshot is due: about what a start reads of the journal at most. 100,000 where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_rows: Option<u64>,
 }
 
 /// Which store.

@@ -172,6 +172,9 @@ impl Drop for Demo {
     }
 }
 
+/// After how many rows a demo has a snapshot: its story is short, and shall have one.
+const SNAPSHOT_ROWS: u64 = 50;
+
 /// The configuration of a demo: what `florin init` would write, with these nodes.
 fn configuration(site: &Site, nodes: &[(&str, &str)]) -> Result<String, Failure> {
     let quorum = nodes.len().min(2);
@@ -180,6 +183,7 @@ fn configuration(site: &Site, nodes: &[(&str, &str)]) -> Result<String, Failure>
     let (head, _) = fresh.split_once("# One block for each node").expect("the nodes stand last in the template");
     let mut text = head
         .replace("listen = \"127.0.0.1:7700\"", &format!("listen = \"127.0.0.1:{}\"", site.port))
+        .replace("# snapshot_rows = 100000", &format!("snapshot_rows = {SNAPSHOT_ROWS}"))
         .replace("quorum = 1", &format!("quorum = {quorum}"))
         .replace("trust = \"single\"\n", &format!("trust = \"{trust}\"\n"));
     if let Some(file) = &site.mariadb {

@@ -45,13 +45,17 @@ pub const BUILD: &str = concat!("florin ", env!("CARGO_PKG_VERSION"));
 /// The chain's id: one chain is followed.
 pub const CHAIN: florin_core::id::ChainId = florin_core::id::ChainId(1);
 
-/// Snapshots are due after so many rows: some seconds of folding at a restart.
-const SNAPSHOT_ROWS: u64 = 100_000;
+/// Snapshots are due after so many rows where nothing else is said: some seconds of folding at a restart.
+pub const SNAPSHOT_ROWS: u64 = 100_000;
 /// Or after so long, in milliseconds: an hour.
 const SNAPSHOT_MS: u64 = 60 * 60 * 1_000;
 
 /// How long the journal must be quiet before another node takes the lead over, where it can't see the leader's signs of
 /// life. A leader ticks every second.
+/// After how long a row that is not known to be written is an alarm, and the node no healthy one. A busy disk's worst syncs
+/// take half a second, and a database's server starts again within seconds.
+pub const APPEND_LATE_MS: u64 = 5_000;
+
 const QUIET_MS: u64 = 5_000;
 
 /// How often a leader leaves a sign of life, and a follower looks: several times within [`CONFIRMED_MS`].
@@ -117,6 +121,8 @@ pub struct Parts {
     pub confirmed_ms: u64,
     /// Where others reach this node's interface, where the configuration says so.
     pub url: Option<String>,
+    /// After how many rows a snapshot is due.
+    pub snapshot_rows: u64,
     /// Hears why the process must end.
     pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
 }
@@ -164,6 +170,7 @@ impl Parts {
             confirmed_ms: CONFIRMED_MS,
             url: config.api.url.clone(),
             fatal: Arc::new(end_process),
+            snapshot_rows: config.platform.snapshot_rows.unwrap_or(SNAPSHOT_ROWS),
         })
     }
 }
@@ -222,7 +229,11 @@ impl Platform {
         let (followers, workers) = chain::seats(chain, signer.map(|connect| connect()), shown)?;
         let engine_config = EngineConfig {
             writer: WriterConfig { node: node.clone(), build: BUILD.to_owned(), config, platform_if_new: platform },
-            snapshots: SnapshotterConfig { rows_max: SNAPSHOT_ROWS, time_max_ms: SNAPSHOT_MS, build: BUILD.to_owned() },
+            snapshots: SnapshotterConfig {
+                rows_max: parts.snapshot_rows,
+                time_max_ms: SNAPSHOT_MS,
+                build: BUILD.to_owned(),
+            },
             is_first_to_lead: parts.leads_at_once,
             lead_after_quiet_ms: parts.lead_after_quiet_ms,
             follow_ms: 100,
@@ -231,6 +242,7 @@ impl Platform {
         };
         let runtime_parts = runtime::Parts {
             clock: Arc::clone(&clock),
+            append_late_ms: APPEND_LATE_MS,
             journal,
             history,
             snapshots,
@@ -390,6 +402,8 @@ impl Platform {
         }
     }
 
+            appending: engine.appending,
+            snapshots: engine.snapshots,
     /// Stops: takes nothing more in and finishes what it has. Says whether all of it became durable in time.
     pub fn stop(&self) -> bool {
         let done = self.engine.stop();

@@ -1,20 +1,20 @@
 //! What each thread of the engine does. A thread owns its part; what threads share is locked for moments, never while one of
 //! them waits for the world.
 
-use super::{Callback, EngineConfig, Fatal, RETRY_MAX_MS, Seated, Shared, Told, WaitError, lock};
-use crate::alarm::Alarm;
+use super::{Appending, Callback, EngineConfig, Fatal, RETRY_MAX_MS, Seated, Shared, Told, WaitError, lock};
+use crate::alarm::{Alarm, Alarms};
 use crate::follower::Follower;
 use crate::lanes::{Ask, Lane};
 use crate::leadership::{JournalSight, Moment, Quiet};
-use crate::load::{LoadError, READ_ROWS_MAX, foreign, panic_text};
+use crate::load::{LoadError, READ_ROWS_MAX, foreign, load_to, panic_text};
 use crate::ports::Snapshots;
 use crate::read_model::Gate;
 use crate::snapshotter::{Snapshotter, SnapshotterConfig};
 use crate::witness::{self, Contradiction, Witness};
 use crate::workers::Worker;
 use crate::writer::{Appended, Reply, Role, Sealed, SubmitRefusal, Ticket, Writer};
-use florin_core::id::Seq;
-use florin_core::journal::{AppendError, Journal, ReadError};
+use florin_core::id::{Digest, Seq};
+use florin_core::journal::{AppendError, Journal, ReadError, Row};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -98,6 +98,8 @@ pub(super) struct WriterThread {
     followed: Option<Instant>,
     /// When it last tried to lead.
     took: Option<Moment>,
+    alarms: Alarms,
+    is_alarmed: bool,
 }
 
 impl WriterThread {
@@ -121,6 +123,8 @@ impl WriterThread {
             has_led: false,
             followed: None,
             took: None,
+            alarms: Alarms::default(),
+            is_alarmed: false,
         }
     }
 
@@ -149,6 +153,7 @@ impl WriterThread {
                 return;
             }
             self.report(shared);
+            self.alarm(shared, now_ms);
             if is_stopping && (self.writer.is_idle() || self.writer.role() == Role::Following) {
                 return;
             }
@@ -281,6 +286,32 @@ impl WriterThread {
         }
     }
 
+    /// Says what of the writer needs somebody's eyes: a journal that takes no row, and commands that are quarantined.
+    fn alarm(&mut self, shared: &Shared, now_ms: u64) {
+        let attempts = lock(&shared.append);
+        if let Some(attempts) = attempts.as_ref()
+            && let Appending { seq, attempts: count, is_late: true, .. } = attempts.seen(shared.append_late)
+        {
+            let cause = attempts.cause.as_deref().unwrap_or("the store does not answer");
+            let detail = format!("row {seq} was sent {count} times and is not known to be written: {cause}");
+            self.alarms.say(attempts.since_ms, "journal_not_written", "journal", detail);
+            self.is_alarmed = true;
+        }
+        drop(attempts);
+        if let Some(last) = self.writer.quarantined().last() {
+            let (count, what) = (self.writer.quarantined().count(), &last.what);
+            let detail = format!("{count} made a rule fail since this process started; the last: {what}");
+            self.alarms.say(now_ms, "command_quarantined", "commands", detail);
+            self.is_alarmed = true;
+        }
+        if self.is_alarmed {
+            self.alarms.settle();
+            let all = self.alarms.all();
+            self.is_alarmed = !all.is_empty();
+            lock(&shared.alarms).insert("writer".to_owned(), all);
+        }
+    }
+
     fn report(&self, shared: &Shared) {
         let mut status = lock(&shared.writer);
         if self.writer.role() == Role::Leading && !matches!(status.role, Role::Leading | Role::Poisoned) {
@@ -293,11 +324,48 @@ impl WriterThread {
         }
         status.role = self.writer.role();
         status.durable = self.writer.durable().seq;
-        status.attempts = self.writer.attempts();
         status.waiting.clear();
         status.waiting.extend(Lane::ALL.map(|lane| (lane, self.writer.waiting(lane))));
         if status.quarantined.len() != self.writer.quarantined().count() {
             status.quarantined = self.writer.quarantined().cloned().collect();
+        }
+    }
+}
+
+/// The attempts to append one row.
+pub(super) struct Attempts {
+    seq: Seq,
+    since: Instant,
+    since_ms: u64,
+    count: u32,
+    /// Why the last one that came to its end was in vain.
+    cause: Option<String>,
+}
+
+impl Attempts {
+    pub(super) fn seen(&self, late: Duration) -> Appending {
+        let age = self.since.elapsed();
+        Appending { seq: self.seq, attempts: self.count, age, is_late: age >= late }
+    }
+
+    /// Counts one more attempt to append a row.
+    fn begin(shared: &Shared, seq: Seq) {
+        let mut attempts = lock(&shared.append);
+        match attempts.as_mut().filter(|attempts| attempts.seq == seq) {
+            Some(attempts) => attempts.count = attempts.count.saturating_add(1),
+            None => {
+                let (since, since_ms) = (Instant::now(), shared.clock.now_ms());
+                *attempts = Some(Attempts { seq, since, since_ms, count: 1, cause: None });
+            }
+        }
+    }
+
+    /// The last attempt came to its end, in vain for this cause, or for good.
+    fn end(shared: &Shared, cause: Option<String>) {
+        let mut attempts = lock(&shared.append);
+        match cause {
+            None => *attempts = None,
+            cause => attempts.iter_mut().for_each(|attempts| attempts.cause.clone_from(&cause)),
         }
     }
 }
@@ -328,6 +396,7 @@ impl Appender {
     pub(super) fn run(mut self, shared: &Shared, rows: &Receiver<Arc<Sealed>>) {
         let mut pause_ms = self.retry_ms;
         while let Ok(sealed) = rows.recv() {
+            Attempts::begin(shared, sealed.row.seq);
             let fate = match self.journal.append(&sealed.row) {
                 Ok(()) => Appended::Durable,
                 Err(AppendError::Fenced) => Appended::Fenced,
@@ -335,6 +404,7 @@ impl Appender {
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::warn!(seq = sealed.row.seq.0, %error, cause, pause_ms, "the row is sent again");
+                    Attempts::end(shared, Some(cause.unwrap_or_else(|| error.to_string())));
                     std::thread::sleep(Duration::from_millis(pause_ms));
                     pause_ms = (2 * pause_ms).clamp(1, RETRY_MAX_MS);
                     Appended::Unknown
@@ -342,6 +412,7 @@ impl Appender {
             };
             if fate != Appended::Unknown {
                 pause_ms = self.retry_ms;
+                Attempts::end(shared, None);
             }
             lock(&shared.inbox).fate = Some(fate);
             shared.news.notify_all();
@@ -461,28 +532,57 @@ pub(super) fn follow(shared: &Shared, index: usize, mut follower: Follower, cade
     }
 }
 
-/// The snapshotter's thread, in a process whose start folded everything after row `from`.
+/// The journal as the snapshotter reads it: locked for each page alone, so that others get their turn between two.
+struct History<'a>(&'a Shared);
+
+impl Journal for History<'_> {
+    fn append(&mut self, row: &Row) -> Result<(), AppendError> {
+        lock(&self.0.history).append(row)
+    }
+    fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
+        if *lock(&self.0.workers_stop) {
+            // A snapshot only saves time; whoever stops the engine must not wait for the fold of a long journal.
+            return Err(ReadError("the engine stops".into()));
+        }
+        lock(&self.0.history).read(after, count_max)
+    }
+    fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
+        lock(&self.0.history).head()
+    }
+}
+
+/// The snapshotter's thread, in a process whose start folded everything after row `from`. It folds a state of its own, from
+/// the last snapshot and the journal: to copy the read model's would hold up everybody's answers for as long as that takes.
 pub(super) fn snapshots(shared: &Shared, config: SnapshotterConfig, from: Seq, snapshots: &mut dyn Snapshots) {
     let mut snapshotter = Snapshotter::new(config, from, shared.clock.now_ms());
     loop {
-        let now_ms = shared.clock.now_ms();
-        let model = shared.model.read().unwrap_or_else(PoisonError::into_inner);
-        if snapshotter.is_due(model.at(), now_ms) {
-            let loaded = model.loaded();
-            drop(model);
-            // A row that can be seen may not be durable yet; asking for the head settles all that could be seen before.
-            let settled = lock(&shared.history).head();
-            if let Err(fault) = settled {
-                tracing::warn!(%fault, "no snapshot was written: the journal's head is not known");
-            } else if let Err(fault) = snapshotter.write(&loaded, snapshots, now_ms) {
-                let cause = std::error::Error::source(&fault).map(ToString::to_string);
-                tracing::warn!(%fault, cause, "no snapshot was written");
+        let (at, now_ms) = (*lock(&shared.at), shared.clock.now_ms());
+        if snapshotter.is_due(at, now_ms) {
+            match snapshot(shared, &mut snapshotter, snapshots, (at, now_ms)) {
+                Ok(()) => lock(&shared.snapshots).last = snapshotter.last(),
+                Err(fault) => {
+                    let cause = std::error::Error::source(&*fault).map(ToString::to_string);
+                    tracing::warn!(%fault, cause, "no snapshot was written");
+                }
             }
-        } else {
-            drop(model);
         }
         if pause(shared, SNAPSHOT_CADENCE_MS) {
             return;
         }
     }
+}
+
+/// Folds the state of row `at` and writes it.
+fn snapshot(
+    shared: &Shared,
+    snapshotter: &mut Snapshotter,
+    snapshots: &mut dyn Snapshots,
+    (at, now_ms): (Seq, u64),
+) -> Result<(), Box<dyn std::error::Error>> {
+    snapshotter.begin(at, now_ms);
+    let loaded = load_to(&mut History(shared), snapshots, at)?;
+    // A row that can be seen may not be durable yet; asking for the head settles all that could be seen before.
+    History(shared).head()?;
+    snapshotter.write(&loaded, snapshots, now_ms)?;
+    Ok(())
 }

@@ -84,6 +84,7 @@ fn start(rows: &Rows, nodes: &[FakeNode]) -> EngineHandle {
         lead_after_quiet_ms: None,
         follow_ms: 1,
         retry_ms: 1,
+        append_late_ms: 60_000,
         stop_ms: 30_000,
     };
     let engine = Engine::start(parts, config).unwrap();

@@ -224,6 +224,7 @@ impl Platform {
             lead_after_quiet_ms: None,
             follow_ms: 100,
             retry_ms: 10,
+            append_late_ms: 5_000,
             stop_ms: 60_000,
         };
         let engine = Engine::start(parts, config).expect("an empty journal loads");

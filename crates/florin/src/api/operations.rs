@@ -74,9 +74,13 @@ pub(crate) struct StatusView {
     projector_lag_rows: Option<u64>,
     /// How many commands wait.
     waiting: Vec<LaneView>,
+    /// The row that is being written into the journal now, if there is one.
+    appending: Option<AppendingView>,
+    /// What is known of snapshots.
+    snapshots: SnapshotsView,
     /// What is halted.
     halts: Vec<HaltView>,
-    /// How many commands made a rule fail and are not executed.
+    /// How many commands made a rule fail since this node started; none of them had an effect.
     quarantined: usize,
     /// What needs somebody's eyes.
     alarms: Vec<AlarmView>,
@@ -91,6 +95,26 @@ pub(crate) struct LaneView {
     waiting: usize,
     /// How many may.
     max: usize,
+}
+
+/// A row that is being written into the journal.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AppendingView {
+    /// Its number.
+    seq: u64,
+    /// How often it was sent to the store.
+    attempts: u32,
+    /// How many milliseconds ago it was sent first.
+    age_ms: u64,
+}
+
+/// What is known of snapshots, by the rows that they are of; 0 stands for none.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SnapshotsView {
+    /// The one that this node started from.
+    started_from: u64,
+    /// The last one.
+    last: u64,
 }
 
 /// Something that needs somebody's eyes.
@@ -144,6 +168,12 @@ fn status_view(state: &State, status: Status) -> StatusView {
         trust: status.trust.to_owned(),
         chains: status.chains,
         projector_lag_rows: status.projected.map(|projected| counters.seq.0.saturating_sub(projected.0)),
+        appending: status.appending.map(|appending| AppendingView {
+            seq: appending.seq.0,
+            attempts: appending.attempts,
+            age_ms: milliseconds(appending.age),
+        }),
+        snapshots: SnapshotsView { started_from: status.snapshots.started_from.0, last: status.snapshots.last.0 },
         waiting: status.waiting.iter().map(lane).collect(),
         halts: state.halts().iter().map(|halt| HaltView::new(state, halt)).collect(),
         quarantined: status.quarantined,
@@ -162,11 +192,15 @@ pub(crate) struct HealthView {
     status: String,
 }
 
-/// Says whether this node leads and takes commands. Needs no token and tells nothing else.
+/// Says whether this node leads and takes commands, and its journal takes rows. Needs no token and tells nothing else.
 #[utoipa::path(get, path = "/api/v1/health", tag = "operations", security(()),
     responses((status = 200, body = HealthView), (status = 503, body = Problem)))]
 async fn show_health(Shared(api): Shared<Arc<Api>>) -> Reply<HealthView> {
-    if !api.platform().status().leading {
+    let engine = api.platform().engine();
+    if engine.appending().is_some_and(|appending| appending.is_late) {
+        return Err(Problem::new("journal_not_written"));
+    }
+    if !engine.is_leading() {
         return Err(Problem::new("not_leading"));
     }
     seen(HealthView { status: "ok".to_owned() })
@@ -315,7 +349,14 @@ fn metrics(state: &State, status: &Status) -> String {
     for (lane, count) in &status.waiting {
         waiting.value(&[("lane", lane.name())], count);
     }
-    Family::gauge(&mut text, "florin_quarantined_commands", "Commands that made a rule fail.")
+    let (attempts, age) = status.appending.map_or((0, 0), |row| (row.attempts, milliseconds(row.age)));
+    Family::gauge(&mut text, "florin_append_attempts", "How often the row that is being written was sent; 0: none is.")
+        .value(&[], attempts);
+    Family::gauge(&mut text, "florin_append_age_ms", "How long ago the row that is being written was sent first.")
+        .value(&[], age);
+    Family::gauge(&mut text, "florin_snapshot_seq", "The row of the last snapshot.")
+        .value(&[], status.snapshots.last.0);
+    Family::gauge(&mut text, "florin_quarantined_commands", "Commands that made a rule fail since the node started.")
         .value(&[], status.quarantined);
     let mut alarms = Family::gauge(&mut text, "florin_alarm", "1 for each alarm that stands.");
     for alarm in &status.alarms {

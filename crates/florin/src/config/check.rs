@@ -28,6 +28,10 @@ const FEE_RATE_MAX_SAT_KVB: u64 = 20_000_000;
 const STALE_S_MIN: u64 = 600;
 /// The longest: a month.
 const STALE_S_MAX: u64 = 30 * 24 * 60 * 60;
+/// The fewest rows after which a snapshot may be due: a platform that nobody uses writes a row a second.
+const SNAPSHOT_ROWS_MIN: u64 = 10;
+/// The most: folding them takes minutes at a start.
+const SNAPSHOT_ROWS_MAX: u64 = 10_000_000;
 /// Blocks of a retarget period (Bitcoin's consensus rules).
 const PERIOD: u32 = 2_016;
 
@@ -45,6 +49,11 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     })?;
     check_name("platform.node", &config.platform.node)?;
     check_paths(config)?;
+    if let Some(rows) = config.platform.snapshot_rows {
+        expect((SNAPSHOT_ROWS_MIN..=SNAPSHOT_ROWS_MAX).contains(&rows), || {
+            format!("platform.snapshot_rows: {SNAPSHOT_ROWS_MIN} to {SNAPSHOT_ROWS_MAX}, not {rows}")
+        })?;
+    }
     let takeover_ms = config.takeover_ms();
     expect((TAKEOVER_MS_MIN..=TAKEOVER_MS_MAX).contains(&takeover_ms), || {
         format!("store.takeover_ms: {TAKEOVER_MS_MIN} to {TAKEOVER_MS_MAX}, not {takeover_ms}")

@@ -9,6 +9,7 @@ id = "00000000-0000-4000-8000-000000000000"
 node = "one"
 data = "data"
 archive = "archive"
+snapshot_rows = 100000
 [store]
 kind = "mariadb"
 url_file = "mariadb.url"
@@ -126,6 +127,8 @@ fn every_bad_value_is_refused_and_its_key_named() {
         ("node", &names),
         ("data", &paths),
         ("archive", &paths),
+        ("snapshot_rows", &["9", "10000001"]),
+        ("snapshot_rows", &numbers),
         ("kind", &["\"\"", "\"SQLite\"", "\"postgres\"", "\"sqlite\"", "7"]),
         ("url_file", &paths),
         ("prefix", &["\"\"", "\"Florin\"", "\"a-b\"", "\"a`b\"", "\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"", "7"]),
@@ -206,7 +209,7 @@ fn addresses_of_nodes_are_read_like_any_other() {
 fn a_key_is_there_or_may_be_left_out_and_none_is_unknown() {
     for key in keys() {
         let without = read(&with(key, None));
-        let may_be_left_out = ["archive", "takeover_ms", "url"].contains(&key);
+        let may_be_left_out = ["archive", "snapshot_rows", "takeover_ms", "url"].contains(&key);
         assert_eq!(without.is_ok(), may_be_left_out, "{key}: {without:?}");
         let misspelt = WHOLE.replacen(&format!("\n{key} = "), &format!("\n{key}x = "), 1);
         assert!(read(&misspelt).is_err(), "{key}x");

@@ -7,6 +7,7 @@ use florin_engine::alarm::Alarm;
 use florin_engine::follower::FollowerStatus;
 use florin_engine::follower::condition::{NodeCondition, NodeStatus};
 use florin_engine::lanes::Lane;
+use florin_engine::runtime::{Appending, SnapshotStatus};
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -34,7 +35,11 @@ pub struct Status {
     pub projected: Option<Seq>,
     /// How many commands wait, by lane.
     pub waiting: Vec<(Lane, usize)>,
-    /// How many commands are quarantined.
+    /// The row that is being appended, if there is one.
+    pub appending: Option<Appending>,
+    /// What is known of snapshots.
+    pub snapshots: SnapshotStatus,
+    /// How many commands this process has quarantined and remembers.
     pub quarantined: usize,
     /// What needs somebody's eyes.
     pub alarms: Vec<Alarm>,

@@ -1,9 +1,8 @@
 //! A platform with its interface on a free port, and a caller that can say anything to it.
 
-use florin::api::Server;
 use florin::api::token::Token;
 use florin::config::Trust;
-use florin::platform::{CHAIN, ChainPart, NodePart, Parts, Platform, Stores, SystemClock};
+use florin::platform::{CHAIN, ChainPart, NodePart, Parts, Platform, SNAPSHOT_ROWS, Stores, SystemClock};
 use florin_chain::bitcoin::descriptor::Descriptor;
 use florin_chain::bitcoin::keys::{AccountSecrets, Branch, ScriptKind};
 use florin_chain::bitcoin::network::Network;
@@ -109,6 +108,7 @@ pub fn parts(folder: &Path) -> Parts {
         // A busy machine does not run a thread for a second now and then, and most tests are about something else.
         confirmed_ms: 60_000,
         url: None,
+        snapshot_rows: SNAPSHOT_ROWS,
         fatal: Arc::new(|fatal| panic!("{fatal}")),
     }
 }
@@ -126,8 +126,8 @@ impl World {
 
     pub fn of(parts: Parts) -> World {
         let platform = Arc::new(Platform::start(parts).expect("the platform starts"));
-        let listen = "127.0.0.1:0".parse().expect("an address");
-        let server = Server::start(Arc::clone(&platform), listen, Token::new(TOKEN)).expect("a port is free");
+        let bound = Server::bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+        let server = bound.serve_within(limits, Arc::clone(&platform), Token::new(TOKEN)).expect("it serves");
         let url = format!("http://{}", server.address());
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
