@@ -18,7 +18,7 @@ pub const REST_LANE_MAX: usize = 16_384;
 /// cancelling must not wait behind the load that makes them urgent, and neither of them can fill the writer's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// Operators, chain watchers, workers.
+    /// Operators, chain watchers, workers. What operators book in bulk is not here: a bank's day would hold up a halt.
     Operator,
     /// Cancels.
     Cancel,
@@ -105,7 +105,6 @@ impl Ask {
             | Command::DefineChain { .. }
             | Command::RegisterWallet(_)
             | Command::RetireWallet(_)
-            | Command::BookBankReceipt { .. }
             | Command::ConnectBlock(_)
             | Command::DisconnectBlock { .. }
             | Command::SeeReceipts { .. }
@@ -121,6 +120,7 @@ impl Ask {
             Command::OpenCustomer(_)
             | Command::OpenAccount { .. }
             | Command::PostTransfers(_)
+            | Command::BookBankReceipt { .. }
             | Command::IssueAddress { .. }
             | Command::RequestQuote { .. }
             | Command::AcceptQuote { .. }
@@ -179,6 +179,23 @@ impl<T> Lanes<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bank_receipts_wait_with_the_load_and_halts_do_not() {
+        use florin_core::amount::Amount;
+        use florin_core::asset::{Halt, HaltAction, HaltReason};
+        use florin_core::id::AssetId;
+        let beneficiary = Beneficiary::INVENTORY;
+        let (reference, asset, amount) = (String::new(), AssetId(1), Amount::new(1));
+        let halt = Halt { asset: None, action: HaltAction::Sign, reason: HaltReason::Operator };
+        for (command, lane) in [
+            (Command::BookBankReceipt { reference, asset, amount, beneficiary }, Lane::Rest),
+            (Command::Halt(halt), Lane::Operator),
+            (Command::Tick, Lane::Operator),
+        ] {
+            assert_eq!(Ask::internal(command).lane(), lane);
+        }
+    }
 
     #[test]
     fn lanes_are_served_in_order_and_bounded() {

@@ -263,7 +263,7 @@ fn a_full_lane_refuses_and_others_go_first() {
     let full = writer.submit(Ticket(0), open(0, customer(0)));
     assert_eq!(full, Err(SubmitRefusal::Full(Lane::Rest)));
     assert_eq!(full.unwrap_err().code(), "queue_full");
-    writer.submit(Ticket(77_777), receipt(77_777, "operator".to_owned())).unwrap();
+    writer.submit(Ticket(77_777), Ask::internal(Command::Tick)).unwrap();
     writer.decide_waiting(1_000);
     let sealed = writer.next_row().unwrap();
     writer.appended(rows.append_with(&sealed.row, Fault::None));

@@ -22,13 +22,14 @@ mod plans;
 mod policy;
 pub mod problem;
 mod records;
+mod room;
 mod server;
 pub mod token;
 pub mod view;
 mod wallets;
 mod withdrawals;
 
-pub use server::Server;
+pub use server::{Limits, Server};
 
 use crate::platform::Platform;
 use crate::platform::status::Status;
@@ -40,13 +41,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use florin_core::command::{Command, Origin, Outcome};
-use florin_core::id::{CustomerId, Seq};
+use florin_core::id::{CustomerId, Digest, Seq};
 use florin_core::state::State;
 use florin_engine::alarm::Alarms;
 use florin_engine::lanes::Ask;
 use florin_engine::writer::Answer;
 use leadership::Door;
 use problem::Problem;
+use room::{Room, Rooms};
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,8 +62,12 @@ use utoipa::openapi::{Components, Info, License, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Requests under way at once. One takes some kilobytes; a thousand waiting for the journal mean that more help nobody.
-const REQUESTS_MAX: usize = 1_024;
+/// How long a request waits for the engine's answer. A store that hangs may take for ever, and a caller wants to know what to
+/// do next long before that. Kept longer than [`crate::platform::APPEND_LATE_MS`], so that the status says why.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How long it is looked for the hash of the journal's head, which a status goes without where the store does not answer.
+const HEAD_MAX: Duration = Duration::from_secs(2);
 
 /// How long a read waits for the row that it was told to see.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
@@ -77,7 +83,10 @@ const OPEN_PATHS: [&str; 2] = ["/api/v1/health", "/api/v1/openapi.json"];
 pub struct Api {
     platform: Arc<Platform>,
     token: Token,
-    room: Semaphore,
+    rooms: Rooms,
+    /// One look at the journal's head at a time: a store that hangs must not keep a thread for each who asks.
+    head: Arc<Semaphore>,
+    answer_max: Duration,
     stopping: AtomicBool,
     plan_alarms: Mutex<Alarms>,
     document: std::sync::OnceLock<String>,
@@ -114,11 +123,13 @@ impl<T: Serialize> IntoResponse for Answered<T> {
 }
 
 impl Api {
-    fn new(platform: Arc<Platform>, token: Token) -> Api {
+    fn new(platform: Arc<Platform>, token: Token, limits: Limits) -> Api {
         Api {
             platform,
             token,
-            room: Semaphore::new(REQUESTS_MAX),
+            rooms: Rooms::new(limits.requests),
+            head: Arc::new(Semaphore::new(1)),
+            answer_max: limits.answer,
             stopping: AtomicBool::new(false),
             plan_alarms: Mutex::default(),
             document: std::sync::OnceLock::new(),
@@ -147,12 +158,16 @@ impl Api {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Asks the engine, and waits until the answer is durable and the read model has folded it.
+    /// Asks the engine, and waits until the answer is durable and the read model has folded it; not for ever: then nobody
+    /// knows what becomes of the command, and the caller is told that.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Outcome, Problem> {
         let (tell, told) = oneshot::channel();
         self.platform.submit(ask, move |answer| drop(tell.send(answer)));
         // Whoever stops drops what it has not answered.
-        let told = told.await.map_err(|_| Problem::new("stopping"))??;
+        let Ok(told) = tokio::time::timeout(self.answer_max, told).await else {
+            return Err(Problem::new("answer_timeout"));
+        };
+        let told = told.map_err(|_| Problem::new("stopping"))??;
         match told.answer {
             Answer::Done(outcome) | Answer::Repeated(outcome) => Ok(outcome),
             other => Err(Problem::of_answer(&other).unwrap_or_else(|| Problem::new("internal"))),
@@ -169,6 +184,21 @@ impl Api {
         let mut status = self.platform.status();
         status.alarms.extend(plans::alarms(self, &self.plan_alarms));
         status
+    }
+
+    /// The hash of a durable row; `None` where the journal does not say it in time.
+    pub(crate) async fn row_hash(self: &Arc<Self>, seq: Seq) -> Option<Digest> {
+        let look = async {
+            let permit = Arc::clone(&self.head).acquire_owned().await.ok()?;
+            let api = self.clone();
+            let look = move || {
+                let hash = api.platform().row_hash(seq);
+                drop(permit);
+                hash
+            };
+            tokio::task::spawn_blocking(look).await.ok()?
+        };
+        tokio::time::timeout(HEAD_MAX, look).await.ok()?
     }
 
     /// Keeps a customer's name, outside the journal.
@@ -200,13 +230,13 @@ impl Api {
 
 /// The routes and the document that describes them.
 pub fn router(platform: Arc<Platform>, token: Token) -> (Router, OpenApi) {
-    let (router, api) = assemble(platform, token);
+    let (router, api) = assemble(platform, token, Limits::default());
     let document = api.document();
     (router, document)
 }
 
-fn assemble(platform: Arc<Platform>, token: Token) -> (Router, Arc<Api>) {
-    let api = Arc::new(Api::new(platform, token));
+fn assemble(platform: Arc<Platform>, token: Token, limits: Limits) -> (Router, Arc<Api>) {
+    let api = Arc::new(Api::new(platform, token, limits));
     let (router, _) = described();
     let router = router
         .fallback(nothing_here)
@@ -286,7 +316,9 @@ async fn guard(Shared(api): Shared<Arc<Api>>, request: Request, next: Next) -> R
     if !OPEN_PATHS.contains(&parts.uri.path()) && !api.token.is_in(&parts.headers) {
         return intake::refuse(body, Problem::new("unauthorized")).await;
     }
-    let Ok(_room) = api.room.try_acquire() else { return intake::refuse(body, Problem::new("overloaded")).await };
+    let Some(_place) = api.rooms.enter(Room::of(&parts.method, parts.uri.path())) else {
+        return intake::refuse(body, Problem::new("overloaded")).await;
+    };
     let request = match intake::take(body).await {
         Ok(body) => Request::from_parts(parts, body),
         Err(response) => return response,

@@ -137,11 +137,23 @@ pub const OWN: &[Own] = &[
     own_code(
         "quarantined",
         500,
-        "this command made a rule fail; it is not executed, now or later",
-        "report it with its Idempotency-Key and the log",
+        "this command made a rule fail and had no effect; its Idempotency-Key is refused until this node is started again, or a thousand more such commands came",
+        "report it with its Idempotency-Key and the log; under a new key it is a new command, and may be executed",
     ),
     own_code("stopping", 503, "the platform is stopping", "try again with the same Idempotency-Key"),
     own_code("internal", 500, "a defect of this program", "report it with the log"),
+    own_code(
+        "answer_timeout",
+        503,
+        "the engine did not answer in time; the command may still be executed",
+        "ask again with the same Idempotency-Key: however often it arrives, it is done once",
+    ),
+    own_code(
+        "journal_not_written",
+        503,
+        "the journal takes no rows, and every command waits",
+        "see the store's fault in 'florin status', such as a full disk; what waits is written as soon as the store takes it",
+    ),
 ];
 
 /// The description of a code of the interface's own.

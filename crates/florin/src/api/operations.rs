@@ -58,7 +58,7 @@ pub(crate) struct StatusView {
     platform: String,
     /// The last row seen.
     seq: u64,
-    /// Its hash.
+    /// Its hash; absent where the journal does not say it.
     head_hash: Option<String>,
     /// The leadership in force.
     epoch: u64,
@@ -137,8 +137,7 @@ async fn show_status(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<N
     let status = api.status();
     let mut view = api.read(|state| status_view(state, status));
     let seq = Seq(view.seq);
-    let hash = api.blocking(move |platform| Ok(platform.row_hash(seq))).await?;
-    view.head_hash = hash.map(|hash| hash.to_string());
+    view.head_hash = api.row_hash(seq).await.map(|hash| hash.to_string());
     seen(view)
 }
 
@@ -168,13 +167,13 @@ fn status_view(state: &State, status: Status) -> StatusView {
         trust: status.trust.to_owned(),
         chains: status.chains,
         projector_lag_rows: status.projected.map(|projected| counters.seq.0.saturating_sub(projected.0)),
+        waiting: status.waiting.iter().map(lane).collect(),
         appending: status.appending.map(|appending| AppendingView {
             seq: appending.seq.0,
             attempts: appending.attempts,
             age_ms: milliseconds(appending.age),
         }),
         snapshots: SnapshotsView { started_from: status.snapshots.started_from.0, last: status.snapshots.last.0 },
-        waiting: status.waiting.iter().map(lane).collect(),
         halts: state.halts().iter().map(|halt| HaltView::new(state, halt)).collect(),
         quarantined: status.quarantined,
         alarms: status.alarms.into_iter().map(alarm).collect(),

@@ -1,24 +1,52 @@
 //! The interface on a socket: a runtime of its own, started and stopped as one thing. It never outlives whoever holds it.
 
+use crate::api::room::REQUESTS_MAX;
 use crate::api::token::Token;
-use crate::api::{Api, assemble};
+use crate::api::{ANSWER_MAX, Api, assemble};
 use crate::failure::Failure;
 use crate::platform::Platform;
 use axum::Router;
-use std::future::IntoFuture;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 /// Threads of the runtime: handlers only carry requests to the engine, and two keep each other from waiting.
 const THREADS: usize = 2;
 
 /// How long requests under way may go on when the interface stops.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// How long callers wait, and how many.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long a request waits for the engine's answer.
+    pub answer: Duration,
+    /// How many requests may be under way that are neither operators' nor cancels.
+    pub requests: usize,
+    /// How long a connection may take for a request's head, and how long it may be idle before one.
+    pub head: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { answer: ANSWER_MAX, requests: REQUESTS_MAX, head: HEAD_WAIT }
+    }
+}
+
+/// How long a request's head may take. A head is some hundred bytes: whoever sends it so slowly only keeps a connection from
+/// others, without a token. Callers that keep connections find an idle one closed after it, as after any restart.
+const HEAD_WAIT: Duration = Duration::from_secs(60);
+
+/// The pause before more connections are taken where the system has none to give.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A port that is taken, and answers nothing yet.
 #[derive(Debug)]
@@ -43,13 +71,21 @@ impl Bound {
     /// # Errors
     /// `threads_failed`.
     pub fn serve(self, platform: Arc<Platform>, token: Token) -> Result<Server, Failure> {
+        self.serve_within(Limits::default(), platform, token)
+    }
+
+    /// As [`Bound::serve`], with limits of the caller's own.
+    ///
+    /// # Errors
+    /// `threads_failed`.
+    pub fn serve_within(self, limits: Limits, platform: Arc<Platform>, token: Token) -> Result<Server, Failure> {
         let Bound { runtime, listener, address } = self;
-        let (router, api) = assemble(platform, token);
+        let (router, api) = assemble(platform, token, limits);
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new()
             .name("florin-http-main".to_owned())
             .spawn(move || {
-                runtime.block_on(serve(listener, router, stopped));
+                runtime.block_on(serve(listener, router, limits.head, stopped));
                 runtime.shutdown_timeout(STOP_WAIT);
             })
             .map_err(|fault| Failure::new("threads_failed", "no thread for the HTTP interface").because(fault))?;
@@ -116,21 +152,52 @@ impl Drop for Server {
 }
 
 /// Serves until `stopped` says so, or its other end is gone; then those under way get a bounded time.
-async fn serve(listener: TcpListener, router: Router, stopped: oneshot::Receiver<()>) {
-    let (end, ending) = oneshot::channel::<()>();
-    let until = async {
-        let _ = ending.await;
-    };
-    let mut serving = tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(until).into_future());
-    tokio::select! {
-        ended = &mut serving => {
-            tracing::error!(?ended, "the HTTP interface ended by itself");
-            return;
+async fn serve(listener: TcpListener, router: Router, head: Duration, mut stopped: oneshot::Receiver<()>) {
+    let (end, ending) = watch::channel(());
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(connection(stream, router.clone(), head, ending.clone()))),
+                // A caller that was gone before it was accepted is nobody's fault.
+                Err(fault) if is_gone(&fault) => {}
+                Err(fault) => {
+                    tracing::error!(%fault, "no connection can be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
         }
-        _ = stopped => {}
     }
-    drop(end);
-    if tokio::time::timeout(STOP_WAIT, serving).await.is_err() {
+    drop((listener, end));
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_WAIT, ended).await.is_err() {
         tracing::warn!("requests were cut off when the HTTP interface stopped");
+    }
+}
+
+fn is_gone(fault: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(fault.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Serves one connection; when the other end of `ending` is gone, only what is under way.
+async fn connection(stream: TcpStream, router: Router, head: Duration, mut ending: watch::Receiver<()>) {
+    let service = TowerToHyperService::new(router);
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        _ = ending.changed() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(fault) = served {
+        tracing::debug!(%fault, "a connection ended");
     }
 }

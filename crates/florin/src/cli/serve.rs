@@ -91,7 +91,7 @@ pub(crate) fn serve(common: &Common, out: &mut dyn Write) -> Result<(), Failure>
     } else {
         Err(Failure::new(
             "stop_incomplete",
-            "not everything became durable in time; what was not answered was not done",
+            "not everything became durable in time; what was not answered may be done or not: ask again with the same Idempotency-Key",
         ))
     }
 }

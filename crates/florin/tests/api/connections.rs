@@ -1,6 +1,7 @@
 //! What happens to a connection when a request on it is refused: it stays good for the next one, or says that it ends.
 
-use super::support::{World, bearer};
+use super::support::{World, bearer, parts};
+use florin::api::Limits;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -156,6 +157,25 @@ fn who_never_ends_is_told_that_the_connection_does() {
         assert_eq!((answer.status, answer.closes), (status, true), "{}", answer.body);
         assert!(line.is_at_end(), "and it does end");
     }
+    world.stop();
+}
+
+#[test]
+fn a_connection_that_says_no_whole_head_in_time_is_closed_and_others_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = Limits { head: Duration::from_secs(2), ..Limits::default() };
+    let world = World::within(limits, parts(folder.path()));
+    let beginning = b"GET /api/v1/health HTTP/1.1\r\nHost: florin\r\n";
+    let (mut silent, mut slow, mut second) = (Line::open(&world), Line::open(&world), Line::open(&world));
+    slow.say(beginning);
+    // A whole head within the time is answered, and the time begins anew behind the answer.
+    second.head("GET", "/api/v1/health", 0, "");
+    assert_eq!(second.answer().status, 200);
+    second.say(beginning);
+    for (line, what) in [(&mut silent, "silent"), (&mut slow, "slow"), (&mut second, "slow behind an answer")] {
+        assert!(line.is_at_end(), "{what}");
+    }
+    assert_eq!(world.get("/api/v1/health").status, 200);
     world.stop();
 }
 

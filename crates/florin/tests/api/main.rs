@@ -16,4 +16,5 @@ mod routes;
 mod signer;
 mod support;
 mod verify;
+mod waiting;
 mod wallets;

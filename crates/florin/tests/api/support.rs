@@ -1,6 +1,7 @@
 //! A platform with its interface on a free port, and a caller that can say anything to it.
 
 use florin::api::token::Token;
+use florin::api::{Limits, Server};
 use florin::config::Trust;
 use florin::platform::{CHAIN, ChainPart, NodePart, Parts, Platform, SNAPSHOT_ROWS, Stores, SystemClock};
 use florin_chain::bitcoin::descriptor::Descriptor;
@@ -107,8 +108,8 @@ pub fn parts(folder: &Path) -> Parts {
         takeover_ms: 120_000,
         // A busy machine does not run a thread for a second now and then, and most tests are about something else.
         confirmed_ms: 60_000,
-        url: None,
         snapshot_rows: SNAPSHOT_ROWS,
+        url: None,
         fatal: Arc::new(|fatal| panic!("{fatal}")),
     }
 }
@@ -125,6 +126,10 @@ impl World {
     }
 
     pub fn of(parts: Parts) -> World {
+        World::within(Limits::default(), parts)
+    }
+
+    pub fn within(limits: Limits, parts: Parts) -> World {
         let platform = Arc::new(Platform::start(parts).expect("the platform starts"));
         let bound = Server::bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
         let server = bound.serve_within(limits, Arc::clone(&platform), Token::new(TOKEN)).expect("it serves");
