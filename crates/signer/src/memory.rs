@@ -5,6 +5,8 @@
 //! ([`MemoryHead`]), so that an engine notices a memory that was restored from an older copy. One process at a time:
 //! the database is locked for as long as it is open.
 
+mod file;
+
 use crate::entropy::{EntropyError, random_bytes};
 use crate::protocol::{Fence, Input, MemoryHead, Signed, VoidReceipt};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
@@ -16,6 +18,10 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// After so many decisions the log is copied into the file: a decision takes some tens of kilobytes of log, so that it stays
+/// within a few megabytes, and a start has little to copy.
+const CHECKPOINT_DECISIONS: u64 = 64;
 
 /// The format this build reads and writes.
 const FORMAT: i64 = 1;
@@ -201,9 +207,9 @@ impl Memory {
             ErrorKind::AlreadyExists => MemoryError::Exists,
             _ => MemoryError::Io(error),
         })?;
-        let connection = open_connection(path)?;
+        let connection = file::open(path)?;
         found(&connection, memory, platform)?;
-        sync_folder(path)?;
+        file::sync_folder(path)?;
         Memory::load(connection, platform)
     }
 
@@ -225,9 +231,9 @@ impl Memory {
         if !path.try_exists().map_err(MemoryError::Io)? {
             return Err(MemoryError::Missing);
         }
-        let connection = open_connection(path)?;
+        let connection = file::open(path)?;
         let sound: String =
-            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(not_a_database)?;
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(file::not_a_database)?;
         if sound != "ok" {
             return Err(MemoryError::Damaged("the database fails its own check"));
         }
@@ -450,6 +456,9 @@ impl Memory {
         let encoded = decision.encode();
         let counter = self.head.counter.checked_add(1).ok_or(MemoryError::Damaged("its counter is full"))?;
         let hash = chain_hash(&self.head.hash, counter, &encoded);
+        if counter.is_multiple_of(CHECKPOINT_DECISIONS) {
+            file::settle(&self.connection)?;
+        }
         let transaction = self.connection.transaction()?;
         transaction.execute(
             "INSERT INTO decision (counter, record, hash) VALUES (?1, ?2, ?3)",
@@ -540,39 +549,6 @@ fn write_signature(transaction: &Transaction<'_>, counter: u64, signature: &Sign
     Ok(())
 }
 
-fn open_connection(path: &Path) -> Result<Connection, MemoryError> {
-    let connection = Connection::open(path).map_err(locked)?;
-    // Whoever holds the lock holds it for as long as it runs: waiting is of no use.
-    connection.busy_timeout(std::time::Duration::ZERO).map_err(locked)?;
-    // Exclusive: a second signer over one memory would count the limits twice.
-    connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(locked)?;
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(locked)?;
-    if mode != "wal" {
-        return Err(MemoryError::Damaged("the database can't use a write-ahead log here"));
-    }
-    connection.pragma_update(None, "synchronous", "FULL").map_err(locked)?;
-    connection.pragma_update(None, "foreign_keys", "ON").map_err(locked)?;
-    // Takes the lock now and not at the first decision.
-    connection.execute_batch("BEGIN EXCLUSIVE; COMMIT").map_err(locked)?;
-    Ok(connection)
-}
-
-fn locked(error: rusqlite::Error) -> MemoryError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => MemoryError::Locked,
-        _ => not_a_database(error),
-    }
-}
-
-fn not_a_database(error: rusqlite::Error) -> MemoryError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => MemoryError::Damaged("this is not a database"),
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => MemoryError::Damaged("the database fails its own check"),
-        _ => MemoryError::Database(error),
-    }
-}
-
 fn found(connection: &Connection, memory: [u8; 16], platform: [u8; 16]) -> Result<(), MemoryError> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute_batch(SCHEMA)?;
@@ -582,11 +558,6 @@ fn found(connection: &Connection, memory: [u8; 16], platform: [u8; 16]) -> Resul
     )?;
     transaction.commit()?;
     Ok(())
-}
-
-fn sync_folder(path: &Path) -> Result<(), MemoryError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(MemoryError::Io)
 }
 
 /// Walks the whole chain of decisions: a row that was changed, cut out or put in is found before anything is signed.

@@ -1,10 +1,11 @@
-// A file layer for tests, loaded in front of libc: it knows which bytes of a journal's files a disk would hold.
+// A file layer for tests, loaded in front of libc: it knows which bytes of a SQLite file and its log a disk would hold.
 //
 // Beside each tracked file lies FILE.durable, what survives a power cut. A write goes to the file itself, as into the
 // system's cache, and to a list; a sync carries the list into the durable image. A power cut carries over a random subset
 // of the list's 512-byte sectors, puts the images in the files' places and kills the process. A failed sync loses a random
 // subset for good, says EIO, and thinks the rest written, as Linux does.
 //
+//   SHIM_FILE     the name of the SQLite file
 //   SHIM_SEED     seed of what survives
 //   SHIM_CUT_AT   cut at this write, truncation or sync, counted from 1; 0 for never
 //   SHIM_FAIL_AT  fail this sync, counted from 1; 0 for never
@@ -91,13 +92,11 @@ static uint64_t draw(void) {
 }
 
 static int tracked(const char *path) {
-    const char *ends[] = {"/journal.sqlite3", "/journal.sqlite3-wal", "/journal.sqlite3-journal"};
-    size_t length = strlen(path);
-    for (int i = 0; i < 3; i++) {
-        size_t end = strlen(ends[i]);
-        if (length >= end && strcmp(path + length - end, ends[i]) == 0) return 1;
-    }
-    return 0;
+    const char *file = getenv("SHIM_FILE"), *name = strrchr(path, '/');
+    size_t length = file ? strlen(file) : 0;
+    if (!length || !name++ || strncmp(name, file, length) != 0) return 0;
+    name += length;
+    return !*name || strcmp(name, "-wal") == 0 || strcmp(name, "-journal") == 0;
 }
 
 static void image_path(char *out, const char *path) { snprintf(out, 4200, "%s.durable", path); }
