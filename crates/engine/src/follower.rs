@@ -9,6 +9,7 @@
 
 pub mod blocks;
 pub mod condition;
+pub mod line;
 pub mod mempool;
 pub mod nodes;
 

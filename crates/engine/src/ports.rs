@@ -31,6 +31,9 @@ pub enum NodeFault {
     /// The node does not take our user and password.
     #[error("the node refuses our user and password")]
     Forbidden,
+    /// The node sends us to another address. Nobody goes there: it could be one that only this machine reaches.
+    #[error("the node sends us to another address, which is not asked")]
+    Redirected,
     /// The node did not answer in time. What it was asked to do may have been done.
     #[error("the node did not answer in time")]
     Timeout,
@@ -57,6 +60,7 @@ impl NodeFault {
             NodeFault::Transport(_) => "node_unreachable",
             NodeFault::Credentials(_) => "node_credentials_unreadable",
             NodeFault::Forbidden => "node_forbidden",
+            NodeFault::Redirected => "node_redirects",
             NodeFault::Timeout => "node_timeout",
             NodeFault::Malformed { .. } => "node_answer_malformed",
             NodeFault::Refused { .. } => "node_refused",
@@ -109,6 +113,8 @@ pub enum TestAccept {
 
 /// A blockchain node. `None` says "I do not have it", which is not a fault: it lags, prunes, or never saw it.
 pub trait Node: Send {
+    /// Says that [`Node::info`] comes next, so that several nodes can be asked at once; whoever answers at once ignores it.
+    fn prepare(&mut self) {}
     /// What the node says of itself.
     ///
     /// # Errors
@@ -118,10 +124,10 @@ pub trait Node: Send {
     fn block_hash(&mut self, height: Height) -> Result<Option<BlockHash>, NodeFault>;
     /// The 80 bytes of a block's header.
     fn header(&mut self, hash: BlockHash) -> Result<Option<Vec<u8>>, NodeFault>;
-    /// The bytes of a block.
+    /// The bytes of a block; `None` also while they are on their way, where the same question asked later gets them.
     fn block(&mut self, hash: BlockHash) -> Result<Option<Vec<u8>>, NodeFault>;
-    /// The ids of all transactions that wait.
-    fn mempool(&mut self) -> Result<Vec<TxId>, NodeFault>;
+    /// The ids of all transactions that wait; `None` while they are listed, where a later question gets them.
+    fn mempool(&mut self) -> Result<Option<Vec<TxId>>, NodeFault>;
     /// The bytes of a transaction: of one that waits, or, given its block, of one that is in it.
     fn transaction(&mut self, txid: TxId, block: Option<BlockHash>) -> Result<Option<Vec<u8>>, NodeFault>;
     /// Hands a signed transaction to the network.

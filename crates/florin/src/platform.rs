@@ -20,8 +20,10 @@ use crate::failure::Failure;
 use crate::signing::shown::ShownFile;
 use crate::signing::wallets::{AskWallets, ask_wallets};
 use crate::signing::{HeadFile, RemoteSigner};
+use chain::Seating;
 use florin_core::custody::Block;
 use florin_core::id::{Digest, Seq};
+use florin_engine::follower::line::Rests;
 use florin_engine::lanes::Ask;
 use florin_engine::load::LoadError;
 use florin_engine::ports::{Clock, Signer};
@@ -198,6 +200,8 @@ pub struct Platform {
     head: Mutex<Head>,
     search: Mutex<Projection>,
     projector: Projector,
+    /// What is known of nodes that hang.
+    rests: Vec<Rests>,
 }
 
 impl std::fmt::Debug for Platform {
@@ -226,7 +230,7 @@ impl Platform {
         let start_block: Option<Block> = chain.as_ref().map(|chain| chain.start.clone());
         let network = chain.as_ref().map(|chain| chain.network);
         let chain_name = chain.as_ref().map(ChainPart::name);
-        let (followers, workers) = chain::seats(chain, signer.map(|connect| connect()), shown)?;
+        let Seating { followers, workers, rests } = chain::seats(chain, signer.map(|connect| connect()), shown)?;
         let engine_config = EngineConfig {
             writer: WriterConfig { node: node.clone(), build: BUILD.to_owned(), config, platform_if_new: platform },
             snapshots: SnapshotterConfig {
@@ -271,6 +275,7 @@ impl Platform {
             head: Mutex::new(Head::new(lookup)),
             search: Mutex::new(search),
             projector,
+            rests,
         };
         platform.set_up(network, start_block.as_ref(), parts.leads_at_once)?;
         Ok(platform)
@@ -406,6 +411,8 @@ impl Platform {
             snapshots: engine.snapshots,
     /// Stops: takes nothing more in and finishes what it has. Says whether all of it became durable in time.
     pub fn stop(&self) -> bool {
+        // A node that hangs keeps nobody from ending.
+        self.rests.iter().for_each(Rests::close);
         let done = self.engine.stop();
         self.projector.stop();
         done

@@ -46,6 +46,11 @@ pub enum NodeCondition {
         /// By how many blocks.
         blocks: u32,
     },
+    /// It does not say what waits in its mempool. Blocks are followed all the same.
+    MempoolUnread {
+        /// The fault's own words, with what caused it.
+        what: String,
+    },
     /// Nothing is wrong with it.
     Good,
 }
@@ -62,6 +67,7 @@ impl NodeCondition {
             NodeCondition::Pruned { .. } => "node_pruned",
             NodeCondition::Syncing => "node_syncing",
             NodeCondition::Lagging { .. } => "node_lags",
+            NodeCondition::MempoolUnread { .. } => "node_mempool_unread",
             NodeCondition::Good => return None,
         })
     }
@@ -82,6 +88,7 @@ impl NodeCondition {
             }
             NodeCondition::Syncing => "it fetches the chain".to_owned(),
             NodeCondition::Lagging { blocks } => format!("it is {blocks} blocks behind the best chain"),
+            NodeCondition::MempoolUnread { what } => format!("what waits in its mempool can't be listed: {what}"),
             NodeCondition::Good => return None,
         })
     }

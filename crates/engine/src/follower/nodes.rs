@@ -22,15 +22,11 @@ pub const STALE_HEADERS_MAX: usize = 144;
 /// lie, and whoever lies on purpose gains nothing by being heard again, because every answer is checked anew.
 pub const LIE_MS: u64 = 10 * 60 * 1_000;
 
-/// How long one node may be asked in a row for its headers, and again for what waits in its mempool. All nodes are asked one
-/// after another, and until then no block is booked and no halt set: whoever answers slowly must not stop that.
+/// How long one node may be asked in a row for its headers. All nodes are asked one after another, and until then no block is
+/// booked and no halt set: whoever answers slowly must not stop that.
 pub const ASKING_MAX: Duration = Duration::from_secs(10);
-/// A question that fails after this long was not refused but waited for in vain.
-const HANG_MIN: Duration = Duration::from_secs(5);
-/// A node that hung is left alone for so many times as long: it takes a fifth of the watcher's time and no more.
-const REST_FACTOR: u32 = 4;
-/// The longest rest: shorter than any silence that stops an asset, so that a node that is back is heard before.
-const REST_MAX: Duration = Duration::from_secs(5 * 60);
+/// The same for what waits in its mempool, in each step: no block waits longer for that.
+pub const WAITING_MAX: Duration = Duration::from_secs(2);
 
 /// A node and what it is trusted to be independent of.
 pub struct Seat {
@@ -58,10 +54,11 @@ struct Known {
     lie: Option<(String, u64)>,
     /// The highest block of its active chain that we have the header of.
     reached: Option<bitcoin::BlockHash>,
-    mempool_failed: bool,
-    /// Until when it is left alone, because it hung.
-    rests_until: Option<Instant>,
-    /// How long it has been asked for waiting transactions since its mempool was listed.
+    /// What waits in its mempool, until the other nodes have said it, too.
+    listed: Option<Vec<TxId>>,
+    /// Why it did not list that the last time.
+    mempool_fault: Option<String>,
+    /// How long it has been asked for waiting transactions in this step.
     asked_for_waiting: Duration,
 }
 
@@ -70,14 +67,27 @@ impl Known {
         self.lie.is_none() && !self.is_wrong_network && self.fault.is_none()
     }
 
-    fn is_resting(&self) -> bool {
-        self.rests_until.is_some_and(|until| Instant::now() < until)
+    fn failed(&mut self, fault: &NodeFault) {
+        self.fault = Some((fault.code(), words(fault)));
     }
 
-    /// Notes a fault, and leaves the node alone for a while where it took long to come.
-    fn failed(&mut self, fault: &NodeFault, asked: Instant) {
-        self.fault = Some((fault.code(), words(fault)));
-        self.rests_until = rest_after(asked.elapsed()).map(|rest| Instant::now() + rest);
+    /// Asks what waits, unless it has said so. It lists that in its own time, and blocks are followed meanwhile.
+    fn list(&mut self) {
+        self.asked_for_waiting = Duration::ZERO;
+        if !self.is_usable() {
+            self.listed = None;
+        } else if self.listed.is_none() {
+            match self.seat.node.mempool() {
+                Ok(Some(txids)) => (self.listed, self.mempool_fault) = (Some(txids), None),
+                Ok(None) => {}
+                Err(fault) => self.mempool_fault = Some(words(&fault)),
+            }
+        }
+    }
+
+    /// Whether it is about to say what waits. One that was late the last time is not waited for.
+    fn is_listing(&self) -> bool {
+        self.is_usable() && self.listed.is_none() && self.mempool_fault.is_none()
     }
 
     /// The last block that its active chain shares with the best one.
@@ -125,7 +135,10 @@ impl Known {
         match agreed {
             _ if info.is_syncing => NodeCondition::Syncing,
             Some(height) if height < best => NodeCondition::Lagging { blocks: best - height },
-            Some(_) => NodeCondition::Good,
+            Some(_) => match &self.mempool_fault {
+                Some(what) => NodeCondition::MempoolUnread { what: what.clone() },
+                None => NodeCondition::Good,
+            },
             None => NodeCondition::Lagging { blocks: best },
         }
     }
@@ -176,8 +189,8 @@ impl Seats {
             is_wrong_network: false,
             lie: None,
             reached: None,
-            mempool_failed: false,
-            rests_until: None,
+            listed: None,
+            mempool_fault: None,
             asked_for_waiting: Duration::ZERO,
         };
         Seats { network, known: seats.into_iter().map(known).collect(), now_ms: 0, next: None, asking_max: ASKING_MAX }
@@ -196,11 +209,12 @@ impl Seats {
         self.now_ms = now_ms;
         for known in &mut self.known {
             known.lie = known.lie.take().filter(|(_, at)| now_ms.saturating_sub(*at) < LIE_MS);
-            if known.lie.is_some() || known.is_resting() {
-                continue;
+            if known.lie.is_none() {
+                known.seat.node.prepare();
             }
-            let asked = Instant::now();
-            let deadline = asked + self.asking_max;
+        }
+        for known in self.known.iter_mut().filter(|known| known.lie.is_none()) {
+            let deadline = Instant::now() + self.asking_max;
             known.fault = None;
             // The answer may come over a new connection, to another node than before: so every one is checked.
             let learned = known.seat.node.info().map_err(Learn::Fault).and_then(|info| {
@@ -218,7 +232,7 @@ impl Seats {
             match learned {
                 Ok(info) if !info.is_syncing => drop(fresh.insert(known.seat.group.clone())),
                 Ok(_) | Err(Learn::Later) => {}
-                Err(Learn::Fault(fault)) => known.failed(&fault, asked),
+                Err(Learn::Fault(fault)) => known.failed(&fault),
                 Err(Learn::Lie(what)) => known.lie = Some((what, now_ms)),
             }
         }
@@ -255,10 +269,9 @@ impl Seats {
             if known.info.as_ref().and_then(|info| info.pruned_below).is_some_and(|below| height < below) {
                 continue;
             }
-            let asked = Instant::now();
             match known.seat.node.block(hash) {
                 Ok(None) => {}
-                Err(fault) => known.failed(&fault, asked),
+                Err(fault) => known.failed(&fault),
                 // The header's work vouches for the merkle root, and the root for the transactions.
                 Ok(Some(bytes)) => match scan_block(&bytes, &scripts, &outpoints) {
                     Ok(block) if core_hash(block.hash) == hash => return Some(bytes),
@@ -273,27 +286,17 @@ impl Seats {
         None
     }
 
-    /// The ids of all waiting transactions by node; `true` beside them where every usable node answered.
+    /// The ids of all waiting transactions by node, once every usable node has listed them or failed to; `true` beside them
+    /// where none failed.
     pub(crate) fn mempools(&mut self) -> (Vec<(usize, Vec<TxId>)>, bool) {
-        let mut pools = Vec::new();
-        for (index, known) in self.known.iter_mut().enumerate().filter(|(_, known)| known.is_usable()) {
-            known.asked_for_waiting = Duration::ZERO;
-            known.mempool_failed = true;
-            if known.is_resting() {
-                continue;
-            }
-            let asked = Instant::now();
-            match known.seat.node.mempool() {
-                Ok(txids) => {
-                    known.mempool_failed = false;
-                    pools.push((index, txids));
-                }
-                // Blocks do not wait for a mempool: this is no fault of the node.
-                Err(_) => known.rests_until = rest_after(asked.elapsed()).map(|rest| Instant::now() + rest),
-            }
+        self.known.iter_mut().for_each(Known::list);
+        if self.known.iter().any(Known::is_listing) {
+            return (Vec::new(), false);
         }
-        let all = !pools.is_empty() && self.known.iter().all(|known| known.is_usable() && !known.mempool_failed);
-        (pools, all)
+        let known = self.known.iter_mut().enumerate();
+        let pools: Vec<_> = known.filter_map(|(index, known)| Some((index, known.listed.take()?))).collect();
+        let is_all = !pools.is_empty() && pools.len() == self.known.len();
+        (pools, is_all)
     }
 
     /// The failure group of a node.
@@ -303,8 +306,7 @@ impl Seats {
 
     /// The bytes of a waiting transaction of a node, if they are what they should be.
     pub(crate) fn waiting_transaction(&mut self, index: usize, txid: TxId) -> Waiting {
-        let asking_max = self.asking_max;
-        let is_askable = |known: &&mut Known| known.asked_for_waiting <= asking_max && known.lie.is_none();
+        let is_askable = |known: &&mut Known| known.asked_for_waiting <= WAITING_MAX && known.lie.is_none();
         let Some(known) = self.known.get_mut(index).filter(is_askable) else { return Waiting::NotAsked };
         let asked = Instant::now();
         let answer = known.seat.node.transaction(txid, None);
@@ -344,11 +346,6 @@ impl Seats {
 pub(crate) fn is_transaction(bytes: &[u8], txid: TxId) -> bool {
     let read = bitcoin::consensus::deserialize::<bitcoin::Transaction>(bytes);
     read.is_ok_and(|transaction| core_txid(transaction.compute_txid()) == txid)
-}
-
-/// For how long to leave a node alone that took so long to fail; not at all where it answered at once.
-fn rest_after(asked_for: Duration) -> Option<Duration> {
-    (asked_for >= HANG_MIN).then(|| asked_for.saturating_mul(REST_FACTOR).min(REST_MAX))
 }
 
 /// Learns the headers of a node's active chain, at least one where there are new ones, and says the highest one that is known
@@ -494,6 +491,8 @@ mod tests {
         headers
     }
 
+    type Listing = Result<Option<Vec<TxId>>, NodeFault>;
+
     /// A node that has headers only, and counts how often it is asked where it stands.
     #[derive(Clone)]
     struct Stub {
@@ -501,6 +500,8 @@ mod tests {
         asked: Arc<Mutex<u32>>,
         pruned_below: Arc<Mutex<Option<Height>>>,
         fault: Arc<Mutex<Option<NodeFault>>>,
+        /// What its mempool answers, the last one first; then that nothing waits.
+        mempool: Arc<Mutex<Vec<Listing>>>,
     }
 
     impl Node for Stub {
@@ -529,8 +530,8 @@ mod tests {
         fn block(&mut self, _: BlockHash) -> Result<Option<Vec<u8>>, NodeFault> {
             Ok(None)
         }
-        fn mempool(&mut self) -> Result<Vec<TxId>, NodeFault> {
-            Ok(Vec::new())
+        fn mempool(&mut self) -> Result<Option<Vec<TxId>>, NodeFault> {
+            self.mempool.lock().unwrap().pop().unwrap_or(Ok(Some(Vec::new())))
         }
         fn transaction(&mut self, _: TxId, _: Option<BlockHash>) -> Result<Option<Vec<u8>>, NodeFault> {
             *self.asked.lock().unwrap() += 1;
@@ -557,6 +558,7 @@ mod tests {
             asked: Arc::default(),
             pruned_below: Arc::default(),
             fault: Arc::default(),
+            mempool: Arc::default(),
         };
         let seat = Seat { name: "one".to_owned(), group: "one".to_owned(), node: Box::new(stub.clone()) };
         let chain = HeaderChain::start(Network::Regtest, Checkpoint::genesis(Network::Regtest), 100_000).unwrap();
@@ -605,17 +607,26 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_hung_is_left_alone_for_a_while() {
+    fn a_node_that_does_not_list_its_mempool_is_named_and_not_waited_for_twice() {
         let (stub, mut seats, mut chain) = one(&branch(1, 1));
-        seats.known[0].rests_until = Some(Instant::now() + Duration::from_secs(3_600));
-        assert_eq!(seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000), 0);
-        assert_eq!((*stub.asked.lock().unwrap(), seats.mempools().1), (0, false));
-        seats.known[0].rests_until = Some(Instant::now());
-        assert_eq!(seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000), 1);
-        assert_eq!((*stub.asked.lock().unwrap(), seats.mempools().1), (1, true));
-
-        let rest = |seconds| rest_after(Duration::from_secs(seconds)).map(|rest| rest.as_secs());
-        assert_eq!((rest(0), rest(4), rest(5), rest(60), rest(600)), (None, None, Some(20), Some(240), Some(300)));
+        let (_, second, _) = one(&branch(1, 1));
+        seats.known.extend(second.known);
+        let now_ms = u64::from(CLOCK_S) * 1_000;
+        *stub.mempool.lock().unwrap() =
+            vec![Ok(Some(vec![TxId([1; 32])])), Ok(None), Err(NodeFault::Timeout), Ok(None)];
+        let mut step = |seats: &mut Seats| {
+            assert_eq!(seats.poll(&mut chain, None, now_ms), 1, "it follows the chain");
+            let (pools, is_all) = seats.mempools();
+            let mut alarms = Alarms::default();
+            seats.say_alarms(&mut alarms, &chain, now_ms);
+            let codes: Vec<_> = alarms.all().iter().map(|alarm| alarm.code).collect();
+            (pools.len(), is_all, seats.statuses(&chain).remove(0).condition.code(), codes)
+        };
+        assert_eq!(step(&mut seats), (0, false, None, vec![]), "it is waited for");
+        let unread = "node_mempool_unread";
+        assert_eq!(step(&mut seats), (1, false, Some(unread), vec![unread]));
+        assert_eq!(step(&mut seats), (1, false, Some(unread), vec![unread]), "others go on while it lists again");
+        assert_eq!(step(&mut seats), (2, true, None, vec![]));
     }
 
     #[test]
@@ -661,6 +672,11 @@ mod tests {
                 "the file with the node's user and password can't be read: no such file".to_owned(),
             ),
             (NodeFault::Forbidden, "node_forbidden", "the node refuses our user and password".to_owned()),
+            (
+                NodeFault::Redirected,
+                "node_redirects",
+                "the node sends us to another address, which is not asked".to_owned(),
+            ),
             (NodeFault::Timeout, "node_timeout", "the node did not answer in time".to_owned()),
             (
                 NodeFault::Refused { code: -28, reason: "Loading block index".to_owned() },
@@ -690,7 +706,7 @@ mod tests {
         seats.mempools();
         *stub.asked.lock().unwrap() = 0;
         seats.waiting_transaction(0, TxId([1; 32]));
-        seats.known[0].asked_for_waiting = ASKING_MAX + Duration::from_nanos(1);
+        seats.known[0].asked_for_waiting = WAITING_MAX + Duration::from_nanos(1);
         seats.waiting_transaction(0, TxId([1; 32]));
         assert_eq!(*stub.asked.lock().unwrap(), 1);
         seats.mempools();

@@ -5,16 +5,20 @@ use super::{View, Worker, see};
 use crate::alarm::{Alarm, Alarms};
 use crate::follower::nodes::Seat;
 use crate::lanes::Ask;
-use crate::ports::SendResult;
+use crate::ports::{NodeFault, SendResult};
 use florin_core::command::Command;
 use florin_core::custody::{PlanStatus, WithdrawalStatus};
 use florin_core::id::{BlockHash, ChainId, PlanId, TxId};
 use florin_core::state::State;
 use florin_core::wire::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Transactions sent in one step: a few seconds of asking.
 pub const SENDS_MAX: usize = 64;
+
+/// After how long a node is told again that did not take a question the last time, in milliseconds: soon, because blocks may
+/// be made behind it, and not at every step, because it may take its time not to answer.
+pub const MISSED_MS: u64 = 5_000;
 
 /// How transactions are sent.
 #[derive(Debug, Clone)]
@@ -35,20 +39,36 @@ struct Job {
     is_unseen: bool,
 }
 
+/// What became of sending a transaction.
+#[derive(Debug, Default)]
+struct Sent {
+    /// When it was last sent to all.
+    all_ms: u64,
+    /// When it was last sent to any.
+    last_ms: u64,
+    /// The nodes, by place, that could not be told since.
+    missed: BTreeSet<usize>,
+    /// Whether any node has it since.
+    has: bool,
+    /// What a node said that refused it since.
+    rejected: Option<String>,
+}
+
 /// Sends the signed transactions of one chain.
 #[derive(Debug)]
 pub struct Broadcaster {
     config: BroadcasterConfig,
     seats: Vec<Seat>,
-    /// When a transaction was last sent, and what the nodes that refused it said.
-    sent: BTreeMap<TxId, (u64, Option<String>)>,
+    sent: BTreeMap<TxId, Sent>,
+    /// The nodes, by place, that could not be asked the last time: they come last.
+    late: BTreeSet<usize>,
     alarms: Alarms,
 }
 
 impl Broadcaster {
     /// A broadcaster that has sent nothing yet.
     pub fn new(config: BroadcasterConfig, seats: Vec<Seat>) -> Broadcaster {
-        Broadcaster { config, seats, sent: BTreeMap::new(), alarms: Alarms::default() }
+        Broadcaster { config, seats, sent: BTreeMap::new(), late: BTreeSet::new(), alarms: Alarms::default() }
     }
 
     fn jobs(&self, state: &State) -> (Option<BlockHash>, Vec<Job>) {
@@ -67,30 +87,69 @@ impl Broadcaster {
         (genesis, jobs.collect())
     }
 
-    /// Sends to every node; says whether one of them has it now.
-    fn send(&mut self, job: &Job, genesis: BlockHash, now_ms: u64) -> bool {
-        let mut has = false;
-        let mut rejected = None;
-        for seat in &mut self.seats {
+    /// The nodes that are to be told of a transaction now, by place.
+    fn due(&self, txid: TxId, now_ms: u64) -> BTreeSet<usize> {
+        let Some(sent) = self.sent.get(&txid) else { return (0..self.seats.len()).collect() };
+        // A clock that was set back makes it due.
+        let has_passed = |at_ms: u64, ms: u64| now_ms < at_ms || now_ms - at_ms >= ms;
+        match () {
+            () if has_passed(sent.all_ms, self.config.repeat_ms) => (0..self.seats.len()).collect(),
+            () if has_passed(sent.last_ms, MISSED_MS) => sent.missed.clone(),
+            () => BTreeSet::new(),
+        }
+    }
+
+    /// Which of these nodes may be told of our transactions, those that answered the last time first.
+    fn open(&mut self, wanted: &BTreeSet<usize>, genesis: BlockHash, now_ms: u64) -> Vec<usize> {
+        let mut order: Vec<usize> = wanted.iter().copied().collect();
+        order.sort_by_key(|place| self.late.contains(place));
+        order.iter().for_each(|place| self.seats[*place].node.prepare());
+        order.retain(|place| {
+            let seat = &mut self.seats[*place];
+            self.late.remove(place);
             // Another network's node must not learn of our transactions, and would only confuse with its refusal.
             match seat.node.info() {
-                Ok(info) if info.genesis == genesis => {}
-                Ok(_) => {
-                    self.alarms.say(now_ms, "node_wrong_network", &seat.name, "it follows another network");
-                    continue;
-                }
+                Ok(info) if info.genesis == genesis => return true,
+                Ok(_) => self.alarms.say(now_ms, "node_wrong_network", &seat.name, "it follows another network"),
                 Err(fault) => {
+                    self.late.insert(*place);
+                    self.alarms.say(now_ms, fault.code(), &seat.name, &fault);
+                }
+            }
+            false
+        });
+        order
+    }
+
+    /// Sends to the nodes that are due; says whether one of them has it now.
+    fn send(&mut self, job: &Job, due: &BTreeSet<usize>, open: &[usize], now_ms: u64) -> bool {
+        let (mut has, mut rejected, mut missed) = (false, None, due.clone());
+        for place in open.iter().filter(|place| due.contains(place)) {
+            // Who did not answer in this step gets the rest later: the others don't wait for it once more.
+            if self.late.contains(place) {
+                continue;
+            }
+            let seat = &mut self.seats[*place];
+            match seat.node.send(&job.signed.0) {
+                Ok(SendResult::Sent | SendResult::AlreadyKnown) => has = true,
+                Ok(SendResult::Rejected { reason }) => rejected = Some(format!("{}: {reason}", seat.name)),
+                Err(fault) => {
+                    if matches!(fault, NodeFault::Timeout | NodeFault::Transport(_)) {
+                        self.late.insert(*place);
+                    }
                     self.alarms.say(now_ms, fault.code(), &seat.name, &fault);
                     continue;
                 }
             }
-            match seat.node.send(&job.signed.0) {
-                Ok(SendResult::Sent | SendResult::AlreadyKnown) => has = true,
-                Ok(SendResult::Rejected { reason }) => rejected = Some(format!("{}: {reason}", seat.name)),
-                Err(fault) => self.alarms.say(now_ms, fault.code(), &seat.name, &fault),
-            }
+            missed.remove(place);
         }
-        self.sent.insert(job.txid, (now_ms, rejected.filter(|_| !has)));
+        let sent = self.sent.entry(job.txid).or_default();
+        if due.len() == self.seats.len() {
+            *sent = Sent { all_ms: now_ms, ..Sent::default() };
+        }
+        (sent.last_ms, sent.missed) = (now_ms, missed);
+        sent.has |= has;
+        sent.rejected = rejected.or(sent.rejected.take());
         has
     }
 }
@@ -105,19 +164,19 @@ impl Worker for Broadcaster {
         let (genesis, jobs) = see(view, |model| self.jobs(model.state()));
         let Some(genesis) = genesis else { return Vec::new() };
         self.sent.retain(|txid, _| jobs.iter().any(|job| job.txid == *txid));
-        let is_due = |job: &&Job| {
-            let last = self.sent.get(&job.txid);
-            last.is_none_or(|(at, _)| now_ms.saturating_sub(*at) >= self.config.repeat_ms || *at > now_ms)
-        };
-        let due: Vec<&Job> = jobs.iter().filter(is_due).take(SENDS_MAX).collect();
+        let due = jobs.iter().map(|job| (job, self.due(job.txid, now_ms))).filter(|(_, nodes)| !nodes.is_empty());
+        let due: Vec<(&Job, BTreeSet<usize>)> = due.take(SENDS_MAX).collect();
+        let wanted: BTreeSet<usize> = due.iter().flat_map(|(_, nodes)| nodes.iter().copied()).collect();
+        let open = self.open(&wanted, genesis, now_ms);
         let mut asks = Vec::new();
-        for job in due {
-            if self.send(job, genesis, now_ms) && job.is_unseen {
+        for (job, nodes) in &due {
+            if self.send(job, nodes, &open, now_ms) && job.is_unseen {
                 asks.push(Ask::internal(Command::SeePlan { plan: job.plan, txid: job.txid }));
             }
         }
         for job in &jobs {
-            if let Some((_, Some(reason))) = self.sent.get(&job.txid) {
+            let refused = self.sent.get(&job.txid).filter(|sent| !sent.has).and_then(|sent| sent.rejected.as_ref());
+            if let Some(reason) = refused {
                 self.alarms.say(now_ms, "transaction_rejected", format!("plan {}", job.plan), reason);
             }
         }

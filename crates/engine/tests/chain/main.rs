@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod line;
 mod mempool;
 mod network;
 mod overtaking;
@@ -371,7 +372,7 @@ fn seats(nodes: &[FakeNode]) -> Vec<Seat> {
 }
 
 /// A planner that has seen nothing yet.
-fn planner(nodes: &[FakeNode], doubts: &Doubts) -> Planner {
+fn planner(seats: Vec<Seat>, doubts: &Doubts) -> Planner {
     let config = PlannerConfig {
         chain: CHAIN,
         blocks: 2,
@@ -387,7 +388,7 @@ fn planner(nodes: &[FakeNode], doubts: &Doubts) -> Planner {
         draws = draws.wrapping_add(1);
         [draws; 32]
     };
-    Planner::new(config, seats(nodes), Box::new(draw)).heeding(doubts.clone())
+    Planner::new(config, seats, Box::new(draw)).heeding(doubts.clone())
 }
 
 fn paying() -> Paying {
@@ -402,7 +403,7 @@ fn paying_of(kind: ScriptKind) -> Paying {
     set_tips(&nodes, blocks.extend(paid, 0, 6));
     platform.settle(&mut follower);
     let doubts = Doubts::default();
-    let planner = planner(&nodes, &doubts);
+    let planner = planner(seats(&nodes), &doubts);
     let signer = TestSigner::default();
     signer.0.lock().unwrap().kind = Some(kind);
     let signing = SigningConfig { chain: CHAIN, retry_ms: RETRY_MS };

@@ -210,10 +210,10 @@ impl Node for FakeNode {
         Ok(Some(serialize(&block)))
     }
 
-    fn mempool(&mut self) -> Result<Vec<TxId>, NodeFault> {
+    fn mempool(&mut self) -> Result<Option<Vec<TxId>>, NodeFault> {
         let state = self.speaking()?;
         let waiting = state.mempool.iter().map(|tx| core_txid(tx.compute_txid()));
-        Ok(state.invented.iter().copied().chain(waiting).collect())
+        Ok(Some(state.invented.iter().copied().chain(waiting).collect()))
     }
 
     fn transaction(&mut self, txid: TxId, block: Option<BlockHash>) -> Result<Option<Vec<u8>>, NodeFault> {

@@ -125,7 +125,7 @@ fn a_planner_that_starts_anew_knows_who_is_not_to_be_overtaken() {
     let (mut world, large) = waiting_for_change();
     world.platform.wait(PATIENCE_MS);
     let small = world.withdrawn(12, 1, 10_000);
-    world.planner = planner(&world.nodes, &Doubts::default());
+    world.planner = planner(seats(&world.nodes), &Doubts::default());
     world.pay();
     assert!(!world.is_planned(large) && !world.is_planned(small));
     assert!(world.alarm_of(ALARM).is_some());
@@ -168,10 +168,10 @@ fn coins_that_the_signer_signs_no_plan_for_are_not_waited_for() {
     let coin = world.platform.state().coins().values().find(|coin| coin.amount == Amount::new(1_000_000));
     doubts.bar(coin.expect("it came").outpoint, "outpoint_taken");
     let small = world.withdrawn(12, 1, 10_000);
-    world.planner = planner(&world.nodes, &Doubts::default());
+    world.planner = planner(seats(&world.nodes), &Doubts::default());
     world.pay();
     assert!(!world.is_planned(small), "with all three it is reached");
-    world.planner = planner(&world.nodes, &doubts);
+    world.planner = planner(seats(&world.nodes), &doubts);
     world.pay();
     assert!(world.is_planned(small) && !world.is_planned(large));
 }

@@ -37,6 +37,7 @@ impl<C: Caller> Bitcoind<C> {
             RpcFault::Malformed(what) => NodeFault::Malformed { what: what.to_owned() },
             RpcFault::Auth(fault) => NodeFault::Credentials(Box::new(fault)),
             RpcFault::Forbidden => NodeFault::Forbidden,
+            RpcFault::Redirected => NodeFault::Redirected,
             RpcFault::Transport(cause) => match is_late(cause.as_ref()) {
                 true => NodeFault::Timeout,
                 false => NodeFault::Transport(cause),
@@ -55,7 +56,7 @@ impl<C: Caller> Bitcoind<C> {
 }
 
 /// Whether a call ended because its time was over.
-fn is_late(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+pub(super) fn is_late(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     matches!(cause.downcast_ref::<ureq::Error>(), Some(ureq::Error::Timeout(_)))
 }
 
@@ -121,10 +122,10 @@ impl<C: Caller> Node for Bitcoind<C> {
         found.map(|value| bytes(&value)).transpose()
     }
 
-    fn mempool(&mut self) -> Result<Vec<TxId>, NodeFault> {
+    fn mempool(&mut self) -> Result<Option<Vec<TxId>>, NodeFault> {
         let list = self.call("getrawmempool", json!([]))?;
         let list = list.as_array().ok_or_else(|| malformed("a list was expected"))?;
-        list.iter().map(|value| hash(value).map(TxId)).collect()
+        list.iter().map(|value| hash(value).map(TxId)).collect::<Result<_, _>>().map(Some)
     }
 
     fn transaction(&mut self, txid: TxId, block: Option<BlockHash>) -> Result<Option<Vec<u8>>, NodeFault> {

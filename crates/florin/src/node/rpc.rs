@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long a node may take to answer. A block of 4 MB from a busy node takes seconds; a minute means that it hangs.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a node may take to answer what it knows by heart. One that is busy with a block takes a second or two.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to list its mempool: 300,000 ids of 64 digits take a second to write, and as many as the way to us is long.
+const TIMEOUT_MEMPOOL: Duration = Duration::from_secs(15);
+/// How long to give a whole block: 8 MB of text from a busy node, over a slow way.
+const TIMEOUT_BLOCK: Duration = Duration::from_secs(60);
 
 /// The largest answer read: a full block in hexadecimal is 8 MB, and the largest mempool listing is smaller.
 const ANSWER_BYTES_MAX: u64 = 32 << 20;
@@ -16,13 +20,16 @@ const ANSWER_BYTES_MAX: u64 = 32 << 20;
 pub enum RpcFault {
     /// The file with user and password can't be read, or others may read it: then nothing was asked.
     #[error("the file with the node's user and password can't be used")]
-    Auth(#[source] PrivateFault),
+    Auth(#[source] AuthFault),
     /// No connection, a broken one, or no answer in time.
     #[error("the node does not answer")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The node refused user or password.
     #[error("the node refuses our user or password")]
     Forbidden,
+    /// It sends us to another address. Only the address that the operator has named is asked.
+    #[error("the node sends us to another address, which is not asked")]
+    Redirected,
     /// Something answered that is not a node.
     #[error("the answer is not that of a node: {0}")]
     Malformed(&'static str),
@@ -34,6 +41,17 @@ pub enum RpcFault {
         /// Its text; never shown to customers.
         message: String,
     },
+}
+
+/// Why a file with user and password can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", path.display())]
+pub struct AuthFault {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    #[source]
+    pub fault: PrivateFault,
 }
 
 /// Whatever carries calls to a node: HTTP, or, in simulations, a network in process.
@@ -52,38 +70,54 @@ pub struct Rpc {
     url: String,
     auth_file: PathBuf,
     answer_bytes_max: u64,
+    /// How long every question may take, where that is not a matter of the question.
+    timeout: Option<Duration>,
 }
 
 impl Rpc {
     /// Calls to `url`, with the user and password that `auth_file` holds at each call: bitcoind writes a new cookie at every start.
     pub fn new(url: String, auth_file: PathBuf) -> Rpc {
-        Rpc { agent: agent(TIMEOUT), url, auth_file, answer_bytes_max: ANSWER_BYTES_MAX }
+        // A node says what it likes: it must not make this machine ask others in its place.
+        let agent = ureq::Agent::config_builder().max_redirects(0).http_status_as_error(false).build().into();
+        Rpc { agent, url, auth_file, answer_bytes_max: ANSWER_BYTES_MAX, timeout: None }
     }
 
     /// The same calls, for questions that take long and have large answers.
     #[must_use]
     pub fn patient(self, timeout: Duration, answer_bytes_max: u64) -> Rpc {
-        Rpc { agent: agent(timeout), answer_bytes_max, ..self }
+        Rpc { timeout: Some(timeout), answer_bytes_max, ..self }
     }
 }
 
-fn agent(timeout: Duration) -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false).build().into()
+/// How long a question may take.
+fn timeout_of(method: &str) -> Duration {
+    match method {
+        "getblock" => TIMEOUT_BLOCK,
+        "getrawmempool" => TIMEOUT_MEMPOOL,
+        _ => TIMEOUT,
+    }
 }
 
 impl Caller for Rpc {
     fn call(&self, method: &str, params: Value) -> Result<Value, RpcFault> {
-        let auth = read_private(&self.auth_file).map_err(RpcFault::Auth)?;
+        let auth = read_private(&self.auth_file)
+            .map_err(|fault| RpcFault::Auth(AuthFault { path: self.auth_file.clone(), fault }))?;
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
         let mut response = self
             .agent
             .post(&self.url)
+            .config()
+            .timeout_global(Some(self.timeout.unwrap_or_else(|| timeout_of(method))))
+            .build()
             .header("Authorization", format!("Basic {}", base64(auth.trim_end().as_bytes())))
             .header("Content-Type", "application/json")
             .send(body)
             .map_err(|fault| RpcFault::Transport(Box::new(fault)))?;
         if matches!(response.status().as_u16(), 401 | 403) {
             return Err(RpcFault::Forbidden);
+        }
+        if response.status().is_redirection() {
+            return Err(RpcFault::Redirected);
         }
         let bytes = response
             .body_mut()
@@ -151,13 +185,15 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let rpc = Rpc::new(url, path.clone());
         let fault = |rpc: &Rpc| rpc.call("getblockcount", json!([])).expect_err("there is no node");
-        assert!(matches!(fault(&rpc), RpcFault::Auth(PrivateFault::Unreadable(_))));
+        let unreadable = |fault| matches!(fault, RpcFault::Auth(AuthFault { fault: PrivateFault::Unreadable(_), .. }));
+        assert!(unreadable(fault(&rpc)));
         std::fs::write(&path, "user:password").expect("written");
         for mode in [0o640, 0o604, 0o620, 0o602] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
             let fault = fault(&rpc);
             assert!(
-                matches!(fault, RpcFault::Auth(PrivateFault::Exposed { mode: found }) if found == mode),
+                matches!(&fault, RpcFault::Auth(AuthFault { path: of, fault: PrivateFault::Exposed { mode: found } })
+                    if *found == mode && *of == path),
                 "{fault:?}"
             );
         }
@@ -166,6 +202,76 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("set");
         drop(listener);
         assert!(matches!(fault(&rpc), RpcFault::Transport(_)));
+    }
+
+    /// Something that answers the first question with these bytes, and leaves the connection open until it is dropped.
+    fn answering(bytes: String) -> (String, std::thread::JoinHandle<std::net::TcpStream>) {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("someone asks");
+            let mut question = [0; 4096];
+            let _ = stream.read(&mut question).expect("the question");
+            stream.write_all(bytes.as_bytes()).expect("the answer");
+            stream
+        });
+        (url, thread)
+    }
+
+    fn auth_file(folder: &tempfile::TempDir) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.path().join("cookie");
+        std::fs::write(&path, "user:password").expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("set");
+        path
+    }
+
+    #[test]
+    fn nobody_goes_where_a_node_sends_us() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inside = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        inside.set_nonblocking(true).expect("set");
+        for status in ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"] {
+            let to = inside.local_addr().expect("an address");
+            let answer = format!("HTTP/1.1 {status}\r\nLocation: http://{to}/\r\nContent-Length: 0\r\n\r\n");
+            let (url, node) = answering(answer);
+            let fault = Rpc::new(url, auth_file(&folder)).call("getblockchaininfo", json!([])).expect_err("no answer");
+            assert!(matches!(fault, RpcFault::Redirected), "{status}: {fault:?}");
+            drop(node.join());
+        }
+        assert_eq!(inside.accept().err().map(|fault| fault.kind()), Some(std::io::ErrorKind::WouldBlock));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_or_comes_by_drops_is_a_fault() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ask = |answer: String, timeout| {
+            let (url, node) = answering(answer);
+            let rpc = Rpc::new(url, auth_file(&folder)).patient(timeout, 1_000);
+            let fault = rpc.call("getblockchaininfo", json!([])).expect_err("no answer");
+            drop(node.join());
+            fault
+        };
+        let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n{}", " ".repeat(2_000));
+        let fault = ask(long, Duration::from_secs(60));
+        let RpcFault::Transport(cause) = &fault else { panic!("{fault:?}") };
+        let cause = cause.downcast_ref::<ureq::Error>();
+        assert!(matches!(cause, Some(ureq::Error::BodyExceedsLimit(1_000))), "{cause:?}");
+
+        let fault = ask("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{".to_owned(), Duration::from_millis(100));
+        let RpcFault::Transport(cause) = &fault else { panic!("{fault:?}") };
+        assert!(super::super::bitcoind::is_late(cause.as_ref()), "{cause:?}");
+    }
+
+    #[test]
+    fn only_what_is_long_may_take_long() {
+        let seconds = |method| timeout_of(method).as_secs();
+        assert_eq!(
+            ["getblockchaininfo", "getblockhash", "estimatesmartfee", "sendrawtransaction"].map(seconds),
+            [5; 4]
+        );
+        assert_eq!(["getrawmempool", "getblock"].map(seconds), [15, 60]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The chain's side of a platform: nodes, where following starts, the watcher, and the workers that need nodes or a signer.
-//! Every worker has connections of its own, so that a node that hangs for one does not hang for all.
+//! Every worker has lines of its own to the nodes; what one learns of a node that hangs, all know.
 
 use super::CHAIN;
 use crate::config::Config;
@@ -13,9 +13,10 @@ use florin_core::command::{PART_COST_MAX, PLAN_PAYMENTS_MAX};
 use florin_core::custody::{Block, BlockRef};
 use florin_core::id::{BlockHash, Height};
 use florin_core::journal::Journal;
+use florin_engine::follower::line::{Connect, Line, Rests};
 use florin_engine::follower::nodes::Seat;
 use florin_engine::follower::{Follower, FollowerConfig};
-use florin_engine::ports::{Node, Signer};
+use florin_engine::ports::Signer;
 use florin_engine::runtime::Seated;
 use florin_engine::terms::core_hash;
 use florin_engine::workers::broadcaster::{Broadcaster, BroadcasterConfig};
@@ -44,9 +45,6 @@ const SIGNER_RETRY_MS: u64 = 5_000;
 const FEE_BLOCKS: u16 = 6;
 /// The highest fee as a share of what is paid, in parts per million: a tenth.
 const FEE_SHARE_PPM_MAX: u64 = 100_000;
-
-/// Makes a connection to a node.
-pub type Connect = Arc<dyn Fn() -> Box<dyn Node> + Send + Sync>;
 
 /// A node.
 #[derive(Clone)]
@@ -166,10 +164,14 @@ impl ChainPart {
             .hint("start the nodes first, and let them catch up"))
     }
 
-    fn seats(&self) -> Vec<Seat> {
-        let seat =
-            |part: &NodePart| Seat { name: part.name.clone(), group: part.group.clone(), node: (part.connect)() };
-        self.nodes.iter().map(seat).collect()
+    /// The nodes, as one who asks them sees them; `rests` is what all who ask know, node by node.
+    fn seats(&self, rests: &[Rests]) -> Vec<Seat> {
+        let seat = |(part, rests): (&NodePart, &Rests)| Seat {
+            name: part.name.clone(),
+            group: part.group.clone(),
+            node: Box::new(Line::open(Arc::clone(&part.connect), rests.clone())),
+        };
+        self.nodes.iter().zip(rests).map(seat).collect()
     }
 }
 
@@ -190,7 +192,12 @@ fn random<const N: usize>() -> [u8; N] {
 }
 
 /// Watchers and workers, and how often each steps.
-pub(super) type Seating = (Vec<(Follower, u64)>, Vec<Seated>);
+pub(super) struct Seating {
+    pub(super) followers: Vec<(Follower, u64)>,
+    pub(super) workers: Vec<Seated>,
+    /// What all of them know of nodes that hang; closed, nobody waits for a node any more.
+    pub(super) rests: Vec<Rests>,
+}
 
 /// The watcher of the chain, and all workers; `journal` is where rows are looked up that the signer was shown.
 pub(super) fn seats(
@@ -199,7 +206,10 @@ pub(super) fn seats(
     journal: Box<dyn Journal>,
 ) -> Result<Seating, Failure> {
     let ticker = Seated { worker: Box::new(Ticker::new(TICK_MS)), cadence_ms: TICK_MS / 4 };
-    let Some(chain) = chain else { return Ok((Vec::new(), vec![ticker])) };
+    let Some(chain) = chain else {
+        return Ok(Seating { followers: Vec::new(), workers: vec![ticker], rests: Vec::new() });
+    };
+    let rests: Vec<Rests> = chain.nodes.iter().map(|_| Rests::default()).collect();
     let cadence_ms = chain.cadence_ms;
     let config = FollowerConfig {
         chain: CHAIN,
@@ -212,7 +222,7 @@ pub(super) fn seats(
         tip_age_max_ms: chain.tip_age_max_ms,
         part_cost_max: PART_COST_MAX,
     };
-    let follower = Follower::new(config, chain.seats(), random())
+    let follower = Follower::new(config, chain.seats(&rests), random())
         .map_err(|fault| Failure::new(fault.code(), "the chain can't be followed from there").because(fault))?;
     let planner = PlannerConfig {
         chain: CHAIN,
@@ -225,17 +235,17 @@ pub(super) fn seats(
         batch_max: PLAN_PAYMENTS_MAX,
     };
     let doubts = Doubts::default();
-    let planning = Planner::new(planner, chain.seats(), Box::new(random)).heeding(doubts.clone());
+    let planning = Planner::new(planner, chain.seats(&rests), Box::new(random)).heeding(doubts.clone());
     let broadcaster = BroadcasterConfig { chain: CHAIN, repeat_ms: REPEAT_MS };
     let mut workers = vec![
         ticker,
-        Seated { worker: Box::new(Broadcaster::new(broadcaster, chain.seats())), cadence_ms },
+        Seated { worker: Box::new(Broadcaster::new(broadcaster, chain.seats(&rests))), cadence_ms },
         Seated { worker: Box::new(planning), cadence_ms },
     ];
     if let Some(signer) = signer {
         let config = SigningConfig { chain: CHAIN, retry_ms: SIGNER_RETRY_MS };
-        let signing = Signing::new(config, signer, journal, chain.seats()).telling(doubts);
+        let signing = Signing::new(config, signer, journal, chain.seats(&rests)).telling(doubts);
         workers.push(Seated { worker: Box::new(signing), cadence_ms });
     }
-    Ok((vec![(follower, cadence_ms)], workers))
+    Ok(Seating { followers: vec![(follower, cadence_ms)], workers, rests })
 }

@@ -69,7 +69,7 @@ pub struct NodeView {
     pub name: String,
     /// Its failure group.
     pub group: String,
-    /// `good`, `lagging`, `syncing`, `pruned`, `other_branch`, `not_asked`, `unreachable`, `lying` or `wrong_network`.
+    /// `good`, `mempool_unread`, `lagging`, `syncing`, `pruned`, `other_branch`, `not_asked`, `unreachable`, `lying` or `wrong_network`.
     pub state: String,
     /// The stable code of what is wrong with it, as in docs/errors.md.
     pub code: Option<&'static str>,
@@ -135,6 +135,7 @@ fn word(condition: &NodeCondition) -> &'static str {
         NodeCondition::Pruned { .. } => "pruned",
         NodeCondition::Syncing => "syncing",
         NodeCondition::Lagging { .. } => "lagging",
+        NodeCondition::MempoolUnread { .. } => "mempool_unread",
         NodeCondition::Good => "good",
     }
 }

@@ -42,7 +42,7 @@ impl Node for Silent {
     fn block(&mut self, _: BlockHash) -> Result<Option<Vec<u8>>, NodeFault> {
         Err(NodeFault::Timeout)
     }
-    fn mempool(&mut self) -> Result<Vec<TxId>, NodeFault> {
+    fn mempool(&mut self) -> Result<Option<Vec<TxId>>, NodeFault> {
         Err(NodeFault::Timeout)
     }
     fn transaction(&mut self, _: TxId, _: Option<BlockHash>) -> Result<Option<Vec<u8>>, NodeFault> {
