@@ -12,8 +12,11 @@ use florin_core::amount::Amount;
 use florin_core::command::Origin;
 use florin_core::custody::OutPoint;
 use florin_core::id::{ChainId, CommandId, Digest, Seq, TxId};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The header that names a command, so that it is done once however often it is sent.
@@ -78,15 +81,56 @@ impl<T: DeserializeOwned + Send> FromRequest<Arc<Api>> for Order<T> {
         if !bytes.is_empty() && !is_json(&parts.headers) {
             return Err(Problem::new("content_type_unsupported"));
         }
-        let body = serde_json::from_slice(text).map_err(|fault| Problem::new("body_invalid").detail(said(&fault)))?;
+        let body: Result<Object<T>, _> = serde_json::from_slice(text);
+        let Object(body) = body.map_err(|fault| Problem::new("body_invalid").detail(said(&fault.to_string())))?;
         let request = request_hash(parts.method.as_str(), parts.uri.path(), &bytes);
         Ok(Order { id, origin: Origin::Request { id, request }, body })
     }
 }
 
-/// What is wrong with a JSON text, without line breaks and not longer than a line: it may quote what was sent.
-fn said(fault: &serde_json::Error) -> String {
-    fault.to_string().chars().filter(|character| !character.is_control()).take(200).collect()
+/// A JSON object with named fields. Values in the order of the fields, as an array has them, are none: a field more in a later build would give
+/// each of them another meaning.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// Reads the fields of an [`Object`].
+struct Fields<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+    }
+}
+
+/// What the words of a fault mean to somebody who does not know the language that this program is written in.
+const WORDS: [(&str, &str); 9] = [
+    ("expected u32", "expected a whole number from 0 to 4294967295"),
+    ("expected u64", "expected a whole number from 0 to 18446744073709551615"),
+    ("expected usize", "expected a whole number from 0 on"),
+    ("expected a sequence", "expected an array"),
+    ("invalid type: sequence", "invalid type: array"),
+    ("invalid type: map", "invalid type: object"),
+    ("number too large to fit in target type", "the number is too large"),
+    ("invalid digit found in string", "a whole number has digits and nothing else"),
+    ("cannot parse integer from empty string", "a whole number has a digit at least"),
+];
+
+/// What is wrong with what was sent, without line breaks and not longer than a line: it may quote what was sent.
+fn said(fault: &str) -> String {
+    let text = WORDS.iter().fold(fault.to_owned(), |text, (word, meaning)| text.replace(word, meaning));
+    text.chars().filter(|character| !character.is_control()).take(200).collect()
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -112,6 +156,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Place<T> {
     }
 }
 
+/// How the library begins what it says of a query that can't be read.
+const QUERY_FAULT: &str = "Failed to deserialize query string: ";
+
 /// The query's parameters.
 #[derive(Debug)]
 pub struct Params<T>(pub T);
@@ -121,7 +168,11 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Api>> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let found: Result<Query<T>, QueryRejection> = Query::from_request_parts(parts, api).await;
-        found.map(|Query(params)| Params(params)).map_err(|_| Problem::new("query_invalid"))
+        found.map(|Query(params)| Params(params)).map_err(|fault| {
+            // What the library says ends with the parameter's name and what is wrong with it.
+            let text = fault.body_text();
+            Problem::new("query_invalid").detail(said(text.rsplit_once(QUERY_FAULT).map_or(&text, |(_, fault)| fault)))
+        })
     }
 }
 

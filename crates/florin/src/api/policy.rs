@@ -2,7 +2,7 @@
 
 #![allow(unused_qualifications, reason = "the macro that describes parameters writes them")]
 
-use crate::api::ask::{AmountText, Nothing, Order, Params, Place};
+use crate::api::ask::{AmountText, Nothing, Object, Order, Params, Place};
 use crate::api::problem::Problem;
 use crate::api::view::{AssetView, asset_of};
 use crate::api::{Api, Reply, seen};
@@ -36,7 +36,8 @@ pub(crate) struct NewDepth {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PolicyChange {
     /// All steps, growing, the first of them from 0 on.
-    depths: Option<Vec<NewDepth>>,
+    #[schema(value_type = Option<Vec<NewDepth>>)]
+    depths: Option<Vec<Object<NewDepth>>>,
     /// Below this a deposit is shown and not credited.
     deposit_min: Option<AmountText>,
     /// The smallest withdrawal.
@@ -91,7 +92,7 @@ fn changed(state: &State, code: &str, change: &PolicyChange) -> Result<AssetPoli
         }
     }
     if let Some(depths) = &change.depths {
-        let step = |new: &NewDepth| {
+        let step = |Object(new): &Object<NewDepth>| {
             let amount_from = new.amount_from.parse(asset.decimals)?;
             Ok(DepthStep { amount_from, confirmations: new.confirmations })
         };

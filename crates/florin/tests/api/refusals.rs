@@ -395,6 +395,10 @@ fn bodies_are_bounded_json_and_nothing_else() {
         let answer = world.send("POST", path, &json_type, body.as_bytes());
         assert_eq!((answer.status, answer.code()), (status, code), "{}", answer.text);
     }
+    for body in ["null", "true", "1", "\"x\"", "[\"a\"]", "[[]]", " [null]", "\u{feff}{}", " "] {
+        let answer = world.send("POST", path, &json_type, body.as_bytes());
+        assert_eq!((answer.status, answer.code()), (400, "body_invalid"), "{body}: {}", answer.text);
+    }
     let answer = world.send("POST", path, &json_type, b"{\"name\":\"\xff\"}");
     assert_eq!((answer.status, answer.code()), (400, "body_invalid"));
     for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp"] {
@@ -403,6 +407,79 @@ fn bodies_are_bounded_json_and_nothing_else() {
         assert_eq!((answer.status, answer.code()), (415, "content_type_unsupported"), "{kind}");
     }
     assert_eq!(world.shown(path)["items"], json!([]));
+    world.stop();
+}
+
+#[test]
+fn values_in_the_order_of_the_fields_are_no_body() {
+    let (_folder, world, customer) = ready();
+    for (path, body) in [
+        ("/api/v1/withdrawals", json!([customer, "BTC", "0.01", OUTSIDE, null])),
+        ("/api/v1/customers", json!(["Name"])),
+        ("/api/v1/halts", json!(["quote", null])),
+        ("/api/v1/time/confirm", json!([])),
+        ("/api/v1/assets/BTC/policy", json!({ "depths": [["0", 2]] })),
+    ] {
+        let answer = world.post(path, &body);
+        assert_eq!((answer.status, answer.code()), (400, "body_invalid"), "{path}: {}", answer.text);
+        assert!(
+            answer.value["detail"].as_str().is_some_and(|said| said.contains("expected an object")),
+            "{}",
+            answer.text
+        );
+    }
+    assert_eq!(world.shown("/api/v1/withdrawals")["items"], json!([]));
+    world.stop();
+}
+
+#[test]
+fn what_is_wrong_with_a_body_is_said_in_no_programming_language() {
+    let (_folder, world, customer) = ready();
+    let withdrawal = |wallet: Value| json!({ "customer": customer, "asset": "BTC", "amount": "0.01", "address": OUTSIDE, "wallet": wallet });
+    let price = |age: Value| json!({ "base": "BTC", "quote": "EUR", "price": "60000", "age_max_s": age });
+    let mut bodies: Vec<(&str, Value)> =
+        [json!("1"), json!(-1), json!(1.5), json!(1u64 << 32), json!([]), json!({}), json!(true)]
+            .into_iter()
+            .flat_map(|value| [("/api/v1/withdrawals", withdrawal(value.clone())), ("/api/v1/prices", price(value))])
+            .filter(|(path, body)| *path != "/api/v1/prices" || !body["age_max_s"].is_u64())
+            .collect();
+    bodies.push(("/api/v1/customers", json!({ "name": 1 })));
+    bodies.push(("/api/v1/customers", json!({ "name": ["a"] })));
+    bodies.push(("/api/v1/halts", json!({ "asset": "BTC" })));
+    bodies.push(("/api/v1/wallets/1/retire", json!({ "with_coins": "yes" })));
+    for (path, body) in bodies {
+        let answer = world.post(path, &body);
+        let said = answer.value["detail"].as_str().unwrap_or_default();
+        assert_eq!((answer.status, answer.code()), (400, "body_invalid"), "{path} {body}: {}", answer.text);
+        let foreign = ["struct", "u32", "u64", "usize", "Option", "sequence", " map", "visitor", "NewW"];
+        assert!(!said.is_empty() && !foreign.iter().any(|word| said.contains(word)), "{path} {body}: {said}");
+    }
+    world.stop();
+}
+
+#[test]
+fn a_query_that_cant_be_read_names_its_parameter() {
+    let (_folder, world) = World::start();
+    for (query, named) in [
+        ("customers?limit=abc", "limit"),
+        ("customers?limit=", "limit"),
+        ("customers?limit=-1", "limit"),
+        ("customers?limit=99999999999999999999999", "limit"),
+        ("customers?limit=0", "limit"),
+        ("customers?after=x", "after"),
+        ("customers?limt=1", "limt"),
+        ("customers?limit=1&limit=2", "limit"),
+        ("events?after=x", "after"),
+        ("events?wait_ms=-1", "wait_ms"),
+        ("events?wait_ms=30001", "wait_ms"),
+        ("chains/1/blocks?below=x", "below"),
+        ("plans?status=x", "status"),
+    ] {
+        let answer = world.get(&format!("/api/v1/{query}"));
+        let said = answer.value["detail"].as_str().unwrap_or_default();
+        assert_eq!(answer.status, 400, "{query}: {}", answer.text);
+        assert!(said.contains(named) && !said.contains("deserialize"), "{query}: {said}");
+    }
     world.stop();
 }
 
