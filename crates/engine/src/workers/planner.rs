@@ -70,11 +70,32 @@ struct Job {
 struct Means {
     /// The coins, the largest first, as many as one plan may spend.
     coins: Vec<Coin>,
-    /// Amounts and kinds of coins that it may spend once some blocks have come.
-    coming: Vec<(u64, ScriptKind)>,
+    /// Amounts and kinds of payments to us that it may spend once they are deep enough.
+    shallow: Vec<(u64, ScriptKind)>,
+    /// The same of change that it may spend once it is in a block.
+    change_to_come: Vec<(u64, ScriptKind)>,
+    /// How deep payments to us have to be.
+    final_confirmations: u32,
     /// How many coins one plan may spend.
     inputs_max: usize,
     change: ChangeTarget,
+}
+
+impl Means {
+    /// What can't be spent yet and will be, in words that go on after others; nothing where there is none.
+    fn on_their_way(&self) -> String {
+        let sum = |coins: &[(u64, ScriptKind)]| coins.iter().fold(0u64, |sum, (sat, _)| sum.saturating_add(*sat));
+        let mut text = String::new();
+        if !self.change_to_come.is_empty() {
+            let sat = sum(&self.change_to_come);
+            text.push_str(&format!("; {sat} sat of change can be spent once they are in a block"));
+        }
+        if !self.shallow.is_empty() {
+            let (sat, depth) = (sum(&self.shallow), self.final_confirmations);
+            text.push_str(&format!("; {sat} sat of payments to us once they have {depth} confirmations"));
+        }
+        text
+    }
 }
 
 /// Makes plans for the wallets of one chain.
@@ -192,8 +213,8 @@ impl Planner {
         let taken = taken(state);
         self.leave_out(&taken, (chain.chain.id, wallet.id), &mut coins, now_ms);
         shallow.retain(|coin| self.bar_of(&taken, core_outpoint(chain.chain.id, coin.outpoint)).is_none());
-        let change = change_to_come(state, wallet.id).map(|amount| (sat(amount), internal));
-        let coming = shallow.into_iter().map(|coin| (coin.amount_sat, coin.kind)).chain(change).collect();
+        let change_to_come = change_to_come(state, wallet.id).map(|amount| (sat(amount), internal)).collect();
+        let shallow = shallow.into_iter().map(|coin| (coin.amount_sat, coin.kind)).collect();
         let mut inputs_max = PLAN_INPUTS_MAX;
         if let Some(fewer) = self.doubts.inputs_max(wallet.id) {
             let detail = format!("previous transactions are large: a plan spends {fewer} coins at most");
@@ -208,7 +229,8 @@ impl Planner {
         let path = KeyPath { wallet: wallet.id, branch: Branch::Internal, index };
         let place = key_place(path).ok_or("address_branch_exhausted")?;
         let change = ChangeTarget { script: bitcoin::ScriptBuf::from_bytes(script.0), kind: internal, place };
-        Ok(Means { coins, coming, inputs_max, change })
+        let final_confirmations = policy.final_confirmations;
+        Ok(Means { coins, shallow, change_to_come, final_confirmations, inputs_max, change })
     }
 
     /// Leaves out coins that the signer will sign for no plan. It remembers for ever which plan a coin was signed for, also
@@ -243,6 +265,7 @@ impl Planner {
     /// The rate to pay: the middle one of what the nodes say, within the bounds.
     fn rate(&mut self, genesis: BlockHash, now_ms: u64) -> Option<SatPerKvb> {
         let mut rates = Vec::new();
+        self.seats.iter_mut().for_each(|seat| seat.node.prepare());
         for seat in &mut self.seats {
             match seat.node.info().and_then(|info| {
                 let is_ours = info.genesis == genesis;
@@ -283,7 +306,8 @@ impl Planner {
         };
         let waiting: Vec<Waiting> = queue.iter().map(waiting).collect();
         let spendable: Vec<_> = job.means.coins.iter().map(|coin| (coin.amount_sat, coin.kind)).collect();
-        let reach = Reach::of(&spendable, &job.means.coming, rate, job.means.inputs_max);
+        let coming = [&*job.means.shallow, &*job.means.change_to_come].concat();
+        let reach = Reach::of(&spendable, &coming, rate, job.means.inputs_max);
         let is_short = |place: &usize| {
             let alone = self.try_plan(job, std::slice::from_ref(queue[*place]), rate);
             matches!(alone, Err(PlanRefusal::InsufficientFunds { .. }))
@@ -326,8 +350,12 @@ impl Planner {
                 // Too small alone, they may still go along with larger ones.
                 rest.extend(fail);
             } else {
+                let detail = match refusal {
+                    PlanRefusal::InsufficientFunds { .. } => format!("{refusal}{}", job.means.on_their_way()),
+                    refusal => refusal.to_string(),
+                };
                 for (_, withdrawal) in fail {
-                    self.alarms.say(now_ms, refusal.code(), format!("withdrawal {}", withdrawal.id), refusal);
+                    self.alarms.say(now_ms, refusal.code(), format!("withdrawal {}", withdrawal.id), &detail);
                 }
             }
             job.withdrawals = rest.into_iter().map(|(_, withdrawal)| withdrawal).collect();
@@ -397,8 +425,10 @@ impl Worker for Planner {
         self.alarms.settle();
         let jobs = see(view, |model| self.look(model.state(), now_ms));
         let mut asks = Vec::new();
+        // All jobs are of one chain; nodes are asked once.
+        let genesis = jobs.first().map(|job| job.genesis);
+        let Some(rate) = genesis.and_then(|genesis| self.rate(genesis, now_ms)) else { return asks };
         for mut job in jobs {
-            let Some(rate) = self.rate(job.genesis, now_ms) else { break };
             self.keep_order(&mut job, rate, now_ms);
             let mut plan = self.plan(&mut job, rate, now_ms);
             if plan.is_none() {

@@ -652,6 +652,34 @@ fn a_withdrawal_that_is_too_large_now_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_withdrawal_that_waits_for_change_is_told_so() {
+    let mut world = paying();
+    world.withdraw(10, 2, 150_000);
+    world.platform.settle(&mut world.planner);
+    world.platform.settle(&mut world.signing);
+    world.withdraw(11, 1, 90_000);
+    world.platform.settle(&mut world.planner);
+    world.platform.settle(&mut world.signing);
+    world.withdraw(12, 2, 40_000);
+    let script = world.platform.address(3, 1);
+    let tip = world.platform.tip().hash;
+    set_tips(&world.nodes, world.blocks.mine(tip, 1, vec![payment(3, vec![(script, 70_000)])]));
+    world.platform.settle(&mut world.follower);
+    world.platform.step(&mut world.planner);
+    let plans = world.platform.state().plans();
+    let change_sat: u128 =
+        plans.values().map(|plan| plan.versions[0].change.as_ref().expect("there is some").amount.units()).sum();
+    assert_eq!(plans.len(), 2);
+    let alarms = world.planner.alarms();
+    let alarm = alarms.iter().find(|alarm| alarm.code == "insufficient_funds").expect("it is named");
+    let on_their_way = format!(
+        "; {change_sat} sat of change can be spent once they are in a block; 70000 sat of payments to us once they have 6 \
+         confirmations"
+    );
+    assert!(alarm.detail.starts_with("0 sat are worth spending") && alarm.detail.ends_with(&on_their_way), "{alarm:?}");
+}
+
+#[test]
 fn many_withdrawals_that_cost_too_much_now_do_not_stop_the_others() {
     let mut world = paying();
     // At 100 sat/vB each of these costs seven times what it pays, and all together cost more than a fee may be.
