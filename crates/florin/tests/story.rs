@@ -1,9 +1,13 @@
 //! The demo's story as a test: on the network in process and on a real bitcoind, with the books in SQLite and in MariaDB. The story checks every sentence that it says.
 
+use florin::config::{Config, FILE_NAME};
 use florin::demo::stage::Stage;
 use florin::demo::world::World;
 use florin::demo::{Demo, Site};
+use florin::platform::Stores;
+use florin_core::id::Seq;
 use florin_devnet::bitcoind::Bitcoind;
+use florin_engine::load::load_counted;
 use std::path::{Path, PathBuf};
 
 /// Where the books are kept.
@@ -31,6 +35,17 @@ fn on_devnet(books: &Books) {
     let world = World::start().expect("a world");
     let demo = Demo::start(&site(folder.path(), books), world).expect("a demo");
     demo.tell(Stage::new()).expect("the story holds");
+    drop(demo);
+    starts_from_a_snapshot(folder.path());
+}
+
+/// The story left a snapshot, and the next start folds only what came after it.
+fn starts_from_a_snapshot(folder: &Path) {
+    let config = Config::read(&folder.join(FILE_NAME)).expect("a configuration");
+    let mut stores = Stores::open(&config).expect("nobody uses them any more");
+    let (loaded, from) = load_counted(stores.history.as_mut(), stores.snapshots.as_mut()).expect("a state");
+    assert!(from > Seq::START && from <= loaded.place.seq, "from row {from} to {:?}", loaded.place);
+    assert_eq!(loaded.state.counters().seq, loaded.place.seq);
 }
 
 fn on_bitcoind(books: &Books) {

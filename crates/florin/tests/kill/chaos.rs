@@ -1,6 +1,6 @@
 //! Engine, signer, database and the line to it are killed at random moments under load, again and again.
 
-use crate::check::{ask_again, check_interface, check_logs, check_stores, drain};
+use crate::check::{ask_again, check_interface, check_logs, check_snapshots, check_stores, drain};
 use crate::load::{Kind, Load, NO_ANSWER, Record};
 use crate::process::{Process, Random, until};
 use crate::projection::{Depth, Twin};
@@ -84,6 +84,7 @@ pub fn kill_engine(site: &Site, engine: &mut Serve, load: &Load, twin: &mut Twin
 /// Ends the load, lets everything settle, and holds every account of it against every other.
 pub fn judge(site: &Site, load: Load, mut engine: Serve, mut signer: Process, mut twin: Twin) -> Record {
     assert!(engine.wait_up(), "the engine starts on what a killed one left");
+    check_snapshots(site);
     let record = load.finish();
     eprintln!("put off: {:?}; refused: {:?}", record.put_off, record.refused);
     assert!(record.put_off.get(NO_ANSWER).is_some_and(|count| *count > 0), "some were killed before they answered");

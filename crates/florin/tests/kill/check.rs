@@ -88,6 +88,14 @@ fn fixed_fields(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+/// Whoever serves now was started from a snapshot, which the processes before it wrote.
+pub fn check_snapshots(site: &Site) {
+    let status = site.caller().get("/api/v1/status");
+    let started_from = status["snapshots"]["started_from"].as_u64();
+    eprintln!("the last process started from the snapshot of row {started_from:?}");
+    assert!(started_from > Some(0), "{status}");
+}
+
 /// What was acknowledged, seen through the interface.
 pub fn check_interface(site: &Site, record: &Record) {
     let mut caller = site.caller();

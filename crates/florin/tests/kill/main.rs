@@ -4,6 +4,7 @@
 
 mod chaos;
 mod check;
+mod full;
 mod load;
 mod maria;
 mod process;

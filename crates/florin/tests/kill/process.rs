@@ -1,5 +1,6 @@
 //! Processes that a test starts, stops and kills. Signals go to these alone, by their numbers, and none outlives its test.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -63,10 +64,16 @@ pub enum Start {
 impl Process {
     /// Starts `florin` with these arguments; what it logs is appended to a file.
     pub fn spawn(program: &Path, arguments: &[&str], log: &Path) -> Process {
+        Process::spawn_with(program, arguments, log, &[])
+    }
+
+    /// As [`Process::spawn`], with more in its environment.
+    pub fn spawn_with(program: &Path, arguments: &[&str], log: &Path, more: &[(&str, OsString)]) -> Process {
         let log = File::options().append(true).create(true).open(log).expect("the log can be written");
         let mut child = Command::new(program)
             .args(arguments)
             .env("FLORIN_LOG", "warn")
+            .envs(more.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

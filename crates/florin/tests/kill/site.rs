@@ -23,6 +23,7 @@ use florin_store::folder_lock;
 use florin_store::site::Site as StoreSite;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -34,6 +35,9 @@ use tempfile::TempDir;
 /// Coins that the house has to sell: enough of them that several plans can be under way.
 const INVENTORY_COINS: u32 = 12;
 const INVENTORY_COIN_SAT: u64 = 50_000_000;
+
+/// So often that every run starts from snapshots.
+const SNAPSHOT_ROWS: u64 = 50;
 
 /// Where the running processes listen, by name.
 pub type Endpoints = Arc<Mutex<BTreeMap<String, String>>>;
@@ -152,7 +156,7 @@ impl Site {
             }
         };
         let mut text = format!(
-            "[platform]\nid = \"{}\"\nnode = \"{name}\"\ndata = \"{}\"\n[store]\n{store}\n[api]\nlisten = \"127.0.0.1:0\"\n\
+            "[platform]\nid = \"{}\"\nnode = \"{name}\"\ndata = \"{}\"\nsnapshot_rows = {SNAPSHOT_ROWS}\n[store]\n{store}\n[api]\nlisten = \"127.0.0.1:0\"\n\
              url = \"http://{name}.example\"\n\
              token_file = \"operator.token\"\n[signer]\nsocket = \"signer/signer.sock\"\n[bitcoin]\nnetwork = \"regtest\"\n\
              quorum = 2\ntrust = \"quorum\"\nstart_height = 0\nfee_floor_sat_kvb = 1000\nfee_cap_sat_kvb = 500000\nstale_s = 0\n",
@@ -203,9 +207,15 @@ impl Site {
 
     /// Starts a node's process.
     pub fn serve(&self, name: &str) -> Serve {
+        self.serve_with(name, &[])
+    }
+
+    /// As [`Site::serve`], with more in its environment.
+    pub fn serve_with(&self, name: &str, more: &[(&str, OsString)]) -> Serve {
         let config = self.path().join(format!("{name}.toml"));
         let config = config.to_str().expect("it is text");
-        let process = Process::spawn(&self.program.path, &["--json", "--config", config, "serve"], &self.log(name));
+        let process =
+            Process::spawn_with(&self.program.path, &["--json", "--config", config, "serve"], &self.log(name), more);
         Serve { process, name: name.to_owned(), endpoints: Arc::clone(&self.endpoints) }
     }
 
