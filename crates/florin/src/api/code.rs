@@ -43,7 +43,13 @@ pub const OWN: &[Own] = &[
     ),
     own_code("idempotency_key_invalid", 400, "Idempotency-Key is a UUID of version 7, in lower case with hyphens", ""),
     own_code("seq_invalid", 400, "Florin-Seq is a row's number", ""),
-    own_code("not_caught_up", 503, "the row named by Florin-Seq is not here yet", "try again in a moment"),
+    own_code(
+        "after_beyond_journal",
+        409,
+        "the journal ends before the row after which events are asked for",
+        "the journal was set back, or is another one: hold what was read against it, and begin anew",
+    ),
+    own_code("not_caught_up", 503, "the row that was named is not here yet", "try again in a moment"),
     own_code(
         "reads_unconfirmed",
         503,

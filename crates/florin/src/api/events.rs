@@ -4,7 +4,7 @@
 
 use crate::api::ask::Params;
 use crate::api::problem::Problem;
-use crate::api::{Api, Reply, event_json, seen};
+use crate::api::{Api, CATCH_UP_MAX, Reply, event_json, seen};
 use axum::extract::State as Shared;
 use florin_core::event::Event;
 use florin_core::id::{LedgerTime, Seq};
@@ -36,7 +36,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventParams {
-    /// Rows after this one; 0 is the beginning.
+    /// Rows after this one, which the journal has to have; 0 is the beginning.
     after: Option<u64>,
     /// How many rows at most: 1 to 500, 100 where absent.
     limit: Option<usize>,
@@ -89,9 +89,38 @@ async fn list_events(Shared(api): Shared<Arc<Api>>, Params(params): Params<Event
     if wait_ms > WAIT_MAX_MS {
         return refused("'wait_ms' is at most 30,000");
     }
+    reach(&api, after).await?;
     wait_for_row_after(&api, after, Duration::from_millis(wait_ms)).await;
     let rows = feed(&api, after, limit).await?;
     seen(show(after, &rows)?)
+}
+
+/// Sees that the journal has the row after which a reader goes on: one that is ahead of it was fed from a journal that is no more, or from
+/// another one, and must not wait as if all were well.
+///
+/// # Errors
+/// `after_beyond_journal`, `not_caught_up`.
+async fn reach(api: &Api, after: Seq) -> Result<(), Problem> {
+    let is_beyond = |at: Seq| {
+        // A leader knows every row but the one that it is just appending, which another node may have told already.
+        api.platform().is_current() && !api.platform().is_following() && after > at.next()
+    };
+    let end = Instant::now() + CATCH_UP_MAX;
+    loop {
+        let at = api.at();
+        if after <= at {
+            return Ok(());
+        }
+        if is_beyond(at) {
+            return Err(Problem::new("after_beyond_journal").detail(format!("the journal ends with row {at}")));
+        }
+        if Instant::now() >= end || api.is_stopping() {
+            return Err(
+                Problem::new("not_caught_up").detail(format!("row {after} is not here yet, this node is at row {at}"))
+            );
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Waits until there is a row after `after`, or the time is over.

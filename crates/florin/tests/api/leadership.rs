@@ -155,3 +155,19 @@ fn a_follower_answers_reads_past_the_callers_row_and_sends_commands_to_the_leade
     follower.customer();
     follower.stop();
 }
+
+#[test]
+fn a_follower_waits_for_rows_that_it_does_not_have_and_never_calls_them_beyond_the_journal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let leader = World::on(folder.path());
+    let follower = beside(folder.path());
+    until("following", || !follower.shown("/api/v1/status")["seq"].is_null() && follower.platform.is_following());
+    let told = leader.post("/api/v1/customers", &json!({})).header("florin-seq").to_owned();
+    let answer = follower.get(&format!("/api/v1/events?after={told}"));
+    assert_eq!(answer.status, 200, "the leader has it, and soon the follower: {}", answer.text);
+    let answer = follower.get("/api/v1/events?after=1000000");
+    assert_eq!(refused(&answer), (503, "not_caught_up"), "a follower can't know: {}", answer.text);
+    assert_eq!(refused(&leader.get("/api/v1/events?after=1000000")), (409, "after_beyond_journal"));
+    follower.stop();
+    leader.stop();
+}
