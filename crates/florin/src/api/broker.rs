@@ -12,9 +12,10 @@ use florin_core::amount::Amount;
 use florin_core::asset::Asset;
 use florin_core::broker::{Pair, Price, Side};
 use florin_core::command::{Command, Outcome};
+use florin_core::decide::AcceptQuoteRefusal;
 use florin_core::id::{AssetId, CustomerId, QuoteId};
 use florin_core::state::State;
-use florin_store::projection::query::QuoteRecord;
+use florin_store::projection::query::{self, QuoteRecord};
 use serde::Deserialize;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -185,6 +186,19 @@ async fn list_quotes_of(
     seen(past::page(&api, span, move |tables, before, count| tables.quotes(owner, before, count)).await?)
 }
 
+/// Why a quote does not stand any more, as the search tables remember it; nothing to a customer whose quote it was not.
+async fn why_gone(api: &Arc<Api>, quote: QuoteId, customer: CustomerId) -> Option<Problem> {
+    let found = past::search(api, move |tables| tables.quote(quote)).await.ok()??;
+    if customer != NOBODY && customer != found.quote.customer {
+        return None;
+    }
+    match found.status {
+        query::QuoteStatus::Open => None,
+        query::QuoteStatus::Accepted => Some(Problem::new("quote_accepted")),
+        query::QuoteStatus::Ended => Some(Problem::new("quote_ended")),
+    }
+}
+
 /// Who accepts.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -209,7 +223,12 @@ async fn accept_quote(
         // there is such a quote is for the rules, which look for the answer first. It is nobody's until they say so.
         None => api.read(|state| state.quotes().get(&quote).map_or(NOBODY, |found| found.customer)),
     };
-    let outcome = api.execute(order.origin, Command::AcceptQuote { customer, quote }).await?;
+    let outcome = match api.execute(order.origin, Command::AcceptQuote { customer, quote }).await {
+        Err(refusal) if refusal.code() == AcceptQuoteRefusal::QuoteUnknown.code() => {
+            return Err(why_gone(&api, quote, customer).await.unwrap_or(refusal));
+        }
+        outcome => outcome?,
+    };
     let Outcome::Exchanged(quote) = outcome else { return Err(Problem::new("internal")) };
     seen(api.read(|state| QuoteView::new(state, &quote, QuoteStatus::Accepted)))
 }

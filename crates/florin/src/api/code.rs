@@ -76,6 +76,8 @@ pub const OWN: &[Own] = &[
     ),
     own_code("name_invalid", 400, "a name has 1 to 200 characters, none of them a control character", ""),
     own_code("event_unreadable", 500, "an event can't be shown", "run 'florin ledger verify'"),
+    own_code("quote_accepted", 409, "the quote was accepted already", "see it: 'florin quote show'"),
+    own_code("quote_ended", 409, "the quote expired, or a newer one took its place", "ask for a new quote"),
     own_code("deposit_unknown", 404, "there is no such deposit", ""),
     own_code(
         "wallet_missing",

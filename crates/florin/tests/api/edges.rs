@@ -98,7 +98,7 @@ fn an_acceptance_sent_again_finds_its_answer_though_the_quote_is_gone() {
     world.register_wallet();
     let customer = world.customer();
     world.fund(&customer, 100_000_000);
-    let receipt = json!({ "reference": "R", "asset": "EUR", "amount": "9000", "beneficiary": "inventory" });
+    let receipt = json!({ "reference": "R", "asset": "EUR", "amount": "90000", "beneficiary": "inventory" });
     world.made("/api/v1/bank-receipts", &receipt);
     world.made("/api/v1/prices", &json!({ "base": "BTC", "quote": "EUR", "price": "60000" }));
     let wanted = json!({ "customer": customer, "side": "sell", "base": "BTC", "quote": "EUR", "base_amount": "0.1" });
@@ -110,6 +110,16 @@ fn an_acceptance_sent_again_finds_its_answer_though_the_quote_is_gone() {
     assert_eq!((again.status, again.value), (200, first.value), "the same answer, and no second exchange");
     let balances = world.shown(&format!("/api/v1/customers/{customer}/balances"));
     assert_eq!(balances["items"][0]["available"], "0.90000000", "{balances}");
+    for body in [json!({}), json!({ "customer": customer })] {
+        let other = world.post(&path, &body);
+        assert_eq!((other.status, other.code()), (409, "quote_accepted"), "under another key: {}", other.text);
+    }
+    let stranger = world.post(&path, &json!({ "customer": world.customer() }));
+    assert_eq!((stranger.status, stranger.code()), (404, "quote_unknown"), "nobody else hears of it");
+    let replaced = world.made("/api/v1/quotes", &wanted);
+    world.made("/api/v1/quotes", &wanted);
+    let late = world.post(&format!("/api/v1/quotes/{}/accept", id(&replaced)), &json!({ "customer": customer }));
+    assert_eq!((late.status, late.code()), (409, "quote_ended"), "{}", late.text);
     world.stop();
 }
 
