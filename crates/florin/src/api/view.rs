@@ -186,10 +186,13 @@ pub struct PriceView {
     pub base: String,
     /// What it is paid in.
     pub quote: String,
-    /// Smallest units of the quote asset
-    pub quote_units: String,
-    /// for this many smallest units of the base asset.
-    pub base_units: String,
+    /// What one whole unit of base costs, in units of quote; absent where no decimal says it exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<String>,
+    /// The ratio that is reckoned with, which is exact in any case: so much of quote
+    pub quote_amount: String,
+    /// for so much of base.
+    pub base_amount: String,
     /// As of when, in Unix milliseconds.
     pub as_of_ms: u64,
     /// How old it may be when a quote is made from it, in milliseconds.
@@ -511,13 +514,40 @@ fn waits_for(deposit: &Deposit, blocks: u32) -> Option<String> {
     }
 }
 
+/// What one whole unit of base costs, as people write it: with the decimals of quote, and as many more as it takes.
+fn written_price(state: &State, price: &Price) -> Option<String> {
+    let decimals = |asset| state.assets().get(&asset).map(|asset| asset.decimals);
+    decimal_price(
+        price.quote_units.units(),
+        decimals(price.pair.quote)?,
+        price.base_units.units(),
+        decimals(price.pair.base)?,
+    )
+}
+
+/// Smallest units of quote for smallest units of base, as units of quote for one of base. Exact, or not at all.
+fn decimal_price(quote_units: u128, quote_decimals: u8, base_units: u128, base_decimals: u8) -> Option<String> {
+    let places = base_units.checked_ilog10().filter(|places| 10u128.checked_pow(*places) == Some(base_units))?;
+    let shift = i64::from(places) - i64::from(base_decimals);
+    if shift < 0 {
+        let factor = 10u128.checked_pow(u32::try_from(-shift).ok()?)?;
+        return Some(Amount::new(quote_units.checked_mul(factor)?).format(quote_decimals));
+    }
+    let (mut units, mut decimals) = (quote_units, u8::try_from(i64::from(quote_decimals) + shift).ok()?);
+    while decimals > quote_decimals && units.is_multiple_of(10) {
+        (units, decimals) = (units / 10, decimals - 1);
+    }
+    Some(Amount::new(units).format(decimals))
+}
+
 impl PriceView {
     pub(crate) fn new(state: &State, price: &Price) -> PriceView {
         PriceView {
             base: code(state, price.pair.base),
             quote: code(state, price.pair.quote),
-            quote_units: price.quote_units.units().to_string(),
-            base_units: price.base_units.units().to_string(),
+            price: written_price(state, price),
+            quote_amount: money(state, price.pair.quote, price.quote_units),
+            base_amount: money(state, price.pair.base, price.base_units),
             as_of_ms: price.as_of.0,
             age_max_ms: price.age_max_ms,
             spread_bp: price.spread_bp,
@@ -627,4 +657,23 @@ pub(crate) fn blocks(
         confirmations: chain.confirmations(*height),
     };
     Some(range.take(limit).map(view).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_are_written_exactly_or_not_at_all() {
+        let written = |units, base_units| decimal_price(units, 2, base_units, 8);
+        assert_eq!(written(9_000_000, 100_000_000).as_deref(), Some("90000.00"));
+        assert_eq!(written(60_000_125, 1_000_000_000).as_deref(), Some("60000.125"));
+        assert_eq!(written(60_000_120, 1_000_000_000).as_deref(), Some("60000.12"), "no more decimals than it takes");
+        assert_eq!(written(7, 1).as_deref(), Some("7000000.00"));
+        assert_eq!(written(1, 10u128.pow(26)).as_deref(), Some("0.00000000000000000001"));
+        assert_eq!(written(u128::MAX, 1), None, "too large to be written");
+        assert_eq!(written(1, 3), None, "a third has no end");
+        assert_eq!(written(1, 0), None);
+        assert_eq!(decimal_price(5, 0, 10, 0).as_deref(), Some("0.5"));
+    }
 }

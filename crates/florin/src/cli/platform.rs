@@ -543,7 +543,7 @@ pub(crate) fn price(command: PriceCommand, common: &Common, out: &mut dyn Write)
             change(common, &key, "/api/v1/prices", &body, out)
         }
         PriceCommand::List(page) => {
-            let columns = ["base", "quote", "quote_units", "base_units", "spread_bp"];
+            let columns = ["base", "quote", "price", "spread_bp", "age_max_ms", "quote_ms"];
             table(out, common.json, &client.get("/api/v1/prices", &page.query())?, &columns)
         }
     }

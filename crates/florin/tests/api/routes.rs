@@ -126,9 +126,10 @@ fn broker(walk: &mut Walk<'_>, customer: &str) {
     walk.post("/api/v1/bank-receipts", receipt("R-1", "100000.00", "inventory"));
     walk.post("/api/v1/bank-receipts", receipt("R-2", "1000", customer));
     let price = walk.post("/api/v1/prices", json!({ "base": "BTC", "quote": "EUR", "price": "60000.00" }));
-    assert_eq!((&price["quote_units"], &price["base_units"]), (&json!("6000000"), &json!("100000000")));
+    let ratio = |price: &Value| [&price["price"], &price["quote_amount"], &price["base_amount"]].map(Value::to_string);
+    assert_eq!(ratio(&price), [r#""60000.00""#, r#""60000.00""#, r#""1.00000000""#]);
     let fine = walk.post("/api/v1/prices", json!({ "base": "BTC", "quote": "EUR", "price": "60000.125" }));
-    assert_eq!((&fine["quote_units"], &fine["base_units"]), (&json!("60000125"), &json!("1000000000")));
+    assert_eq!(ratio(&fine), [r#""60000.125""#, r#""600001.25""#, r#""10.00000000""#]);
     assert_eq!(walk.get("/api/v1/prices")["items"].as_array().map(Vec::len), Some(1));
     let body = json!({ "customer": customer, "side": "buy", "base": "BTC", "quote": "EUR", "quote_amount": "600.00" });
     let quote = walk.post("/api/v1/quotes", body);
