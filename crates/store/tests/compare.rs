@@ -363,6 +363,8 @@ fn a_record_that_is_gone_or_added_or_moved_is_named() {
         let is_told = |fault| matches!(fault, TableFault::Missing { key } if key.ends_with("path 000000010100000003"));
         let (found, fault) = told(books, &rows);
         assert!(found == "addresses" && is_told(fault));
+        books.damaged(&rows, "UPDATE addresses SET place = place + 1");
+        assert!(matches!(told(books, &rows), ("addresses", TableFault::Differs { column: "place", .. })));
     });
 }
 
@@ -405,7 +407,7 @@ fn a_table_or_a_cursor_that_is_none_is_told_as_that() {
             let (found, fault) = told(&books, &rows);
             assert!(found == table && fault.code() == "store_refused", "{table}: {found}: {fault}");
         }
-        for sql in ["DELETE FROM reader", "INSERT INTO reader (id, seq, hash) SELECT 2, seq, hash FROM reader"] {
+        for sql in ["DELETE FROM reader", "INSERT INTO reader (id, seq, hash) SELECT 1, seq, hash FROM reader"] {
             let books = fresh();
             books.damaged(&rows, sql);
             let fault = books.reader().only_cursor().expect_err("an odd cursor");

@@ -16,7 +16,7 @@ use florin_core::ledger::{Account, BalanceRule, Hold, Owner, Transfer, TransferR
 use florin_core::wire::{Bytes, Message};
 use florin_store::conformance::Random;
 use florin_store::projection::query::{
-    DepositKey, DepositRecord, EventRecord, Page, QuoteStatus, TransferRecord, WithdrawalRecord,
+    DepositKey, DepositRecord, EventRecord, Extent, Page, QuoteStatus, TransferRecord, WithdrawalRecord,
 };
 use florin_store::projection::{ApplyAnswer, FILE, Place, Projection, ProjectionError, Subject};
 use florin_store::snapshots::VerifiedSnapshot;
@@ -26,6 +26,10 @@ use tempfile::TempDir;
 
 const CUSTOMER: CustomerId = CustomerId([7; 16]);
 const FIRST: Page = Page { before: None, count: 1_000 };
+
+fn most(count: u32) -> Extent {
+    Extent::of_all(count)
+}
 
 /// Runs the test on fresh tables of each database.
 fn on_each(test: impl Fn(&mut Projection)) {
@@ -193,12 +197,12 @@ fn a_deposit_and_a_withdrawal_can_be_found_in_every_way() {
         let custody = &tables.accounts_after(Some(AccountId(1)), 9).expect("answers")[0];
         assert_eq!((custody.owner.clone(), sums(custody)), (Owner::Custody(WalletId(1)), [400, 0, 0, 100]));
 
-        let deposits = tables.deposits(Some(CUSTOMER), None, 9).expect("answers");
+        let deposits = tables.deposits(Some(CUSTOMER), None, most(9)).expect("answers");
         assert_eq!(deposits.len(), 1);
         assert_eq!((deposits[0].outpoint, deposits[0].status), (outpoint(1), DepositStatus::Credited));
         assert_eq!((deposits[0].at, deposits[0].amount), (Some(BLOCK), Amount::new(u128::MAX - 1)));
         assert_eq!((deposits[0].place.seq(), deposits[0].changed.seq()), (Seq(2), Seq(4)));
-        let all = tables.deposits(None, None, 9).expect("answers");
+        let all = tables.deposits(None, None, most(9)).expect("answers");
         assert_eq!(all.len(), 2);
         let house: Vec<_> = all.iter().filter(|found| found.customer.is_none()).collect();
         assert_eq!(
@@ -207,7 +211,7 @@ fn a_deposit_and_a_withdrawal_can_be_found_in_every_way() {
         );
         assert_eq!(tables.deposit(outpoint(1)).expect("answers").as_ref(), Some(&deposits[0]));
         assert_eq!(tables.deposit(outpoint(99)).expect("answers"), None);
-        assert_eq!(tables.deposits(Some(CustomerId([8; 16])), None, 9).expect("answers"), []);
+        assert_eq!(tables.deposits(Some(CustomerId([8; 16])), None, most(9)).expect("answers"), []);
 
         let record = WithdrawalRecord {
             place: Place::new(Seq(5), 1).expect("in range"),
@@ -224,8 +228,8 @@ fn a_deposit_and_a_withdrawal_can_be_found_in_every_way() {
             paid: Some((TxId([8; 32]), BLOCK)),
         };
         assert_eq!(tables.withdrawal(record.id).expect("answers").as_ref(), Some(&record));
-        assert_eq!(tables.withdrawals(Some(CUSTOMER), None, 9).expect("answers"), [record]);
-        assert_eq!(tables.withdrawals(None, Some(WithdrawalId([1; 16])), 9).expect("answers"), []);
+        assert_eq!(tables.withdrawals(Some(CUSTOMER), None, most(9)).expect("answers"), [record]);
+        assert_eq!(tables.withdrawals(None, Some(WithdrawalId([1; 16])), most(9)).expect("answers"), []);
         assert_eq!(tables.withdrawal(WithdrawalId([2; 16])).expect("answers"), None);
 
         let history = tables.history(Subject::OutPoint(outpoint(1)), None, 9).expect("answers");
@@ -401,12 +405,14 @@ fn pages_of_records_match_a_naive_sort_whatever_order_they_came_in() {
         for customer in [None, Some(CUSTOMER), Some(other)] {
             let is_of = |owner: &CustomerId| customer.is_none_or(|customer| customer == *owner);
             let key = |record: &DepositRecord| DepositKey { seen: record.seen, outpoint: record.outpoint };
-            let found = paged(|before| tables.deposits(customer, before, 7).expect("answers"), key);
+            let found = paged(|before| tables.deposits(customer, before, most(7)).expect("answers"), key);
             assert!(found.iter().eq(deposits.iter().filter(|(_, owner)| is_of(owner)).map(|(key, _)| key)));
-            let found = paged(|before| tables.withdrawals(customer, before, 7).expect("answers"), |record| record.id);
+            let found =
+                paged(|before| tables.withdrawals(customer, before, most(7)).expect("answers"), |record| record.id);
             assert!(found.iter().eq(withdrawals.iter().filter(|(_, owner)| is_of(owner)).map(|(id, _)| id)));
             let Some(customer) = customer else { continue };
-            let found = paged(|before| tables.quotes(customer, before, 7).expect("answers"), |record| record.quote.id);
+            let found =
+                paged(|before| tables.quotes(customer, before, most(7)).expect("answers"), |record| record.quote.id);
             assert!(found.iter().eq(quotes.iter().filter(|(_, owner)| is_of(owner)).map(|(id, _)| id)));
         }
         let status = |tables: &mut Projection, number| {
@@ -417,7 +423,7 @@ fn pages_of_records_match_a_naive_sort_whatever_order_they_came_in() {
         assert_eq!([3, 4, 5, 200].map(|number| status(tables, number)), expected);
         // A moment that no table can hold is later than all.
         let never = DepositKey { seen: LedgerTime(u64::MAX), outpoint: outpoint(255) };
-        assert_eq!(tables.deposits(None, Some(never), 1_000).expect("answers").len(), 120);
+        assert_eq!(tables.deposits(None, Some(never), most(1_000)).expect("answers").len(), 120);
     });
 }
 
@@ -453,11 +459,48 @@ fn pages_of_addresses_are_in_order_of_wallet_branch_and_index() {
         apply_all(tables, &rows);
         for owner in &owners {
             let Beneficiary::Customer(customer) = *owner else { continue };
-            let found = paged(|after| tables.addresses(customer, after, 7).expect("answers"), |path| *path);
+            let found = paged(|after| tables.addresses(customer, after, most(7)).expect("answers"), |path| *path);
             assert!(found.iter().eq(issued.iter().filter(|(_, of)| *of == owner).map(|(path, _)| path)));
             assert!(found.len() > 50);
         }
-        assert_eq!(tables.addresses(CustomerId([9; 16]), None, 7).expect("answers"), []);
+        assert_eq!(tables.addresses(CustomerId([9; 16]), None, most(7)).expect("answers"), []);
+    });
+}
+
+#[test]
+fn a_page_has_what_began_up_to_a_row_and_is_full() {
+    on_each(|tables| {
+        let mut rows = Rows::default();
+        let path = |number: u8| KeyPath { wallet: WalletId(1), branch: Branch::External, index: 9 - u32::from(number) };
+        for number in 1..=6 {
+            let seen = LedgerTime(number.into());
+            rows.push(vec![
+                Event::DepositSeen(Deposit { seen, ..deposit(number, Some(CUSTOMER)) }),
+                Event::WithdrawalRequested(withdrawal(number)),
+                Event::QuoteOffered(quote(number, CUSTOMER)),
+                Event::AddressIssued(address(path(number), Beneficiary::Customer(CUSTOMER))),
+            ]);
+        }
+        // Whatever becomes of one, it began where it began.
+        rows.push(vec![
+            moved(1, DepositStatus::Pending, Some(BLOCK)),
+            Event::QuoteEnded(QuoteEnded { quote: QuoteId([1; 16]), accepted: true }),
+        ]);
+        apply_all(tables, &rows);
+        for (owner, row) in [None, Some(CUSTOMER)].into_iter().flat_map(|owner| (0..=8).map(move |row| (owner, row))) {
+            let extent = Extent { count: 2, until: Seq(row) };
+            let newest: Vec<u8> = (1..=6).rev().filter(|number| u64::from(*number) <= row).take(2).collect();
+            let found = tables.deposits(owner, None, extent).expect("answers");
+            let outpoints: Vec<OutPoint> = newest.iter().map(|number| outpoint(*number)).collect();
+            assert_eq!(found.iter().map(|record| record.outpoint).collect::<Vec<_>>(), outpoints, "row {row}");
+            let found = tables.withdrawals(owner, None, extent).expect("answers");
+            assert!(found.iter().map(|record| record.id.0[0]).eq(newest.iter().copied()), "row {row}");
+            let found = tables.quotes(CUSTOMER, None, extent).expect("answers");
+            assert!(found.iter().map(|record| record.quote.id.0[0]).eq(newest.iter().copied()), "row {row}");
+            // Of these the newest come first, because each has a smaller index than the one before.
+            let found = tables.addresses(CUSTOMER, None, extent).expect("answers");
+            assert!(found.iter().eq(newest.iter().map(|number| path(*number)).collect::<Vec<_>>().iter()), "row {row}");
+        }
     });
 }
 
@@ -475,51 +518,69 @@ fn everything(tables: &mut Projection) -> Everything {
     (
         tables.accounts_after(None, 100).expect("answers"),
         tables.transfers(AccountId(0), FIRST).expect("answers"),
-        tables.deposits(None, None, 9).expect("answers"),
-        tables.withdrawals(None, None, 9).expect("answers"),
+        tables.deposits(None, None, most(9)).expect("answers"),
+        tables.withdrawals(None, None, most(9)).expect("answers"),
         tables.history(Subject::Uuid(CUSTOMER.0), None, 99).expect("answers"),
-        tables.addresses(CUSTOMER, None, 9).expect("answers"),
+        tables.addresses(CUSTOMER, None, most(9)).expect("answers"),
         tables.cursor().expect("answers"),
     )
 }
 
-/// What a build whose schema had two steps left behind, and the tables as this build opens them.
-fn older(open: impl Fn() -> Projection, foreign: impl Fn(&str), version: &str) {
+/// What an older build left behind, and the tables as this build opens them.
+fn older(open: impl Fn() -> Projection, run: impl Fn(&str), count: impl Fn(&str) -> u32, left: &[&str]) {
     let rows = story();
     let mut tables = open();
     apply_all(&mut tables, &rows);
     let before = everything(&mut tables);
     drop(tables);
-    foreign("DROP TABLE addresses");
-    foreign(version);
+    for sql in ["UPDATE reader SET id = 1", "DROP TABLE addresses"].iter().chain(left) {
+        run(sql);
+    }
+    // That build's projector still runs on another machine, and goes on where it finds its cursor.
+    let finds_cursor = || count("SELECT COUNT(*) FROM reader WHERE id = 1") > 0;
+    assert!(finds_cursor());
     let mut tables = open();
     assert_eq!(tables.cursor().expect("answers"), (Seq::START, Digest::ZERO));
-    assert_eq!(tables.deposits(None, None, 9).expect("answers"), []);
-    apply_all(&mut tables, &rows);
+    assert_eq!(tables.deposits(None, None, most(9)).expect("answers"), []);
+    assert!(!finds_cursor(), "before the first row");
+    for (row, batch) in &rows.0 {
+        assert_eq!(tables.apply(row, batch).expect("the row fits"), ApplyAnswer::Applied);
+        assert!(!finds_cursor(), "after row {}", row.seq);
+    }
     assert_eq!(everything(&mut tables), before);
     drop(tables);
     assert_eq!(everything(&mut open()), before, "once");
 }
 
-#[test]
-fn tables_of_an_older_build_are_filled_anew() {
-    let folder = TempDir::new().expect("a folder can be made");
-    let path = folder.path().join(FILE);
-    let foreign = |sql: &str| {
-        let connection = rusqlite::Connection::open(&path).expect("the file opens");
-        connection.execute_batch(sql).unwrap_or_else(|fault| panic!("{sql}: {fault}"));
-    };
-    older(|| Projection::open_sqlite(&path).expect("the tables open"), foreign, "PRAGMA user_version = 2");
+const ADDRESSES_WITHOUT_PLACE: &str =
+    "CREATE TABLE addresses (customer BINARY(16) NOT NULL, path VARBINARY(64) NOT NULL, PRIMARY KEY (customer, path))";
 
-    let maria = Maria::fresh();
-    let foreign = |sql: &str| {
-        let opts = mysql::Opts::from_url(&common::maria_url()).expect("the address is one");
-        let mut conn = mysql::Conn::new(opts).expect("the server answers");
-        conn.query_drop(format!("USE {}_projection", maria.prefix)).expect("it is there");
-        conn.query_drop(sql).unwrap_or_else(|fault| panic!("{sql}: {fault}"));
-    };
-    let version = "UPDATE florin_schema SET version = 2 WHERE component = 'projection'";
-    older(|| Projection::open_maria(&maria.server).expect("the tables open"), foreign, version);
+#[test]
+fn tables_of_an_older_build_are_filled_anew_and_its_projector_finds_no_cursor() {
+    for (version, left) in [(2, &[][..]), (3, &[ADDRESSES_WITHOUT_PLACE])] {
+        eprintln!("step {version}, SQLite");
+        let folder = TempDir::new().expect("a folder can be made");
+        let path = folder.path().join(FILE);
+        let connect = || rusqlite::Connection::open(&path).expect("the file opens");
+        let run = |sql: &str| connect().execute_batch(sql).unwrap_or_else(|fault| panic!("{sql}: {fault}"));
+        let count = |sql: &str| connect().query_row(sql, [], |row| row.get(0)).expect("a number");
+        let open = || Projection::open_sqlite(&path).expect("the tables open");
+        older(open, run, count, &[left, &[&format!("PRAGMA user_version = {version}")]].concat());
+
+        eprintln!("step {version}, MariaDB");
+        let maria = Maria::fresh();
+        let connect = || {
+            let opts = mysql::Opts::from_url(&common::maria_url()).expect("the address is one");
+            let mut conn = mysql::Conn::new(opts).expect("the server answers");
+            conn.query_drop(format!("USE {}_projection", maria.prefix)).expect("it is there");
+            conn
+        };
+        let run = |sql: &str| connect().query_drop(sql).unwrap_or_else(|fault| panic!("{sql}: {fault}"));
+        let count = |sql: &str| connect().query_first(sql).expect("an answer").expect("a number");
+        let open = || Projection::open_maria(&maria.server).expect("the tables open");
+        let version = format!("UPDATE florin_schema SET version = {version} WHERE component = 'projection'");
+        older(open, run, count, &[left, &[version.as_str()]].concat());
+    }
 }
 
 #[test]
@@ -567,8 +628,8 @@ fn tables_can_start_from_a_snapshot() {
         let (row, batch) = rows.push(release);
         assert_eq!(tables.apply(&row, &batch).expect("the next row fits"), ApplyAnswer::Applied);
         assert_eq!(of_customer(tables)[0].debits_pending, Amount::ZERO);
-        assert_eq!(tables.withdrawals(None, None, 9).expect("answers").len(), 1);
-        assert_eq!(tables.addresses(CUSTOMER, None, 9).expect("answers"), [path]);
+        assert_eq!(tables.withdrawals(None, None, most(9)).expect("answers").len(), 1);
+        assert_eq!(tables.addresses(CUSTOMER, None, most(9)).expect("answers"), [path]);
     });
 }
 
@@ -584,10 +645,10 @@ fn a_damaged_table_gives_a_typed_error() {
          UPDATE addresses SET path = x'000000010900000003'";
     foreign.execute_batch(damages).expect("the damage is done");
     let codes = [
-        tables.deposits(None, None, 9).expect_err("damaged").code(),
-        tables.withdrawals(None, None, 9).expect_err("damaged").code(),
+        tables.deposits(None, None, most(9)).expect_err("damaged").code(),
+        tables.withdrawals(None, None, most(9)).expect_err("damaged").code(),
         tables.history(Subject::Uuid(CUSTOMER.0), None, 9).expect_err("damaged").code(),
-        tables.addresses(CUSTOMER, None, 9).expect_err("damaged").code(),
+        tables.addresses(CUSTOMER, None, most(9)).expect_err("damaged").code(),
     ];
     assert_eq!(codes, ["store_malformed"; 4]);
 }

@@ -15,6 +15,7 @@ use florin_core::event::Customer;
 use florin_core::id::{AssetId, CustomerId, WalletId};
 use florin_core::state::State;
 use florin_engine::lanes::Ask;
+use florin_store::projection::Projection;
 use serde::Deserialize;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
@@ -205,13 +206,12 @@ async fn list_addresses(
 ) -> Reply<Page<AddressView>> {
     let span = params.span(path_of)?;
     let owner = api.read(|state| customer_of(state, &id).map(|customer| customer.id))?;
-    let count = span.count();
-    let paths = past::search(&api, move |tables| tables.addresses(owner, span.after, count)).await?;
-    let Page { items, next } = Page::cut(paths, span.limit, path_name);
+    let ask = move |tables: &mut Projection, after, extent| tables.addresses(owner, after, extent);
+    let Page { items, next } = past::keys(&api, span, ask, path_name).await?;
     let items = api.read(|state| {
-        // None ever leaves the state; the tables may know one before it does.
-        let known = items.iter().filter_map(|path| state.addresses().get(path));
-        known.map(|address| AddressView::new(state, address)).collect()
+        // None ever leaves the state.
+        let all = items.iter().filter_map(|path| state.addresses().get(path));
+        all.map(|address| AddressView::new(state, address)).collect()
     });
     seen(Page { items, next })
 }

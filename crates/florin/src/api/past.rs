@@ -4,15 +4,17 @@
 //! The rule of lists: **the search tables say which records a page has, the state says how each of them stands.** The tables have every
 //! record from its first row on, for ever, under a key that never changes; so whatever leaves the state between two pages, or while one is
 //! made, is neither missed nor shown twice. They are asked once they have taken in the row on which the state stands, so that whoever was told
-//! of a change sees it. Each record is then looked up in the state, and shown as the tables have it only where the state has it no more. What
-//! the tables know before the state does, for they follow the journal on their own, is left for a later look.
+//! of a change sees it, and for what began up to that row: they follow the journal on their own and may be further, and what the state can't
+//! know yet must not take the place of what it does, or a page would be short. Each record is then looked up in the state, and shown as the
+//! tables have it only where the state has it no more.
 
 use crate::api::pages::{Page, Span};
 use crate::api::problem::Problem;
 use crate::api::{Api, CATCH_UP_MAX, LOOK_AGAIN};
+use florin_core::id::Seq;
 use florin_core::state::State;
 use florin_store::fault::StoreFault;
-use florin_store::projection::{Place, Projection};
+use florin_store::projection::{Extent, Place, Projection};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -29,24 +31,39 @@ pub(crate) trait Record: Send + 'static {
     fn view(&self, state: &State) -> Self::View;
 }
 
-fn shown<R: Record>(state: &State, records: &[R]) -> Vec<R::View> {
-    let known = records.iter().filter(|record| record.place().seq() <= state.counters().seq);
-    known.map(|record| record.view(state)).collect()
+/// A page of what the state knows when it is asked for; it never knows less later.
+fn cut<T, K>(
+    tables: &mut Projection,
+    (span, known): (Span<K>, Seq),
+    ask: impl FnOnce(&mut Projection, Option<K>, Extent) -> Result<Vec<T>, StoreFault>,
+    name: impl Fn(&T) -> String,
+) -> Result<Page<T>, StoreFault> {
+    let extent = Extent { count: span.count(), until: known };
+    Ok(Page::cut(ask(tables, span.after, extent)?, span.limit, name))
 }
 
-/// A page of a list. `ask` gives what follows upon a key, as many as are asked for.
+/// A page of a list as the search tables have it. `ask` gives what follows upon a key, as much as is asked for.
+pub(crate) async fn keys<T: Send + 'static, K: Send + 'static>(
+    api: &Arc<Api>,
+    span: Span<K>,
+    ask: impl FnOnce(&mut Projection, Option<K>, Extent) -> Result<Vec<T>, StoreFault> + Send + 'static,
+    name: impl Fn(&T) -> String + Send + 'static,
+) -> Result<Page<T>, Problem> {
+    let known = api.read(|state| state.counters().seq);
+    search(api, move |tables| cut(tables, (span, known), ask, name)).await
+}
+
+/// A page of a list of records.
 pub(crate) async fn page<R: Record, K: Send + 'static>(
     api: &Arc<Api>,
     span: Span<K>,
-    ask: impl FnOnce(&mut Projection, Option<K>, u32) -> Result<Vec<R>, StoreFault> + Send + 'static,
+    ask: impl FnOnce(&mut Projection, Option<K>, Extent) -> Result<Vec<R>, StoreFault> + Send + 'static,
 ) -> Result<Page<R::View>, Problem> {
-    let (limit, count) = (span.limit, span.count());
-    let records = search(api, move |tables| ask(tables, span.after, count)).await?;
-    let Page { items, next } = Page::cut(records, limit, R::name);
-    Ok(Page { items: api.read(|state| shown(state, &items)), next })
+    let Page { items, next } = keys(api, span, ask, R::name).await?;
+    Ok(Page { items: api.read(|state| items.iter().map(|record| record.view(state)).collect()), next })
 }
 
-/// One record: as the state has it, or else as the search tables do.
+/// One record: as the state has it, or else as the search tables do. What the state does not know yet is not there.
 pub(crate) async fn one<R: Record>(
     api: &Arc<Api>,
     live: impl FnOnce(&State) -> Option<R::View>,
@@ -56,7 +73,7 @@ pub(crate) async fn one<R: Record>(
         return Ok(Some(found));
     }
     let record = search(api, ask).await?;
-    Ok(api.read(|state| shown(state, record.as_slice()).pop()))
+    Ok(api.read(|state| record.filter(|record| record.place().seq() <= state.counters().seq).map(|it| it.view(state))))
 }
 
 /// Asks the search tables when they have taken in the row on which the state stands now.
@@ -86,7 +103,6 @@ pub(crate) async fn search<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::view::WithdrawalView;
     use florin_core::amount::Amount;
     use florin_core::custody::{Intent, Withdrawal, WithdrawalStatus};
     use florin_core::event::{Event, WithdrawalArchived, WithdrawalMoved};
@@ -120,8 +136,8 @@ mod tests {
         rows: Vec<(Row, Batch)>,
         state: State,
         tables: Projection,
-        /// Whose withdrawals there are.
-        asked: BTreeMap<WithdrawalId, CustomerId>,
+        /// Whose withdrawals there are, and from which row on.
+        asked: BTreeMap<WithdrawalId, (CustomerId, Seq)>,
     }
 
     impl Readers {
@@ -137,8 +153,9 @@ mod tests {
         }
 
         fn ask(&mut self, id: WithdrawalId, customer: CustomerId) {
-            if self.asked.insert(id, customer).is_none() {
+            if !self.asked.contains_key(&id) {
                 self.append(vec![Event::WithdrawalRequested(withdrawal(id, customer))]);
+                self.asked.insert(id, (customer, Seq(self.rows.len() as u64)));
             }
         }
 
@@ -167,14 +184,15 @@ mod tests {
                 self.tables.apply(row, batch).expect("the row fits");
             }
         }
-    }
 
-    fn name(view: &WithdrawalView) -> WithdrawalId {
-        WithdrawalId::parse(&view.id).expect("an id")
+        fn page(&mut self, of: Option<CustomerId>, span: Span<WithdrawalId>, known: Seq) -> Page<WithdrawalRecord> {
+            let ask = |tables: &mut Projection, after, extent| tables.withdrawals(of, after, extent);
+            cut(&mut self.tables, (span, known), ask, WithdrawalRecord::name).expect("answers")
+        }
     }
 
     #[test]
-    fn every_record_comes_once_and_in_order_though_records_finish_between_and_under_pages() {
+    fn every_page_is_full_and_in_order_though_records_begin_and_finish_between_and_under_pages() {
         for seed in 0..60 {
             let (mut random, mut all) = (Random::new(seed), Readers::new());
             let customers = [CustomerId([1; 16]), CustomerId([2; 16])];
@@ -184,46 +202,50 @@ mod tests {
                 (0..random.below(2)).for_each(|_| all.go_on(&mut random));
             }
             all.fold_state(usize::MAX);
-            let before = all.asked.clone();
             let owner = [None, Some(customers[0]), Some(customers[1])][random.below(3) as usize];
             let limit = 1 + random.below(5) as usize;
-            let (mut found, mut after) = (Vec::new(), None);
+            let mut after = None;
             loop {
                 // As a page is made: the tables are asked for what the state knew, and both may be further by then.
                 let at = all.state.counters().seq;
                 (0..random.below(6)).for_each(|_| all.go_on(&mut random));
                 all.ask(WithdrawalId([251 + random.below(4) as u8; 16]), customers[0]);
                 all.fold_tables(at, random.below(8) as usize);
-                let span = Span { after, limit };
-                let records = all.tables.withdrawals(owner, span.after, span.count()).expect("answers");
-                let Page { items, next } = Page::cut(records, limit, WithdrawalRecord::name);
+                let page = all.page(owner, Span { after, limit }, at);
                 all.fold_state(random.below(8) as usize);
-                for view in shown(&all.state, &items) {
-                    let is_standing = all.state.withdrawals().contains_key(&name(&view));
+                for record in &page.items {
+                    let is_standing = all.state.withdrawals().contains_key(&record.id);
+                    let view = record.view(&all.state);
                     assert_eq!(view.wallet.is_some(), is_standing, "seed {seed}: as the state has it while it does");
-                    found.push(view);
                 }
-                let Some(next) = next else { break };
+                let is_known =
+                    |(_, (of, row)): &(_, &(CustomerId, Seq))| *row <= at && owner.is_none_or(|it| *of == it);
+                let follows = |id: &&WithdrawalId| after.is_none_or(|after| **id < after);
+                let known: Vec<&WithdrawalId> =
+                    all.asked.iter().rev().filter(is_known).map(|(id, _)| id).filter(follows).collect();
+                let expected = &known[..known.len().min(limit)];
+                assert_eq!(page.items.iter().map(|record| &record.id).collect::<Vec<_>>(), expected, "seed {seed}");
+                assert_eq!(page.next.is_some(), known.len() > limit, "seed {seed}");
+                let Some(next) = page.next else { break };
                 after = WithdrawalId::parse(&next);
             }
-            let is_of = |id: &&WithdrawalId| owner.is_none_or(|owner| before[*id] == owner);
-            let expected: Vec<WithdrawalId> = before.keys().filter(is_of).copied().rev().collect();
-            let found: Vec<WithdrawalId> = found.iter().map(name).filter(|id| before.contains_key(id)).collect();
-            assert_eq!(found, expected, "seed {seed}");
         }
     }
 
     #[test]
-    fn what_the_tables_know_before_the_state_does_is_left_for_later() {
+    fn what_the_tables_know_before_the_state_does_takes_nobodys_place() {
         let mut both = Readers::new();
         let ids = [WithdrawalId([1; 16]), WithdrawalId([2; 16])];
         ids.iter().for_each(|id| both.ask(*id, CustomerId([7; 16])));
         both.fold_state(1);
         both.fold_tables(Seq(2), 0);
-        let records = both.tables.withdrawals(None, None, 9).expect("answers");
-        let ids_shown = |state: &State| shown(state, &records).iter().map(name).collect::<Vec<_>>();
-        assert_eq!(ids_shown(&both.state), [ids[0]]);
-        both.fold_state(1);
-        assert_eq!(ids_shown(&both.state), [ids[1], ids[0]]);
+        let mut newest = || {
+            let at = both.state.counters().seq;
+            let page = both.page(None, Span { after: None, limit: 1 }, at);
+            both.fold_state(1);
+            (page.items.iter().map(|record| record.id).collect::<Vec<_>>(), page.next)
+        };
+        assert_eq!(newest(), (vec![ids[0]], None));
+        assert_eq!(newest(), (vec![ids[1]], Some(ids[1].to_string())));
     }
 }

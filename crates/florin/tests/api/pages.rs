@@ -347,6 +347,30 @@ fn a_list_has_what_was_answered_just_before() {
 }
 
 #[test]
+fn a_page_is_full_while_records_begin() {
+    let (_folder, world) = World::start();
+    let customer = market(&world);
+    let path = format!("/api/v1/customers/{customer}/quotes?limit=1");
+    let page = || ids(&items(&world.shown(&path)));
+    offer(&world, &customer);
+    std::thread::scope(|scope| {
+        let write = || {
+            for _ in 0..200 {
+                // Ids are in order of time: at the top is one's own, or a newer one.
+                let own = id(&offer(&world, &customer));
+                let newest = page();
+                assert!(newest.len() == 1 && newest[0] >= own, "{newest:?}, {own}");
+            }
+        };
+        let writers = [scope.spawn(write), scope.spawn(write)];
+        while !writers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            assert_eq!(page().len(), 1);
+        }
+    });
+    world.stop();
+}
+
+#[test]
 fn tables_that_lag_leave_nothing_out() {
     let (folder, world) = World::start();
     let customer = market(&world);

@@ -6,7 +6,7 @@ use florin_core::id::{Digest, Seq};
 use florin_core::journal::{Journal, Row};
 use florin_engine::load::READ_ROWS_MAX;
 use florin_store::archive::WithArchive;
-use florin_store::projection::query::{DepositKey, DepositRecord};
+use florin_store::projection::query::{DepositKey, DepositRecord, Extent};
 use florin_store::projection::{self, Projection};
 use florin_store::site::Site as StoreSite;
 use florin_store::sqlite::journal;
@@ -133,8 +133,11 @@ fn pages<T, K>(mut read: impl FnMut(Option<K>) -> Vec<T>, key: impl Fn(&T) -> K)
 fn dump(tables: &mut Projection) -> Vec<String> {
     let accounts = pages(|after| tables.accounts_after(after, PAGE).expect("accounts"), |account| account.id);
     let key = |record: &DepositRecord| DepositKey { seen: record.seen, outpoint: record.outpoint };
-    let deposits = pages(|before| tables.deposits(None, before, PAGE).expect("deposits"), key);
-    let withdrawals = pages(|before| tables.withdrawals(None, before, PAGE).expect("withdrawals"), |record| record.id);
+    let deposits = pages(|before| tables.deposits(None, before, Extent::of_all(PAGE)).expect("deposits"), key);
+    let withdrawals = pages(
+        |before| tables.withdrawals(None, before, Extent::of_all(PAGE)).expect("withdrawals"),
+        |record| record.id,
+    );
     let accounts = accounts.iter().map(|account| format!("{account:?}"));
     let deposits = deposits.iter().map(|record| format!("{record:?}"));
     accounts.chain(deposits).chain(withdrawals.iter().map(|record| format!("{record:?}"))).collect()

@@ -70,7 +70,7 @@ const LAYOUTS: &[Layout] = &[
     Layout { table: "plans", key: &["id"], rest: &["place", "changed", "wallet", "status", "txid"] },
     Layout { table: "blocks", key: &["chain", "hash"], rest: &["place", "height", "previous", "time_s", "connected"] },
     Layout { table: "quotes", key: &["id"], rest: &["place", "customer", "payload", "status"] },
-    Layout { table: "addresses", key: &["customer", "path"], rest: &[] },
+    Layout { table: "addresses", key: &["customer", "path"], rest: &["place"] },
 ];
 
 /// In what a table differs from what the journal says.

@@ -102,10 +102,7 @@ impl<'a> Fold<'a> {
             Event::RestateHold(hold) => self.put_hold(hold),
             Event::HoldPosted(posted) => self.hold_ended(posted.hold, Some(posted.amount)),
             Event::HoldReleased(released) => self.hold_ended(released.hold, None),
-            Event::AddressIssued(address) | Event::RestateAddress(address) => {
-                self.address(address);
-                Ok(())
-            }
+            Event::AddressIssued(address) | Event::RestateAddress(address) => self.address(address),
             Event::BlockConnected(block) => self.block(block),
             Event::BlockDisconnected(gone) => {
                 let values = vec![number(gone.chain.0.into()), Cell::bytes(&gone.at.hash.0)];
@@ -145,7 +142,7 @@ impl<'a> Fold<'a> {
             6,
             self.transfers,
         )?;
-        database.insert_many("INSERT INTO addresses (customer, path)", 2, self.addresses)?;
+        database.insert_many("INSERT INTO addresses (customer, path, place)", 3, self.addresses)?;
         let accounts = self.accounts.values().flat_map(account_cells).collect();
         database.insert_many(
             "REPLACE INTO accounts (id, owner, customer, asset, rule, debits_posted, credits_posted, debits_pending,
@@ -261,10 +258,12 @@ impl<'a> Fold<'a> {
     }
 
     /// The house's own are in no list.
-    fn address(&mut self, address: &Address) {
+    fn address(&mut self, address: &Address) -> Result<(), ProjectionError> {
         if let Beneficiary::Customer(id) = address.beneficiary {
-            self.addresses.extend([Cell::bytes(&id.0), Cell::bytes(&path_key(&address.path))]);
+            let place = self.here()?;
+            self.addresses.extend([Cell::bytes(&id.0), Cell::bytes(&path_key(&address.path)), place]);
         }
+        Ok(())
     }
 
     fn block(&mut self, block: &Block) -> Result<(), ProjectionError> {

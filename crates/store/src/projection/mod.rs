@@ -16,7 +16,7 @@ use florin_core::journal::{Batch, Row, SnapshotChunk};
 use florin_core::wire::{Message, WireError};
 use std::path::Path;
 
-pub use query::Subject;
+pub use query::{Extent, Subject};
 
 /// The file's name within a platform's folder.
 pub const FILE: &str = "projection.sqlite3";
@@ -224,7 +224,8 @@ impl Projection {
 }
 
 fn cursor(database: &mut Database, lock: &str) -> Result<(Seq, Digest), StoreFault> {
-    let rows = database.query("reader", &format!("SELECT seq, hash FROM reader WHERE id = 1{lock}"), Vec::new())?;
+    let sql = format!("SELECT seq, hash FROM reader WHERE id = {}{lock}", schema::READER);
+    let rows = database.query("reader", &sql, Vec::new())?;
     let Some(mut row) = rows.into_iter().next() else {
         return Err(StoreFault::Malformed { table: "reader", column: "id" });
     };
@@ -233,7 +234,7 @@ fn cursor(database: &mut Database, lock: &str) -> Result<(Seq, Digest), StoreFau
 
 fn set_cursor(database: &mut Database, seq: Seq, hash: Digest) -> Result<(), ProjectionError> {
     let values = vec![Cell::Number(seq.0), Cell::bytes(&hash.0)];
-    database.execute("UPDATE reader SET seq = ?, hash = ? WHERE id = 1", values)?;
+    database.execute(&format!("UPDATE reader SET seq = ?, hash = ? WHERE id = {}", schema::READER), values)?;
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Questions to the search tables. Lists come newest first, in an order that a record keeps whatever becomes of it; history comes oldest
-//! first, addresses in order of their keys. A page is one walk down an index. Nothing here knows what the state still holds.
+//! first, addresses in order of their keys. A page is one walk down an index. Lists are as of a row that the caller names: the tables may be
+//! further than he is. Nothing here knows what the state still holds.
 
 use super::fold::{ACCOUNT, QUOTE_ACCEPTED, QUOTE_ENDED, QUOTE_OPEN, read_account};
-use super::{Place, Projection};
+use super::{POSITIONS_MAX, Place, Projection};
 use crate::fault::StoreFault;
 use crate::record::{Cell, Cells, NUMBER_MAX};
 use florin_core::amount::Amount;
@@ -10,8 +11,8 @@ use florin_core::broker::Quote;
 use florin_core::custody::{Beneficiary, BlockRef, Branch, DepositStatus, KeyPath, OutPoint, WithdrawalStatus};
 use florin_core::event::Event;
 use florin_core::id::{
-    AccountId, AssetId, BlockHash, ChainId, CommandId, CustomerId, Height, HoldId, LedgerTime, PlanId, QuoteId, TxId,
-    WalletId, WithdrawalId,
+    AccountId, AssetId, BlockHash, ChainId, CommandId, CustomerId, Height, HoldId, LedgerTime, PlanId, QuoteId, Seq,
+    TxId, WalletId, WithdrawalId,
 };
 use florin_core::ledger::{Account, Owner, TransferReason};
 use florin_core::wire::Bytes;
@@ -26,6 +27,22 @@ pub struct Page {
     pub before: Option<Place>,
     /// How many; more than [`PAGE_MAX`] counts as that.
     pub count: u32,
+}
+
+/// How much of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// How many; more than [`PAGE_MAX`] counts as that.
+    pub count: u32,
+    /// Only what began in this row or before. What comes later takes nobody's place.
+    pub until: Seq,
+}
+
+impl Extent {
+    /// Of all that the tables have.
+    pub fn of_all(count: u32) -> Extent {
+        Extent { count, until: Seq(u64::MAX) }
+    }
 }
 
 /// What history can be asked about.
@@ -289,6 +306,13 @@ impl Filter {
         self.with("customer = ?", customer.map(|id| Cell::bytes(&id.0)))
     }
 
+    /// Begun in a row or before.
+    fn until(self, row: Seq) -> Filter {
+        // Beyond what a column holds there is nothing.
+        let last = Place::new(row, POSITIONS_MAX - 1).map_or(NUMBER_MAX, Place::to_number);
+        self.with("place <= ?", Some(Cell::Number(last)))
+    }
+
     /// Before a deposit, in lists.
     fn before(mut self, key: Option<DepositKey>) -> Filter {
         let Some(DepositKey { seen, outpoint }) = key else { return self };
@@ -326,7 +350,18 @@ fn block_ref(row: &mut Cells) -> Result<Option<BlockRef>, StoreFault> {
 }
 
 impl Projection {
-    /// A list, by `order`.
+    /// A page of a list, by `order`.
+    fn page<T>(
+        &mut self,
+        list: (&'static str, &str, &str),
+        filter: Filter,
+        extent: Extent,
+        read: impl Fn(Cells) -> Result<T, StoreFault>,
+    ) -> Result<Vec<T>, StoreFault> {
+        self.list(list, filter.until(extent.until), extent.count, read)
+    }
+
+    /// What a filter lets through, by `order`.
     fn list<T>(
         &mut self,
         list: (&'static str, &str, &str),
@@ -382,10 +417,10 @@ impl Projection {
         &mut self,
         customer: Option<CustomerId>,
         before: Option<DepositKey>,
-        count: u32,
+        extent: Extent,
     ) -> Result<Vec<DepositRecord>, StoreFault> {
         let filter = Filter::default().of(customer).before(before);
-        self.list(DEPOSITS, filter, count, read_deposit)
+        self.page(DEPOSITS, filter, extent, read_deposit)
     }
 
     /// One deposit, finished ones included.
@@ -408,10 +443,10 @@ impl Projection {
         &mut self,
         customer: Option<CustomerId>,
         before: Option<WithdrawalId>,
-        count: u32,
+        extent: Extent,
     ) -> Result<Vec<WithdrawalRecord>, StoreFault> {
         let filter = Filter::default().of(customer).with("id < ?", before.map(|id| Cell::bytes(&id.0)));
-        self.list(WITHDRAWALS, filter, count, read_withdrawal)
+        self.page(WITHDRAWALS, filter, extent, read_withdrawal)
     }
 
     /// One withdrawal, finished ones included.
@@ -431,10 +466,10 @@ impl Projection {
         &mut self,
         customer: CustomerId,
         before: Option<QuoteId>,
-        count: u32,
+        extent: Extent,
     ) -> Result<Vec<QuoteRecord>, StoreFault> {
         let filter = Filter::default().of(Some(customer)).with("id < ?", before.map(|id| Cell::bytes(&id.0)));
-        self.list(QUOTES, filter, count, read_quote)
+        self.page(QUOTES, filter, extent, read_quote)
     }
 
     /// One quote, those that ended included.
@@ -454,11 +489,11 @@ impl Projection {
         &mut self,
         customer: CustomerId,
         after: Option<KeyPath>,
-        count: u32,
+        extent: Extent,
     ) -> Result<Vec<KeyPath>, StoreFault> {
         let filter =
             Filter::default().of(Some(customer)).with("path > ?", after.map(|path| Cell::Bytes(path_key(&path))));
-        self.list(ADDRESSES, filter, count, read_path)
+        self.page(ADDRESSES, filter, extent, read_path)
     }
 
     /// What happened to something, oldest first, after a place.
@@ -605,6 +640,7 @@ mod tests {
             (QUOTES, filter().with("id < ?", id()), "INDEX quotes_of_customer (customer=? AND id<?)"),
             (ADDRESSES, filter().with("path > ?", id()), "INDEX sqlite_autoindex_addresses_1 (customer=? AND path>?)"),
         ] {
+            let filter = filter.until(Seq(3));
             let sql = format!("EXPLAIN QUERY PLAN {}", list_sql(list, &filter, 9));
             let mut statement = connection.prepare(&sql).expect("a statement");
             let values = rusqlite::params_from_iter(filter.values.iter().map(crate::sqlite::to_sql));

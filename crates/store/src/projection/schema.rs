@@ -17,6 +17,11 @@ pub(super) const TABLES: &[&str] = &[
     "addresses",
 ];
 
+/// The cursor's number in `reader`. A step that empties tables gives it the next number, and does so first: a projector of an older build,
+/// which may still run on another machine, then finds no cursor and stands still, however far the tables are filled again. With the number
+/// that it knows it would go on as soon as its row is the next one, and write what that build knows and no more.
+pub(super) const READER: u64 = 2;
+
 /// `place` says where in the journal a record came from, `changed` where it last changed; see [`super::Place`].
 pub(super) const SCHEMA: Schema = Schema {
     component: "projection",
@@ -87,8 +92,8 @@ pub(super) const SCHEMA: Schema = Schema {
         CREATE INDEX IF NOT EXISTS deposits_of_customer ON deposits (customer, seen_ms, chain, txid, vout);
         CREATE INDEX IF NOT EXISTS withdrawals_of_customer ON withdrawals (customer, id);
         CREATE INDEX IF NOT EXISTS quotes_of_customer ON quotes (customer, id)",
-        // Customers' addresses. No table has said whose an address is, so all rows are taken in again. The cursor goes first: from
-        // then on no other projector's row fits.
+        // Customers' addresses. No table has said whose an address is, so all rows are taken in again. The cursor goes first: its
+        // number stays, so other projectors rest only until their row is the next one; the next step mends that.
         "UPDATE reader SET seq = 0, hash = X'0000000000000000000000000000000000000000000000000000000000000000'
         WHERE id = 1;
         EMPTY TABLE events;
@@ -103,6 +108,23 @@ pub(super) const SCHEMA: Schema = Schema {
         EMPTY TABLE quotes;
         CREATE TABLE IF NOT EXISTS addresses (
             customer BYTES16 NOT NULL, path KEYBYTES NOT NULL, PRIMARY KEY (customer, path)
+        ) TABLE_END",
+        // Where in the journal each address was handed out, and a cursor that no projector of an older build finds.
+        "UPDATE reader SET id = 2, seq = 0, hash = X'0000000000000000000000000000000000000000000000000000000000000000'
+        WHERE id = 1;
+        EMPTY TABLE events;
+        EMPTY TABLE mentions;
+        EMPTY TABLE accounts;
+        EMPTY TABLE transfers;
+        EMPTY TABLE holds;
+        EMPTY TABLE deposits;
+        EMPTY TABLE withdrawals;
+        EMPTY TABLE plans;
+        EMPTY TABLE blocks;
+        EMPTY TABLE quotes;
+        DROP TABLE IF EXISTS addresses;
+        CREATE TABLE IF NOT EXISTS addresses (
+            customer BYTES16 NOT NULL, path KEYBYTES NOT NULL, place NUMBER NOT NULL, PRIMARY KEY (customer, path)
         ) TABLE_END",
     ],
     page_bytes: 4_096,
