@@ -12,6 +12,7 @@ mod description;
 pub mod event_json;
 mod events;
 pub mod faults;
+mod framing;
 mod history;
 mod intake;
 pub mod leadership;
@@ -313,6 +314,9 @@ async fn not_this_method() -> Problem {
 /// What every request passes: token, room, its body, the command's name, the row to be seen. A defect in a handler becomes a 500.
 async fn guard(Shared(api): Shared<Arc<Api>>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
+    if framing::Framing::is_ambiguous(&parts.extensions) {
+        return intake::refuse_and_end(body, Problem::new("framing_ambiguous")).await;
+    }
     if !OPEN_PATHS.contains(&parts.uri.path()) && !api.token.is_in(&parts.headers) {
         return intake::refuse(body, Problem::new("unauthorized")).await;
     }

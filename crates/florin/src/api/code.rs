@@ -25,6 +25,12 @@ const fn own_code(code: &'static str, status: u16, meaning: &'static str, way_ou
 /// The codes that the interface itself gives, in order of the checks.
 pub const OWN: &[Own] = &[
     own_code(
+        "framing_ambiguous",
+        400,
+        "the request says by Content-Length and by Transfer-Encoding where its body ends",
+        "send one of the two",
+    ),
+    own_code(
         "unauthorized",
         401,
         "the operator's token is missing or wrong",

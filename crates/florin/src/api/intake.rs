@@ -58,6 +58,12 @@ pub(crate) async fn refuse(body: Body, problem: Problem) -> Response {
     answered(problem, within(WAIT, read(body)).await.is_at_end())
 }
 
+/// As [`refuse`], and ends the connection: what follows on it may be part of the same request.
+pub(crate) async fn refuse_and_end(body: Body, problem: Problem) -> Response {
+    let _ = within(WAIT, read(body)).await;
+    answered(problem, false)
+}
+
 fn answered(problem: Problem, is_at_end: bool) -> Response {
     let mut response = problem.into_response();
     if !is_at_end {

@@ -1,12 +1,16 @@
 //! The interface on a socket: a runtime of its own, started and stopped as one thing. It never outlives whoever holds it.
 
+use crate::api::framing::{Framing, Watched};
 use crate::api::room::REQUESTS_MAX;
 use crate::api::token::Token;
 use crate::api::{ANSWER_MAX, Api, assemble};
 use crate::failure::Failure;
 use crate::platform::Platform;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
@@ -184,7 +188,12 @@ fn is_gone(fault: &std::io::Error) -> bool {
 
 /// Serves one connection; when the other end of `ending` is gone, only what is under way.
 async fn connection(stream: TcpStream, router: Router, head: Duration, mut ending: watch::Receiver<()>) {
-    let service = TowerToHyperService::new(router);
+    let (framing, routes) = (Framing::default(), TowerToHyperService::new(router));
+    let stream = Watched::new(stream, framing.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(framing.clone());
+        routes.call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)

@@ -80,6 +80,14 @@ impl Line {
         Answer { status, closes, body: String::from_utf8(body).expect("text") }
     }
 
+    /// Whether nothing more comes; the other end may have closed with bytes of ours unread.
+    fn is_at_end_or_cut(&mut self) -> bool {
+        match self.reader.fill_buf() {
+            Ok(bytes) => bytes.is_empty(),
+            Err(fault) => fault.kind() == ErrorKind::ConnectionReset,
+        }
+    }
+
     fn is_at_end(&mut self) -> bool {
         matches!(self.reader.fill_buf(), Ok(bytes) if bytes.is_empty())
     }
@@ -189,6 +197,29 @@ fn a_body_that_breaks_off_does_nothing_and_harms_nobody() {
     let mut rest = String::new();
     line.reader.read_to_string(&mut rest).expect("it ends");
     assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 400"), "{rest}");
+    assert_eq!(world.shown("/api/v1/customers")["items"], serde_json::json!([]));
+    world.stop();
+}
+
+#[test]
+fn a_request_that_names_its_end_twice_is_refused_and_hides_no_other() {
+    let (_folder, world) = World::start();
+    let (length, encoding) = ("Content-Length: 6\r\n", "Transfer-Encoding: chunked\r\n");
+    let key = format!("Idempotency-Key: {}\r\n", super::support::key());
+    for framing in [format!("{length}{encoding}"), format!("{encoding}{length}")] {
+        for authorized in [authorized(), String::new()] {
+            let mut line = Line::open(&world);
+            let head = format!(
+                "POST /api/v1/customers HTTP/1.1\r\nHost: florin\r\nContent-Type: application/json\r\n{authorized}{key}{framing}\r\n"
+            );
+            // To whom the length counts, what follows the last chunk is part of another request than to whom the chunks do.
+            line.say(format!("{head}0\r\n\r\nXGET /api/v1/health HTTP/1.1\r\nHost: florin\r\n\r\n").as_bytes());
+            let answer = line.answer();
+            assert_eq!((answer.status, answer.closes), (400, true), "{framing}: {}", answer.body);
+            assert!(answer.body.contains("framing_ambiguous"), "{framing}: {}", answer.body);
+            assert!(line.is_at_end_or_cut(), "nothing else is answered");
+        }
+    }
     assert_eq!(world.shown("/api/v1/customers")["items"], serde_json::json!([]));
     world.stop();
 }
