@@ -56,7 +56,10 @@ fn run(seed: u64, funds: Funds, linked: usize, sealed: bool) -> Duration {
         Funds::Scarce => 10,
     };
     let transfers: Vec<PlainTransfer> = (0..TRANSFERS).map(|_| random.transfer(amount_max)).collect();
-    let session = SessionId([1; 16]);
+    let mut session = [1; 16];
+    session[..6].copy_from_slice(&NOW.0.to_be_bytes()[2..]);
+    (session[6], session[8]) = (0x70, 0x80);
+    let session = SessionId(session);
     let requests: Vec<Request> = transfers
         .chunks(linked)
         .zip(1..)

@@ -21,9 +21,9 @@ pub enum Origin {
         /// SHA-256 of the request as it was sent.
         request: Digest,
     },
-    /// A bulk caller: sequences of a session are executed once each, in order.
+    /// A bulk caller: sequences of a session are executed once each, in order. A session takes them for [`SESSION_MS`].
     Session {
-        /// The session.
+        /// The session, a UUIDv7 of when it began.
         session: SessionId,
         /// One more than the last.
         sequence: u64,
@@ -359,6 +359,17 @@ pub const REMEMBER_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// How many commands are remembered at most. At 32 bytes of key and about 100 of answer this bounds the memory at some 150 MiB.
 pub const REMEMBER_MAX: usize = 1_000_000;
+
+/// How long after the time in its id a session takes new sequences: 24 hours of ledger time. Whoever has more to send begins
+/// another.
+pub const SESSION_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// How long after the time in its id it is known what a session has executed: a day more, so that whoever lost the last
+/// answers of a session still learns what became of them.
+pub const SESSION_KEPT_MS: u64 = 2 * SESSION_MS;
+
+/// How many sessions are known at most. Ten thousand are more than any number of bulk callers needs, and half a megabyte.
+pub const SESSIONS_MAX: usize = 10_000;
 
 /// How far a command's own time may lie ahead of ledger time.
 pub const ID_AHEAD_MS: u64 = 10 * 60 * 1000;

@@ -14,7 +14,7 @@ mod withdrawal;
 
 pub use admin::{
     AdminRefusal, CHAIN_NAME_MAX, CONFIRMATIONS_MAX, DEPTH_STEPS_MAX, TICK_CUSTODY_EVENTS, TICK_FORGET_EVENTS, TICK_MS,
-    TICK_QUOTE_EVENTS,
+    TICK_QUOTE_EVENTS, TICK_SESSION_EVENTS,
 };
 pub use block::settle::KEPT_BLOCKS;
 pub use block::{BlockRefusal, OUTPUT_AMOUNT_MAX};
@@ -32,9 +32,9 @@ pub use withdrawal::{APPROVALS_MAX, ApprovalRefusal, CLOSED_KEPT_MS, CancelRefus
 
 use crate::amount::Amount;
 use crate::asset::{Halt, HaltAction, HaltReason};
-use crate::command::{Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MAX, Request};
+use crate::command::{Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MAX, Request, SESSION_MS, SESSIONS_MAX};
 use crate::event::{Event, Forgotten, HoldPosted, HoldReleased, SessionAdvanced, TransfersPosted};
-use crate::id::{AccountId, AssetId, CommandId, HoldId, LedgerTime};
+use crate::id::{AccountId, AssetId, CommandId, HoldId, LedgerTime, SessionId};
 use crate::ledger::{Account, Hold, Owner, Transfer, TransferReason};
 use crate::state::State;
 
@@ -136,8 +136,16 @@ refusals! {
         Ahead => "id_ahead", "the command's id lies in the future; check the sender's clock";
         /// The same id came with another request.
         Mismatch => "idempotency_mismatch", "this id was used for another request";
+        /// Not a UUIDv7.
+        SessionInvalid => "session_invalid", "a session's id is a UUID of version 7";
         /// The sequence was executed already.
         SequenceDone => "sequence_done", "this sequence of the session was executed already";
+        /// Older than [`SESSION_MS`]. As long as the session is known, a sequence that was executed is not refused so.
+        SessionExpired => "session_expired", "the session is too old for new sequences; begin another";
+        /// Its time lies ahead of ours.
+        SessionAhead => "session_ahead", "the session's id lies in the future; check the sender's clock";
+        /// [`SESSIONS_MAX`] are known, and this is another.
+        SessionsFull => "sessions_full", "too many sessions are known; use one of them, or wait until they are old";
         /// A sequence before it is missing.
         SequenceGap => "sequence_gap", "a sequence before this one is missing";
     }
@@ -281,16 +289,7 @@ impl State {
     fn check_origin(&self, origin: &Origin, now: LedgerTime) -> Result<Option<Outcome>, OriginRefusal> {
         match origin {
             Origin::Internal => Ok(None),
-            Origin::Session { session, sequence } => {
-                let last = self.sessions.get(session).copied().unwrap_or(0);
-                if *sequence <= last {
-                    Err(OriginRefusal::SequenceDone)
-                } else if *sequence > last + 1 {
-                    Err(OriginRefusal::SequenceGap)
-                } else {
-                    Ok(None)
-                }
-            }
+            Origin::Session { session, sequence } => self.check_session(*session, *sequence, now).map(|()| None),
             Origin::Request { id, request } => {
                 if !id.is_v7() {
                     return Err(OriginRefusal::InvalidId);
@@ -308,6 +307,30 @@ impl State {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether a sequence is a session's next. A session's own time decides whether it still takes any, so that one that was
+    /// forgotten can't begin again.
+    fn check_session(&self, session: SessionId, sequence: u64, now: LedgerTime) -> Result<(), OriginRefusal> {
+        if !session.is_v7() {
+            return Err(OriginRefusal::SessionInvalid);
+        }
+        let known = self.sessions.get(&session).copied();
+        let last = known.unwrap_or(0);
+        if sequence <= last {
+            return Err(OriginRefusal::SequenceDone);
+        }
+        let began = LedgerTime(session.unix_ms());
+        if now.since_ms(began) >= SESSION_MS {
+            return Err(OriginRefusal::SessionExpired);
+        }
+        if began.since_ms(now) > ID_AHEAD_MS {
+            return Err(OriginRefusal::SessionAhead);
+        }
+        if known.is_none() && self.sessions.len() >= SESSIONS_MAX {
+            return Err(OriginRefusal::SessionsFull);
+        }
+        if sequence - last > 1 { Err(OriginRefusal::SequenceGap) } else { Ok(()) }
     }
 }
 

@@ -106,6 +106,14 @@ crate::message! {
 }
 
 crate::message! {
+    /// What a bulk caller's session has executed was forgotten; its id is too old to be used again.
+    pub struct SessionForgotten {
+        /// The session.
+        1: session: SessionId,
+    }
+}
+
+crate::message! {
     /// The chain's tip went back by one block, or what was booked of an incomplete block is taken back.
     pub struct BlockDisconnected {
         /// The chain.
@@ -350,6 +358,8 @@ crate::oneof! {
         5: SessionAdvanced(SessionAdvanced),
         /// A remembered command was forgotten.
         6: Forgotten(Forgotten),
+        /// A bulk session was forgotten.
+        7: SessionForgotten(SessionForgotten),
 
         /// An asset was defined.
         10: AssetDefined(Asset),

@@ -109,7 +109,7 @@ uuid_id! {
     CommandId;
     /// A customer. Who that is stands in the people store alone.
     CustomerId;
-    /// A bulk caller's session; see [`crate::command::Origin`].
+    /// A bulk caller's session, a UUIDv7 whose time is when it began; see [`crate::command::Origin`].
     SessionId;
     /// A quote: the id of the command that asked for it.
     QuoteId;
@@ -117,16 +117,22 @@ uuid_id! {
     WithdrawalId;
 }
 
-impl CommandId {
-    /// The Unix time in milliseconds that a UUIDv7 carries.
-    pub fn unix_ms(self) -> u64 {
-        self.0[..6].iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
-    }
-    /// Whether version and variant bits are those of a UUIDv7 (RFC 9562, section 5.7).
-    pub fn is_v7(self) -> bool {
-        self.0[6] >> 4 == 7 && self.0[8] >> 6 == 0b10
-    }
+macro_rules! timed_ids {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// The Unix time in milliseconds that a UUIDv7 carries.
+            pub fn unix_ms(self) -> u64 {
+                self.0[..6].iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
+            }
+            /// Whether version and variant bits are those of a UUIDv7 (RFC 9562, section 5.7).
+            pub fn is_v7(self) -> bool {
+                self.0[6] >> 4 == 7 && self.0[8] >> 6 == 0b10
+            }
+        }
+    )*};
 }
+
+timed_ids!(CommandId, SessionId);
 
 macro_rules! hash_id {
     ($($(#[$meta:meta])* $name:ident;)*) => {$(

@@ -264,6 +264,7 @@ impl State {
             | Event::TimeConfirmed(_)
             | Event::SessionAdvanced(_)
             | Event::Forgotten(_)
+            | Event::SessionForgotten(_)
             | Event::RestateCounters(_)
             | Event::RestateRemembered(_) => self.apply_system(event),
             Event::AssetDefined(_) | Event::AssetPolicySet(_) | Event::Halted(_) | Event::Resumed(_) => {
@@ -336,6 +337,9 @@ impl State {
                 self.remembered.remove(&forgotten.command).expect("what is forgotten was remembered");
                 let until = LedgerTime(forgotten.command.unix_ms() + 1);
                 self.counters.forgotten_until = self.counters.forgotten_until.max(until);
+            }
+            Event::SessionForgotten(forgotten) => {
+                self.sessions.remove(&forgotten.session).expect("a session that is forgotten was known");
             }
             Event::RestateCounters(counters) => self.counters = counters.clone(),
             Event::RestateRemembered(remembered) => {

@@ -37,8 +37,8 @@ enum Ask {
 enum From {
     /// Id and a byte that stands for the request's hash.
     Id(i128, u8),
-    /// A session's sequence.
-    Session(i128),
+    /// A session and its sequence.
+    Session(i128, i128),
     Ourselves,
 }
 
@@ -72,7 +72,8 @@ struct Naive {
     /// By id: hash, answer, when.
     answers: BTreeMap<i128, (u8, String, i128)>,
     forgotten: i128,
-    sequence: i128,
+    /// By session: the last sequence.
+    sessions: BTreeMap<i128, i128>,
     ticked: i128,
     /// Which way the clock has left ledger time, and nobody has said that it is right: 1 ahead, -1 back.
     jumped: Option<i128>,
@@ -87,15 +88,24 @@ impl Naive {
     fn hear(&mut self, from: &From, ask: &Ask) -> Result<String, String> {
         match from {
             From::Ourselves => self.execute(ask, None),
-            From::Session(sequence) => {
-                if *sequence <= self.sequence {
-                    return Err("sequence_done".to_owned());
-                }
-                if *sequence != self.sequence + 1 {
-                    return Err("sequence_gap".to_owned());
+            From::Session(session, sequence) => {
+                let last = self.sessions.get(session).copied().unwrap_or(0);
+                let refusal = if *sequence <= last {
+                    Some("sequence_done")
+                } else if self.now - time_of(*session) >= DAY {
+                    Some("session_expired")
+                } else if time_of(*session) > self.now + 600_000 {
+                    Some("session_ahead")
+                } else if *sequence != last + 1 {
+                    Some("sequence_gap")
+                } else {
+                    None
+                };
+                if let Some(code) = refusal {
+                    return Err(code.to_owned());
                 }
                 let answer = self.execute(ask, None)?;
-                self.sequence += 1;
+                self.sessions.insert(*session, *sequence);
                 Ok(answer)
             }
             From::Id(id, hash) => {
@@ -390,7 +400,7 @@ impl Naive {
             self.jumped = Some(1);
             return Ok(());
         }
-        let before = (self.offers.len(), self.answers.len());
+        let before = (self.offers.len(), self.answers.len(), self.sessions.len());
         let now = self.now;
         self.offers.retain(|_, offer| offer.until > now);
         let mut room = 1_000;
@@ -402,7 +412,12 @@ impl Naive {
             self.answers.remove(&id);
             self.forgotten = self.forgotten.max(time_of(id) + 1);
         }
-        if before != (self.offers.len(), self.answers.len()) || now - self.ticked >= 1_000 {
+        let old: Vec<i128> =
+            self.sessions.keys().filter(|&&session| now - time_of(session) >= 2 * DAY).copied().collect();
+        for session in old.iter().take(50) {
+            self.sessions.remove(session);
+        }
+        if before != (self.offers.len(), self.answers.len(), self.sessions.len()) || now - self.ticked >= 1_000 {
             self.ticked = now;
         }
         Ok(())
@@ -436,7 +451,9 @@ impl Real {
         let command = self.command(ask);
         let origin = match from {
             From::Ourselves => Origin::Internal,
-            From::Session(sequence) => Origin::Session { session: SessionId([1; 16]), sequence: *sequence as u64 },
+            From::Session(session, sequence) => {
+                Origin::Session { session: SessionId(uuid(*session)), sequence: *sequence as u64 }
+            }
             From::Id(id, hash) => Origin::Request { id: CommandId(uuid(*id)), request: Digest([*hash; 32]) },
         };
         self.send(now, Request { origin, command }).map(|outcome| say(&outcome))
@@ -565,6 +582,7 @@ struct Run {
     real: Real,
     sent: Vec<(From, Ask)>,
     offered: Vec<i128>,
+    sessions: Vec<i128>,
     next: i128,
     answers: BTreeMap<String, usize>,
 }
@@ -611,7 +629,7 @@ impl Run {
         }
         real.accounts = accounts;
         let (sent, offered, answers) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Run { rng: Rng(seed), naive, real, sent, offered, next: 0, answers }
+        Run { rng: Rng(seed), naive, real, sent, offered, sessions: Vec::new(), next: 0, answers }
     }
 
     fn pass_time(&mut self) {
@@ -721,7 +739,18 @@ impl Run {
         match self.rng.below(20) {
             0 => From::Ourselves,
             1 => {
-                From::Session(self.naive.sequence + 1 - i128::from(self.rng.one_in(4)) + i128::from(self.rng.one_in(4)))
+                // Mostly one that is known or begins now; the first sequence of one that was forgotten comes up as well.
+                let known: Vec<i128> = self.sessions.iter().rev().take(6).copied().collect();
+                let session = match self.rng.below(12) {
+                    0 if !self.sessions.is_empty() => {
+                        self.sessions[self.rng.below(self.sessions.len() as i128) as usize]
+                    }
+                    1..=9 if !known.is_empty() => known[self.rng.below(known.len() as i128) as usize],
+                    _ => ((self.naive.now + self.rng.below(800_000) - 90_000) << 64) + self.next,
+                };
+                self.sessions.push(session);
+                let last = self.naive.sessions.get(&session).copied().unwrap_or(0);
+                From::Session(session, last + 1 - i128::from(self.rng.one_in(4)) + i128::from(self.rng.one_in(4)))
             }
             2 => From::Id(((self.naive.now + self.rng.below(700_000)) << 64) + self.next, 1),
             _ => From::Id((self.naive.now << 64) + self.next, 1),
@@ -773,6 +802,9 @@ impl Run {
         let offers: Vec<_> = self.naive.offers.keys().map(|&id| QuoteId(uuid(id))).collect();
         assert_eq!(self.real.state.quotes().keys().copied().collect::<Vec<_>>(), offers, "{at}");
         assert_eq!(self.real.state.remembered().len(), self.naive.answers.len(), "{at}");
+        let sessions: BTreeMap<SessionId, u64> =
+            self.naive.sessions.iter().map(|(&id, &last)| (SessionId(uuid(id)), last as u64)).collect();
+        assert_eq!(self.real.state.sessions(), &sessions, "{at}");
         assert_eq!(
             snapshot::hash(&self.real.state),
             snapshot::hash(&self.real.folded),
@@ -814,7 +846,7 @@ fn two_ledgers_answer_alike_and_end_alike() {
     }
     println!("{answers:#?}");
     let expected = "\
-        done offer exchanged sequence_done sequence_gap idempotency_mismatch id_expired id_ahead transfers_empty \
+        done offer exchanged sequence_done sequence_gap session_expired session_ahead idempotency_mismatch id_expired id_ahead transfers_empty \
         debit_account_unknown credit_account_unknown transfer_to_itself assets_differ amount_zero \
         insufficient_funds credit_exceeds_debits bank_reference_invalid bank_reference_used asset_unknown \
         asset_not_fiat customer_unknown price_ahead pair_reversed price_older price_age_invalid quote_time_invalid \

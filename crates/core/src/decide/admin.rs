@@ -3,10 +3,10 @@
 use super::{Draft, refusals};
 use crate::amount::{Amount, DECIMALS_MAX};
 use crate::asset::{Asset, AssetKind, AssetPolicy, Halt};
-use crate::command::{Outcome, REMEMBER_MS};
+use crate::command::{Outcome, REMEMBER_MS, SESSION_KEPT_MS};
 use crate::custody::{Block, Chain};
-use crate::event::{Event, Forgotten, Nothing, QuoteEnded, Ticked, TimeJumped};
-use crate::id::LedgerTime;
+use crate::event::{Event, Forgotten, Nothing, QuoteEnded, SessionForgotten, Ticked, TimeJumped};
+use crate::id::{LedgerTime, SessionId};
 use crate::state::ClockDoubt;
 
 /// The most depth steps of a policy: enough for every order of magnitude that matters, and few to walk per deposit.
@@ -22,13 +22,15 @@ pub const CHAIN_NAME_MAX: usize = 32;
 /// of an idle platform grows by one small row a second at most, and a restart knows the time to that second.
 pub const TICK_MS: u64 = 1_000;
 
-/// The most events of custody's own time rules in one tick. The three budgets and the tick itself stay below
+/// The most events of custody's own time rules in one tick. The four budgets and the tick itself stay below
 /// [`crate::journal::EVENTS_MAX`] together; each has its own so that none starves another.
 pub const TICK_CUSTODY_EVENTS: usize = 2_000;
 /// The most quotes that one tick ends.
 pub const TICK_QUOTE_EVENTS: usize = 1_000;
 /// The most remembered commands that one tick forgets.
 pub const TICK_FORGET_EVENTS: usize = 1_000;
+/// The most bulk sessions that one tick forgets.
+pub const TICK_SESSION_EVENTS: usize = 50;
 
 refusals! {
     /// Why a definition, a policy, a halt or a tick is refused.
@@ -98,7 +100,7 @@ refusals! {
     }
 }
 
-/// Lets time pass: expires quotes, forgets old commands, and runs custody's time rules, each within its budget; what is left
+/// Lets time pass: expires quotes, forgets old commands and sessions, and runs custody's time rules, each within its budget; what is left
 /// over waits for the next tick. Emits nothing where nothing changed and the last journalled tick is fresh.
 ///
 /// # Errors
@@ -113,6 +115,7 @@ pub(super) fn tick(draft: &mut Draft<'_>) -> Result<Outcome, AdminRefusal> {
     }
     expire_quotes(draft);
     forget_commands(draft);
+    forget_sessions(draft);
     super::deposit::tick(draft, TICK_CUSTODY_EVENTS);
     if !draft.events.is_empty() || now.since_ms(last) >= TICK_MS {
         draft.emit(Event::Ticked(Ticked { until: now }));
@@ -162,6 +165,15 @@ fn forget_commands(draft: &mut Draft<'_>) {
     let old: Vec<_> = old.map(|remembered| remembered.command).collect();
     for command in old {
         draft.emit(Event::Forgotten(Forgotten { command }));
+    }
+}
+
+/// A session's id begins with the time that it counts from, so that the oldest come first.
+fn forget_sessions(draft: &mut Draft<'_>) {
+    let is_old = |session: &SessionId| draft.now.since_ms(LedgerTime(session.unix_ms())) >= SESSION_KEPT_MS;
+    let old: Vec<_> = draft.state.sessions.keys().copied().take(TICK_SESSION_EVENTS).take_while(is_old).collect();
+    for session in old {
+        draft.emit(Event::SessionForgotten(SessionForgotten { session }));
     }
 }
 

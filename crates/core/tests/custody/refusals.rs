@@ -342,8 +342,11 @@ fn withdrawal_is_refused_for_the_first_thing_wrong_with_it() {
     let world = &mut scene.world;
     let no_id = ask(nobody, AssetId(99), 0, &empty, WalletId(99));
     assert_eq!(refuse(world, &no_id), Refusal::Withdrawal(WithdrawalRefusal::IdMissing));
+    let mut session = SessionId([1; 16]);
+    session.0[..6].copy_from_slice(&world.now.0.to_be_bytes()[2..]);
+    (session.0[6], session.0[8]) = (0x70, 0x80);
     let bulk = Request {
-        origin: florin_core::command::Origin::Session { session: SessionId([1; 16]), sequence: 1 },
+        origin: florin_core::command::Origin::Session { session, sequence: 1 },
         command: no_id.clone(),
     };
     let refused = world.state.decide(&bulk, world.now).unwrap_err();

@@ -2,7 +2,8 @@
 //! state that the release had. A folder is never changed once its release is out.
 //!
 //! `GOLDEN=0.2.0 cargo test -p florin-core golden_journals` writes the folder of a new release, and refuses if it is there. Before the
-//! first release the one folder there is may be removed and written anew where a record's shape changes.
+//! first release the newest folder may be removed and written anew where a record's shape changes. A new event alone changes no record: it
+//! gets a folder beside the others, which shows that they are still read.
 
 use crate::samples::Rng;
 use crate::schema::Schema;

@@ -9,7 +9,7 @@ use florin_core::custody::{
     WalletTier,
 };
 use florin_core::event::{BlockArchived, CoinChanged, Event, PlanArchived, PlanBumped, WithdrawalArchived};
-use florin_core::id::{BlockHash, Height, LedgerTime, PlanId, SessionId, TxId, WalletId, WithdrawalId};
+use florin_core::id::{BlockHash, Height, LedgerTime, PlanId, TxId, WalletId, WithdrawalId};
 use florin_core::journal::Entry;
 use florin_core::ledger::BalanceRule;
 use florin_core::wire::Bytes;
@@ -48,7 +48,12 @@ fn broker_and_ledger(world: &mut World) {
     let issuer = world.open(1, POINTS, BalanceRule::Free);
     let holder = world.open(2, POINTS, BalanceRule::CreditNormal);
     let command = Command::PostTransfers(vec![transfer(issuer, holder, 7), transfer(holder, issuer, 2)]);
-    let origin = Origin::Session { session: SessionId([5; 16]), sequence: 1 };
+    bulk(world, command);
+}
+
+/// The first sequence of a session that begins now.
+fn bulk(world: &mut World, command: Command) {
+    let origin = Origin::Session { session: session_at(world.now.0, 5), sequence: 1 };
     world.send(&Request { origin, command }).expect("it is good");
 }
 
@@ -227,4 +232,7 @@ fn two_weeks_later(world: &mut World) {
     crate::broker::offer(world);
     world.done(Command::Halt(halt_of(None, HaltAction::Sign)));
     request(world, 30_000);
+    let accounts =
+        [1, 2].map(|name| world.account(florin_core::ledger::Owner::Plain(name), POINTS).expect("it is open").id);
+    bulk(world, Command::PostTransfers(vec![transfer(accounts[0], accounts[1], 3)]));
 }

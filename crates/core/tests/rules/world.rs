@@ -8,7 +8,7 @@ use florin_core::custody::{Beneficiary, Block, BlockRef, Chain, ChainFamily};
 use florin_core::decide::{Refusal, Verdict};
 use florin_core::event::{EpochStarted, Event};
 use florin_core::id::{
-    AccountId, AssetId, BlockHash, ChainId, CommandId, CustomerId, Digest, Epoch, Height, LedgerTime,
+    AccountId, AssetId, BlockHash, ChainId, CommandId, CustomerId, Digest, Epoch, Height, LedgerTime, SessionId,
 };
 use florin_core::journal::{Batch, Entry, Row};
 use florin_core::ledger::{Account, BalanceRule, HouseAccount, Owner};
@@ -218,6 +218,11 @@ pub fn id_at(unix_ms: u64, number: u64) -> CommandId {
     id[8..].copy_from_slice(&number.to_be_bytes());
     id[8] = 0x80;
     CommandId(id)
+}
+
+/// A bulk session of this time.
+pub fn session_at(unix_ms: u64, number: u64) -> SessionId {
+    SessionId(id_at(unix_ms, number).0)
 }
 
 pub fn asset(id: AssetId, code: &str, decimals: u8, kind: AssetKind, chain: Option<ChainId>) -> Asset {

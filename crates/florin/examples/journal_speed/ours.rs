@@ -265,7 +265,7 @@ impl Platform {
     }
 
     fn session(&self) -> SessionId {
-        SessionId(u128::from(self.name()).to_be_bytes())
+        SessionId(*uuid::Uuid::now_v7().as_bytes())
     }
 
     /// Measures what `work` sends; it says how many transfers and who hears the answers.

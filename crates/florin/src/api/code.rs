@@ -233,9 +233,10 @@ pub fn status_of(code: &str) -> u16 {
         return own.status;
     }
     match code {
+        "session_expired" | "session_ahead" => 409,
         "id_expired" | "id_ahead" | "sequence_done" | "sequence_gap" | "idempotency_mismatch" => 409,
         "quote_expired" | "price_moved" | "price_older" | "time_not_jumped" => 409,
-        "time_unconfirmed" | "time_behind" | "price_stale" => 503,
+        "time_unconfirmed" | "time_behind" | "price_stale" | "sessions_full" => 503,
         "price_unknown" => 422,
         "amount_precision" | "amount_too_large" | "amount_zero" | "network_mismatch" | "id_missing" => 400,
         "price_zero" | "price_too_large" | "price_ahead" | "spread_too_large" => 400,
@@ -272,6 +273,8 @@ pub fn way_out(code: &str) -> Option<&'static str> {
         "idempotency_mismatch" => "use a new Idempotency-Key for a new request",
         "id_expired" => "find out whether the request was done, then use a new Idempotency-Key",
         "id_ahead" => "correct the clock that makes the Idempotency-Key",
+        "session_ahead" => "correct the clock that makes the session's id",
+        "session_expired" => "a sequence that was executed is answered with sequence_done for a day longer",
         "quote_expired" | "price_moved" | "quote_unknown" => "ask for a new quote",
         "price_stale" | "price_unknown" => "set a price: 'florin price set'",
         "pair_reversed" => {
