@@ -6,6 +6,7 @@ pub mod chain;
 mod custody;
 pub mod derive;
 pub mod proto;
+mod time;
 
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use proto::Message;
@@ -197,6 +198,7 @@ pub struct Auditor {
     exchanged: Vec<broker::Quote>,
     /// What the command being read debited and credited to each account.
     moved: BTreeMap<u64, (u128, u128)>,
+    time: time::Time,
     /// Whether the command being read booked a spend that no plan meant.
     is_robbed: bool,
     /// Whether the command being read took a final withdrawal back.
@@ -344,8 +346,9 @@ impl Auditor {
     }
 
     fn entry(&mut self, entry: &Message<'_>, row: u64) -> Result<(), String> {
-        if let Some(command) = entry.maybe_bytes(1) {
-            let command: [u8; 16] = command.try_into().map_err(|_| "a command's id has 16 bytes")?;
+        let command = entry.maybe_bytes(1).map(fixed).transpose()?;
+        self.begin_entry(command);
+        if let Some(command) = command {
             if let Some(before) = self.commands.insert(command, row) {
                 return Err(format!("a command was executed twice, first in row {before}"));
             }
@@ -361,7 +364,9 @@ impl Auditor {
     fn event(&mut self, tag: u64, body: &Message<'_>, row: u64) -> Result<(), String> {
         *self.counts.entry(format!("event {tag}")).or_default() += 1;
         match tag {
-            1 => self.epoch = body.number(1)?,
+            1 => self.epoch_started(body)?,
+            2 => self.ticked(body)?,
+            3 | 4 => self.time_jumped(tag == 3),
             11 => self.policy_set(body)?,
             12 => {
                 self.halts.insert((body.maybe_number(1), body.number(2)?, body.number(3)?));
@@ -427,6 +432,7 @@ impl Auditor {
             }
             65 => self.plan_signed(body, row)?,
             67 => self.plan_moved(body)?,
+            70 => self.judge_time("a price was set", |_| true)?,
             71 => self.quote_offered(body)?,
             72 => self.quote_ended(body)?,
             _ => {}

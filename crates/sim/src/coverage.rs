@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 pub const SEEDS_MIN: usize = 100;
 
 /// Refusals that no run reaches, each with its reason.
-pub const UNREACHED: &[(&str, &str)] =
-    &[("address.index_exhausted", "a branch has 2^31 indices, and a run can't hand them all out")];
+pub const UNREACHED: &[(&str, &str)] = &[
+    ("address.index_exhausted", "a branch has 2^31 indices, and a run can't hand them all out"),
+    ("origin.sessions_full", "ten thousand sessions are known at most, and a run has a handful"),
+];
 
 /// Every fault of the simulation, as it is counted when it strikes.
 pub const FAULTS: &[&str] = &[
@@ -88,6 +90,7 @@ pub const REACHED: &[&str] = &[
     "withdrawal paid in its plan's place",
     "a withdrawal is not overtaken",
     "a withdrawal that went first is planned",
+    "operator sets the clock right",
     "restart of the signer",
 ];
 

@@ -1,7 +1,8 @@
 //! What customers, bulk callers and operators ask for, drawn from the step's sequence.
 
+use crate::ports::lock;
 use crate::setup::{BTC, EUR, WALLET, WALLET_STILL};
-use crate::world::{Sent, World};
+use crate::world::{START_MS, Sent, World};
 use bitcoin::hashes::Hash;
 use bitcoin::{ScriptBuf, WPubkeyHash};
 use florin_core::amount::Amount;
@@ -10,10 +11,18 @@ use florin_core::broker::{Pair, Price, Side};
 use florin_core::command::{Command, Origin, PlainTransfer, Request};
 use florin_core::custody::{Approval, Beneficiary, Branch, WithdrawalStatus};
 use florin_core::id::{AccountId, CommandId, CustomerId, Digest, SessionId, WithdrawalId};
-use florin_core::state::State;
+use florin_core::state::{ClockDoubt, State};
 use florin_core::wire::{Bytes, Message};
 use florin_engine::lanes::Ask;
 use florin_signer::approve::{ShownIntent, approve};
+
+/// One of the run's bulk sessions, which began with it.
+pub(crate) fn session(number: u8) -> SessionId {
+    let mut id = [0; 16];
+    id[..6].copy_from_slice(&START_MS.to_be_bytes()[2..]);
+    (id[6], id[8], id[15]) = (0x70, 0x80, number);
+    SessionId(id)
+}
 
 impl World {
     /// Sends a command with a fresh id.
@@ -173,8 +182,7 @@ impl World {
 
     fn ask_transfers(&mut self) {
         let accounts = self.state(|state| state.ledger().accounts().len() as u64).unwrap_or(0);
-        let sessions = [SessionId([1; 16]), SessionId([2; 16])];
-        let session = sessions[self.rng.below(2) as usize];
+        let session = session(1 + self.rng.below(2) as u8);
         let last = self.state(|state| state.sessions().get(&session).copied()).flatten().unwrap_or(0);
         let count = self.rng.between(1, 5);
         let transfer = |world: &mut World| PlainTransfer {
@@ -226,7 +234,7 @@ impl World {
 
     /// Two sequences of a session, the later one first.
     fn send_out_of_order(&mut self) {
-        let session = SessionId([3; 16]);
+        let session = session(3);
         let last = self.state(|state| state.sessions().get(&session).copied()).flatten().unwrap_or(0);
         for sequence in [last + 2, last + 1] {
             let transfer = PlainTransfer { debit: AccountId(0), credit: AccountId(1), amount: Amount::new(1) };
@@ -247,8 +255,25 @@ impl World {
         self.send(Sent { ask, id: Some(id) });
     }
 
+    /// Sessions of senders whose clocks are wrong, of long ago, and one that is no session.
+    fn send_in_a_wrong_session(&mut self) {
+        let mut session = session(4);
+        match self.rng.below(3) {
+            0 => session.0[6] = 0x40,
+            1 => session.0[..6].copy_from_slice(&(self.now_ms() + 86_400_000).to_be_bytes()[2..]),
+            _ => session.0[..6].copy_from_slice(&(self.now_ms() - 172_800_000).to_be_bytes()[2..]),
+        }
+        let origin = Origin::Session { session, sequence: 1 };
+        let ask = Ask::Request(Request { origin, command: Command::PostTransfers(Vec::new()) });
+        self.send(Sent { ask, id: None });
+    }
+
     /// Ids of senders whose clocks are wrong, and one that is no id.
     fn send_at_a_wrong_time(&mut self) {
+        if self.rng.chance(40) {
+            self.send_in_a_wrong_session();
+            return;
+        }
         let (mut id, request) = self.new_id();
         match self.rng.below(3) {
             0 => id.0[6] = 0x40,
@@ -261,8 +286,13 @@ impl World {
 
     /// An operator halts, resumes, confirms the clock, approves, proves what can never confirm, or looks after the wallet.
     pub fn operator_acts(&mut self) {
-        let is_jumped = self.state(|state| state.counters().jumped_to.is_some()).unwrap_or(false);
-        if is_jumped && self.rng.chance(50) {
+        let noted = self.state(|state| state.clock_noted()).flatten();
+        if noted.is_some() && self.rng.chance(50) {
+            if noted == Some(ClockDoubt::Behind) {
+                let network_ms = lock(&self.network).clock() * 1_000;
+                self.clock.set(network_ms.max(self.now_ms()));
+                self.count("operator sets the clock right");
+            }
             self.ask(Command::ConfirmTime);
             return;
         }

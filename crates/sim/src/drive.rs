@@ -22,9 +22,9 @@ impl World {
         self.signer.chaos = self.chaos.clone();
         self.snapshots.chaos = self.chaos.clone();
         let workers = setup::workers(self);
-        let (journal, snapshots, now_ms) = (self.journal(), self.snapshots.clone(), self.now_ms());
+        let (journal, snapshots, clock) = (self.journal(), self.snapshots.clone(), self.clock.clone());
         let number = self.processes + 1;
-        match Process::start(number, self.writer_config(), journal, snapshots, workers, now_ms) {
+        match Process::start(number, self.writer_config(), journal, snapshots, workers, clock) {
             Ok(process) if process.model().at().0 < self.acknowledged => {
                 let at = process.model().at();
                 Err(format!("row {} was acknowledged, and a process starts at {at}", self.acknowledged))
@@ -199,14 +199,18 @@ impl World {
     /// # Errors
     /// What is wrong.
     pub fn rest(&mut self) -> Result<bool, String> {
+        let now_ms = self.now_ms();
+        // A jump of the clock that no row tells of is work, too.
+        let is_idle = |process: &Process| {
+            let writer = process.writer();
+            writer.role() == Role::Leading && process.is_idle() && !writer.doubts_clock(now_ms)
+        };
         for _ in 0..TURNS_MAX {
-            let is_idle = |process: &Process| process.writer().role() == Role::Leading && process.is_idle();
             if self.process.as_ref().is_none_or(is_idle) {
                 break;
             }
             self.turn()?;
         }
-        let is_idle = |process: &Process| process.writer().role() == Role::Leading && process.is_idle();
         Ok(self.process.as_ref().is_some_and(is_idle))
     }
 

@@ -8,7 +8,7 @@ mod watcher;
 use crate::world::World;
 use florin_core::amount::Amount;
 use florin_core::command::{Command, Origin, Request};
-use florin_core::id::{CustomerId, SessionId};
+use florin_core::id::CustomerId;
 use florin_engine::lanes::Ask;
 
 /// A customer whom nobody opened.
@@ -84,7 +84,7 @@ impl World {
 
     /// What only a request with an id may ask for; and sequences of a session that were there before, or come too early.
     fn commands_without_ids(&mut self) -> Vec<Command> {
-        let session = SessionId([1; 16]);
+        let session = crate::customers::session(1);
         let last = self.state(|state| state.sessions().get(&session).copied()).flatten().unwrap_or(0);
         let sequence = if self.rng.chance(50) { last } else { last + 7 };
         let request = Request { origin: Origin::Session { session, sequence }, command: Command::ConfirmTime };

@@ -22,9 +22,12 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Time, as the simulation sets it.
+/// What was seen of a decision: the command's id, the ledger time, and what the clock showed.
+pub type Decision = ([u8; 16], u64, u64);
+
+/// Time, as the simulation sets it, and what was decided meanwhile.
 #[derive(Debug, Clone, Default)]
-pub struct SimClock(Arc<AtomicU64>);
+pub struct SimClock(Arc<AtomicU64>, Arc<Mutex<Vec<Decision>>>);
 
 impl SimClock {
     /// The time in Unix milliseconds.
@@ -34,6 +37,14 @@ impl SimClock {
     /// Sets it.
     pub fn set(&self, now_ms: u64) {
         self.0.store(now_ms, Ordering::Relaxed);
+    }
+    /// A command is being decided at this ledger time.
+    pub fn see_decision(&self, command: [u8; 16], time_ms: u64) {
+        lock(&self.1).push((command, time_ms, self.now_ms()));
+    }
+    /// What was decided, but for the first so many.
+    pub fn decisions_after(&self, count: usize) -> Vec<Decision> {
+        lock(&self.1).get(count..).unwrap_or_default().to_vec()
     }
 }
 

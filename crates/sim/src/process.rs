@@ -1,8 +1,8 @@
 //! One process of the platform: the real writer, read model, follower and workers, stepped one at a time. When it dies, all of this is gone; journal, snapshots, signer and nodes go on.
 
 use crate::chaos::Chaos;
-use crate::ports::{MemorySnapshots, ProcessJournal};
-use florin_core::command::Request;
+use crate::ports::{MemorySnapshots, ProcessJournal, SimClock};
+use florin_core::command::{Origin, Request};
 use florin_core::decide::{Refusal, Verdict};
 use florin_core::id::{Epoch, LedgerTime};
 use florin_core::journal::{AppendError, Journal};
@@ -43,11 +43,14 @@ impl Fuse {
     }
 }
 
-/// The core's rules, and now and then a panic that leaves the state half changed.
-struct FusedRules(Fuse);
+/// The core's rules, watched by the clock, and now and then a panic that leaves the state half changed.
+struct FusedRules(Fuse, SimClock);
 
 impl Rules for FusedRules {
     fn decide(&mut self, state: &mut State, request: &Request, now: LedgerTime) -> Result<Verdict, Refusal> {
+        if let Origin::Request { id, .. } = request.origin {
+            self.1.see_decision(id.0, now.0);
+        }
         let verdict = state.decide(request, now);
         assert!(!self.0.burn(), "{PANIC}");
         verdict
@@ -114,14 +117,15 @@ impl Process {
         mut journal: ProcessJournal,
         mut snapshots: MemorySnapshots,
         workers: Vec<Box<dyn Worker>>,
-        now_ms: u64,
+        clock: SimClock,
     ) -> Result<Process, LoadError> {
+        let now_ms = clock.now_ms();
         let loaded = load(&mut journal, &mut snapshots)?;
         let snapshotter_config =
             SnapshotterConfig { rows_max: SNAPSHOT_ROWS, time_max_ms: u64::MAX, build: config.build.clone() };
         silence_simulated_panics();
         let fuse = Fuse::default();
-        let mut writer = Writer::new(config, Box::new(FusedRules(fuse.clone())));
+        let mut writer = Writer::new(config, Box::new(FusedRules(fuse.clone(), clock)));
         let model = ReadModel::new(loaded.clone());
         let snapshotter = Snapshotter::new(snapshotter_config, model.at(), now_ms);
         writer.take_lead(loaded, now_ms);

@@ -37,7 +37,7 @@ pub const NODES: usize = 3;
 pub const START_HEIGHT: u32 = COINBASE_MATURITY + 20;
 
 /// When a run starts: some moment after the genesis block's.
-const START_MS: u64 = 1_790_000_000_000;
+pub(crate) const START_MS: u64 = 1_790_000_000_000;
 
 /// The journal's id in every run.
 pub const PLATFORM: [u8; 16] = [0xf1; 16];
@@ -159,6 +159,8 @@ pub struct World {
     pub(crate) books_at: Option<(u64, Seq)>,
     /// Proofs of the operator who comes by that nobody has answered yet.
     pub(crate) proofs_sent: BTreeSet<CommandId>,
+    /// How many decisions the auditor was shown.
+    decisions_seen: usize,
     tickets: u64,
     trace: sha256::HashEngine,
 }
@@ -233,6 +235,7 @@ impl World {
             compared: BTreeMap::new(),
             books_at: None,
             proofs_sent: BTreeSet::new(),
+            decisions_seen: 0,
             tickets: 0,
             trace: sha256::HashEngine::default(),
         }
@@ -374,6 +377,10 @@ impl World {
     /// # Errors
     /// What it finds.
     pub fn audit(&mut self) -> Result<(), String> {
+        for (command, time_ms, clock_ms) in self.clock.decisions_after(self.decisions_seen) {
+            self.decisions_seen += 1;
+            self.auditor.decided(command, time_ms, clock_ms);
+        }
         let rows = self.rows.rows();
         let read = self.auditor.seq() as usize;
         for row in rows.get(read..).unwrap_or_default() {

@@ -6,9 +6,10 @@ use bitcoin::hashes::Hash;
 use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
 use florin_core::journal::Row;
 use florin_sim::auditor::{Auditor, RawRow};
+use florin_sim::ports::Decision;
 use florin_sim::run::play_out;
 use florin_sim::schedule::Schedule;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 /// A protobuf message, taken apart so that it can be changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,8 +147,19 @@ fn relink(rows: &mut [Row]) {
     }
 }
 
+/// What was seen of the decisions of all runs that were made.
+static SEEN: Mutex<Vec<Decision>> = Mutex::new(Vec::new());
+
 fn judge(rows: &[Row]) -> Result<(), String> {
+    judge_by(rows, |clock_ms| clock_ms)
+}
+
+/// Judges by a clock that showed something else.
+fn judge_by(rows: &[Row], clock: impl Fn(u64) -> u64) -> Result<(), String> {
     let mut auditor = Auditor::default();
+    for &(command, time_ms, clock_ms) in SEEN.lock().expect("no test panics with it").iter() {
+        auditor.decided(command, time_ms, clock(clock_ms));
+    }
     for row in rows {
         auditor.read(RawRow {
             seq: row.seq.0,
@@ -171,6 +183,7 @@ fn rows_of(run: usize) -> &'static Vec<Row> {
         let seed = run as u64 + 1;
         let (world, wrong) = play_out(&Schedule::whole(seed, 900), None);
         assert_eq!(wrong, None, "seed {seed}");
+        SEEN.lock().expect("no test panics with it").extend(world.clock.decisions_after(0));
         world.rows.rows()
     })
 }
@@ -572,6 +585,39 @@ fn payments_in_a_plans_place_that_are_hidden_invented_or_booked_otherwise_are_re
             && events.iter_mut().any(|(tag, body)| *tag == 21 && body.within(1, |transfer| transfer.increase(3)))
     });
     reported_as_one_of(&less, &["by the records", "is overdrawn"]);
+}
+
+#[test]
+fn quotes_of_a_time_that_is_over_are_reported() {
+    let rows = rows_of(0);
+    assert_eq!(judge(rows), Ok(()));
+    for (clock, word) in [(-120_000i64, "price was set"), (120_000, "price was set")] {
+        let fault =
+            judge_by(rows, |clock_ms| clock_ms.saturating_add_signed(clock)).expect_err("no clock was so wrong");
+        assert!(fault.contains(word), "{fault}");
+    }
+    let is_exchange = |(tag, body): &(u64, Fields)| *tag == 72 && body.number(2) == Some(1);
+    let over = change_all_where(
+        |events| events.iter().any(is_exchange),
+        71,
+        |quote| {
+            let as_of = quote.message(9).and_then(|price| price.number(4)).unwrap_or_default();
+            quote.set(8, Field::Number(as_of))
+        },
+    );
+    reported(&over, "a quote was accepted when the clock showed");
+    reported(
+        &change(71, |quote| quote.within(9, |price| price.set(5, Field::Number(0)) && price.set(4, Field::Number(1)))),
+        "a price was quoted from",
+    );
+    reported(
+        &spoil(|events| {
+            let at = events.iter().position(|(tag, _)| *tag == 71);
+            let jump = || (3, Fields(vec![(1, Field::Number(1)), (2, Field::Number(2))]));
+            at.map(|at| events.insert(at, jump())).is_some()
+        }),
+        "while a jump of the clock stands",
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Quotes and exchanges: what was offered is no better for the customer than its price, and what was moved is what was offered.
+//! Quotes and exchanges: what was offered is no better for the customer than its price, and what was moved is what was offered. No price is quoted from and no quote accepted when the world's clock says that it is too late.
 
 use super::proto::Message;
 use super::{Auditor, Owner, fixed};
@@ -12,6 +12,8 @@ pub struct Quote {
     is_buy: bool,
     base: u128,
     quote: u128,
+    /// From when on it is dead.
+    expiry_ms: u64,
 }
 
 /// A product of 256 bits, as high and low half.
@@ -37,8 +39,11 @@ impl Auditor {
         if !is_fair {
             return Err("a quote is better than its price".into());
         }
+        let price_ends = price.number(4)?.saturating_add(price.number(5)?);
+        self.judge_time("a price was quoted from", |clock| clock <= price_ends)?;
         let pair = (pair.number(1)?, pair.number(2)?);
-        let offer = Quote { customer: fixed(body.bytes(2)?)?, pair, is_buy, base, quote };
+        let expiry_ms = body.number(8)?;
+        let offer = Quote { customer: fixed(body.bytes(2)?)?, pair, is_buy, base, quote, expiry_ms };
         match self.quotes.insert(body.bytes(1)?.to_vec(), offer) {
             None => Ok(()),
             Some(_) => Err("a quote's id is used twice".into()),
@@ -48,6 +53,10 @@ impl Auditor {
     pub(super) fn quote_ended(&mut self, body: &Message<'_>) -> Result<(), String> {
         let quote = self.quotes.remove(body.bytes(1)?).ok_or("a quote ended that does not stand")?;
         if body.maybe_number(2) == Some(1) {
+            self.judge_time("a quote was accepted", |clock| clock < quote.expiry_ms)?;
+            if self.time_ms >= quote.expiry_ms {
+                return Err("a quote was accepted after its expiry".into());
+            }
             self.exchanged.push(quote);
         }
         Ok(())
