@@ -17,7 +17,7 @@ mod platform;
 mod progress;
 mod prune;
 mod serve;
-mod show;
+pub(crate) mod show;
 mod verify;
 mod wallet;
 

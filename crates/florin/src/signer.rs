@@ -1,5 +1,6 @@
 //! `florin signer`: makes the key store and the policy, and runs the signer as a process of its own. It opens no network port and reads nothing of the platform's.
 
+use crate::cli::show::{line, record, rows};
 use crate::config::{Config, FILE_NAME};
 use crate::failure::Failure;
 use crate::secret;
@@ -16,7 +17,7 @@ use florin_signer::sealed::Passphrase;
 use florin_signer::server;
 use florin_signer::session::Signer;
 use make::{Known, Origin, Restored, Wanted};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -428,7 +429,45 @@ fn status(args: &StatusArgs) -> Result<(), Failure> {
         "plans_voided": status.plans_voided,
         "wallets": wallets,
     });
-    let text = if args.json { answer.to_string() } else { serde_json::to_string_pretty(&answer).unwrap_or_default() };
-    writeln!(std::io::stdout(), "{text}")
-        .map_err(|fault| Failure::new("output_failed", "nothing could be shown").because(fault))
+    show_status(&mut std::io::stdout(), args.json, answer)
+}
+
+/// JSON for machines; for people a record, and a table of what each wallet may still pay.
+fn show_status(out: &mut dyn Write, json: bool, mut answer: Value) -> Result<(), Failure> {
+    if json {
+        return line(out, &answer.to_string());
+    }
+    let wallets = answer["wallets"].take();
+    record(out, false, &answer)?;
+    line(out, "\nwallets")?;
+    rows(out, wallets.as_array().map_or(&[], Vec::as_slice), &["wallet", "hour_left", "day_left"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn a_status_is_text_for_people_and_json_for_machines() {
+        let wallet = json!({ "wallet": 1, "hour_left": "0.50000000", "day_left": "1.00000000" });
+        let answer =
+            json!({ "decisions": 7, "highest_seq": null, "plans_signed": 2, "plans_voided": 0, "wallets": [wallet] });
+        let shown = |json| {
+            let mut out = Vec::new();
+            show_status(&mut out, json, answer.clone()).expect("memory takes everything");
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(serde_json::from_str::<Value>(&shown(true)).expect("JSON"), answer);
+        expect![[r"
+            decisions     7
+            plans_signed  2
+            plans_voided  0
+
+            wallets
+            wallet  hour_left   day_left
+            1       0.50000000  1.00000000
+        "]]
+        .assert_eq(&shown(false));
+    }
 }

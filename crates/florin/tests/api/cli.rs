@@ -1,7 +1,7 @@
 //! The command line: what it writes, what it prints, how it ends.
 
 use super::support::{TOKEN, World, approval_of};
-use florin::cli::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, run};
+use florin::cli::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, run};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -237,6 +237,41 @@ fn every_failure_of_a_change_names_its_key() {
     }
     let read = florin(&[&["customer", "show", "x"][..], &common, &["--json"]].concat());
     assert!(!read.err.contains("idempotency_key"), "a read has none: {}", read.err);
+    world.stop();
+}
+
+/// A pipe whose reader has gone.
+struct Closed;
+
+impl std::io::Write for Closed {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure_but_for_a_change_that_nobody_read_of() {
+    let (folder, world) = World::start();
+    let token = token_file(folder.path());
+    let common = ["--url", &world.url, "--token-file", path(&token)];
+    let unread = |words: &[&str]| {
+        let words = std::iter::once("florin").chain(words.iter().copied()).chain(common);
+        let mut err = Vec::new();
+        let code = run(words.map(OsString::from), &mut Closed, &mut err);
+        (code, String::from_utf8(err).expect("text"))
+    };
+    for words in
+        [&["status"][..], &["event", "tail", "--after", "0", "--once"], &["ledger", "schema"], &["status", "--help"]]
+    {
+        assert_eq!(unread(words), (EXIT_PIPE, String::new()), "{words:?}");
+    }
+    let key = super::support::key();
+    let (code, said) = unread(&["halt", "quote", "--key", &key]);
+    assert!(code == EXIT_FAILED && said.contains("output_failed") && said.contains(&key), "{said}");
+    assert_eq!(world.shown("/api/v1/halts")["items"].as_array().map(Vec::len), Some(1), "it is done all the same");
     world.stop();
 }
 
