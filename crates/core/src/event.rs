@@ -464,3 +464,21 @@ crate::oneof! {
         1009: RestateHold(Hold),
     }
 }
+
+impl Event {
+    /// Whether it stands in snapshots only: in a row it would put a record in place whatever happened before.
+    pub fn is_restating(&self) -> bool {
+        matches!(
+            self,
+            Event::RestateCounters(_)
+                | Event::RestateAccount(_)
+                | Event::RestateCoin(_)
+                | Event::RestatePlan(_)
+                | Event::RestateWithdrawal(_)
+                | Event::RestateRemembered(_)
+                | Event::RestateWallet(_)
+                | Event::RestateAddress(_)
+                | Event::RestateHold(_)
+        )
+    }
+}

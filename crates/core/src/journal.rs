@@ -77,7 +77,8 @@ impl Row {
     /// Checks that this row follows a row numbered `seq` with hash `previous`, and decodes its batch.
     ///
     /// # Errors
-    /// In order: [`RowError::Gap`], [`RowError::BrokenLink`], [`RowError::WrongHash`], [`RowError::TooLarge`], [`RowError::Payload`].
+    /// In order: [`RowError::Gap`], [`RowError::BrokenLink`], [`RowError::WrongHash`], [`RowError::TooLarge`], [`RowError::Payload`],
+    /// [`RowError::Restates`].
     pub fn open(&self, seq: Seq, previous: Digest) -> Result<Batch, RowError> {
         if self.seq != seq.next() {
             return Err(RowError::Gap { expected: seq.next(), found: self.seq });
@@ -91,7 +92,11 @@ impl Row {
         if self.payload.len() > ROW_BYTES_MAX {
             return Err(RowError::TooLarge { seq: self.seq });
         }
-        Batch::decode(&self.payload).map_err(|source| RowError::Payload { seq: self.seq, source })
+        let batch = Batch::decode(&self.payload).map_err(|source| RowError::Payload { seq: self.seq, source })?;
+        if batch.entries.iter().flat_map(|entry| &entry.events).any(Event::is_restating) {
+            return Err(RowError::Restates { seq: self.seq });
+        }
+        Ok(batch)
     }
 }
 
@@ -132,6 +137,12 @@ pub enum RowError {
         /// What exactly.
         source: WireError,
     },
+    /// The batch restates a record, as only snapshots do.
+    #[error("row {seq} holds an event that only snapshots hold")]
+    Restates {
+        /// The row.
+        seq: Seq,
+    },
 }
 
 impl RowError {
@@ -142,7 +153,7 @@ impl RowError {
             RowError::BrokenLink { .. } => "journal_broken_link",
             RowError::WrongHash { .. } => "journal_wrong_hash",
             RowError::TooLarge { .. } => "journal_row_too_large",
-            RowError::Payload { .. } => "journal_unreadable",
+            RowError::Payload { .. } | RowError::Restates { .. } => "journal_unreadable",
         }
     }
 }

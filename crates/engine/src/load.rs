@@ -77,7 +77,8 @@ impl FoldError {
                 RowError::BrokenLink { seq }
                 | RowError::WrongHash { seq }
                 | RowError::TooLarge { seq }
-                | RowError::Payload { seq, .. },
+                | RowError::Payload { seq, .. }
+                | RowError::Restates { seq },
             )
             | FoldError::Contradiction { seq, .. } => *seq,
         }

@@ -345,10 +345,8 @@ fn withdrawal_is_refused_for_the_first_thing_wrong_with_it() {
     let mut session = SessionId([1; 16]);
     session.0[..6].copy_from_slice(&world.now.0.to_be_bytes()[2..]);
     (session.0[6], session.0[8]) = (0x70, 0x80);
-    let bulk = Request {
-        origin: florin_core::command::Origin::Session { session, sequence: 1 },
-        command: no_id.clone(),
-    };
+    let bulk =
+        Request { origin: florin_core::command::Origin::Session { session, sequence: 1 }, command: no_id.clone() };
     let refused = world.state.decide(&bulk, world.now).unwrap_err();
     assert_eq!(refused, Refusal::Withdrawal(WithdrawalRefusal::IdMissing));
 
@@ -626,7 +624,19 @@ fn word_about_a_plan_is_refused_for_the_first_thing_wrong_with_it() {
     let void = |plan| Command::RecordVoid { plan, receipt: Bytes(Vec::new()) };
     assert_eq!(refuse(world, &void(PlanId(99))), refused(PlanRefusal::PlanUnknown));
     assert_eq!(refuse(world, &void(plan)), refused(PlanRefusal::Signed));
-    scene.play("block f1<t1:0>thief=1\nblocks 3");
+    scene.play(
+        "block f1<t1:0>thief=1
+         blocks 3
+         resume
+         withdraw w3 ann 400 z
+         plan p3 w3 from t2:0 change 49590 fee 10",
+    );
+    assert_eq!(refuse(&mut scene.world, &void(plan)), refused(PlanRefusal::Ended));
+    let plan = scene.plans["p3"].0;
+    assert_eq!(refuse(&mut scene.world, &void(plan)), refused(PlanRefusal::ReceiptSizeInvalid));
+    scene.play("block f2<t2:0>z=400,thief=49000");
+    assert_eq!(refuse(&mut scene.world, &void(plan)), refused(PlanRefusal::PaidByOthers));
+    scene.play("blocks 3");
     assert_eq!(refuse(&mut scene.world, &void(plan)), refused(PlanRefusal::Ended));
 }
 

@@ -38,12 +38,6 @@ fn codes_are_snake_case_and_unique_in_their_list() {
     }
 }
 
-/// The order in which refusals are declared is the order of precedence, and `Ord` says the same.
-#[test]
-fn refusals_are_ordered_by_precedence() {
-    assert!(TransferRefusal::ALL.is_sorted() && AdminRefusal::ALL.is_sorted() && PlanRefusal::ALL.is_sorted());
-}
-
 #[test]
 fn refusal_shows_the_code_and_text_of_its_list() {
     let refusal = Refusal::from(TransferRefusal::InsufficientFunds);

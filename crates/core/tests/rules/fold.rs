@@ -2,11 +2,12 @@
 
 use crate::world::*;
 use florin_core::command::{Command, Origin, Request};
+use florin_core::event::Event;
 use florin_core::id::{Digest, Seq};
-use florin_core::journal::{Batch, ROW_BYTES_MAX, Row, RowError};
+use florin_core::journal::{Batch, Entry, ROW_BYTES_MAX, Row, RowError};
 use florin_core::snapshot::{self, SnapshotError};
 use florin_core::state::State;
-use florin_core::wire::{Bytes, WireError};
+use florin_core::wire::{Bytes, Message, WireError};
 
 fn lived() -> World {
     let mut world = World::new();
@@ -74,6 +75,30 @@ fn row_is_refused_for_the_first_thing_wrong_with_it() {
     let codes =
         ["journal_gap", "journal_broken_link", "journal_wrong_hash", "journal_row_too_large", "journal_unreadable"];
     assert_eq!(open(&wrong).code(), codes[4]);
+    for seed in 0..4 {
+        for tag in 1_001..=1_009 {
+            let event = schema_sample(tag, seed);
+            let entry = Entry { command: None, request: None, events: vec![event], outcome: None };
+            wrong.payload = Batch { entries: vec![entry] }.encode();
+            wrong.hash = wrong.computed_hash();
+            assert_eq!(open(&wrong), RowError::Restates { seq: row.seq }, "event {tag}");
+        }
+    }
+    assert_eq!(open(&wrong).code(), codes[4]);
+}
+
+fn schema_sample(tag: u64, seed: u64) -> Event {
+    let schema = crate::schema::Schema::read(&florin_core::journal::schema());
+    Event::decode(&schema.sample("Event", Some(tag), &mut crate::samples::Rng(seed)))
+        .expect("a sample is of the schema")
+}
+
+#[test]
+fn events_above_a_thousand_are_those_that_restate() {
+    let schema = crate::schema::Schema::read(&florin_core::journal::schema());
+    for tag in schema.messages["Event"].iter().map(|field| field.tag) {
+        assert_eq!(schema_sample(tag, 1).is_restating(), tag > 1_000, "event {tag}");
+    }
 }
 
 #[test]
