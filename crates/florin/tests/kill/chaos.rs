@@ -81,13 +81,17 @@ pub fn kill_engine(site: &Site, engine: &mut Serve, load: &Load, twin: &mut Twin
     *engine = site.serve("one");
 }
 
+/// Among many kills some come before an answer; among a few, none may.
+pub fn some_had_no_answer(record: &Record) {
+    assert!(record.put_off.get(NO_ANSWER).is_some_and(|count| *count > 0), "{:?}", record.put_off);
+}
+
 /// Ends the load, lets everything settle, and holds every account of it against every other.
 pub fn judge(site: &Site, load: Load, mut engine: Serve, mut signer: Process, mut twin: Twin) -> Record {
     assert!(engine.wait_up(), "the engine starts on what a killed one left");
     check_snapshots(site);
     let record = load.finish();
     eprintln!("put off: {:?}; refused: {:?}", record.put_off, record.refused);
-    assert!(record.put_off.get(NO_ANSWER).is_some_and(|count| *count > 0), "some were killed before they answered");
     for kind in [Kind::Customer, Kind::Receipt, Kind::Address, Kind::Quote, Kind::Exchange, Kind::Withdrawal] {
         eprintln!("{kind:?}: {}", record.count(kind));
         assert!(record.count(kind) > 0, "there was load of every kind");
@@ -129,7 +133,7 @@ fn killed_again_and_again_on_sqlite_it_loses_nothing_and_does_nothing_twice() {
     }
     eprintln!("engine killed {kills} times, signer {} times, in {:?}", killer.kills(), start.elapsed());
     let signer = killer.finish(&site);
-    judge(&site, load, engine, signer, twin);
+    some_had_no_answer(&judge(&site, load, engine, signer, twin));
 }
 
 #[test]
@@ -157,7 +161,7 @@ fn killed_on_mariadb_with_its_server_it_loses_nothing_and_does_nothing_twice() {
     }
     eprintln!("engine killed {kills} times, signer {} times, in {:?}", killer.kills(), start.elapsed());
     let signer = killer.finish(&site);
-    judge(&site, load, engine, signer, twin);
+    some_had_no_answer(&judge(&site, load, engine, signer, twin));
 }
 
 /// Cuts the line around an append in every way, several times each, while the load goes on.
