@@ -275,7 +275,7 @@ fn origin(origin: Origin) -> &'static str {
     }
 }
 
-fn restored_json(args: &RestoreArgs, restored: &Restored) -> serde_json::Value {
+fn restored_json(args: &RestoreArgs, restored: &Restored) -> Value {
     let wallets: Vec<_> = restored
         .wallets
         .iter()

@@ -10,6 +10,7 @@ use clap::Args;
 use florin_core::id::CommandId;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Which request it is.
 #[derive(Debug, Clone, Args)]
@@ -78,13 +79,14 @@ fn until_signal(work: impl FnOnce() -> Result<Value, Failure> + Send + 'static) 
     let failed = |fault| Failure::new("signals_failed", "signals can't be waited for").because(fault);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let ended = runtime.block_on(async {
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
+        // Both are caught before anything is sent.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         tokio::select! {
             done = tokio::task::spawn_blocking(work) => {
                 done.unwrap_or_else(|_| Err(Failure::new("internal", "a defect of this program")))
             }
-            _ = tokio::signal::ctrl_c() => Err(interrupted()),
+            _ = interrupt.recv() => Err(interrupted()),
             _ = terminate.recv() => Err(interrupted()),
         }
     });
