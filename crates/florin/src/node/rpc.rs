@@ -9,7 +9,7 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to list its mempool: 300,000 ids of 64 digits take a second to write, and as many as the way to us is long.
 const TIMEOUT_MEMPOOL: Duration = Duration::from_secs(15);
-/// How long to give a whole block: 8 MB of text from a busy node, over a slow way.
+/// How long to give or take a whole block: 8 MB of text from a busy node, over a slow way.
 const TIMEOUT_BLOCK: Duration = Duration::from_secs(60);
 
 /// The largest answer read: a full block in hexadecimal is 8 MB, and the largest mempool listing is smaller.
@@ -92,7 +92,7 @@ impl Rpc {
 /// How long a question may take.
 fn timeout_of(method: &str) -> Duration {
     match method {
-        "getblock" => TIMEOUT_BLOCK,
+        "getblock" | "submitblock" => TIMEOUT_BLOCK,
         "getrawmempool" => TIMEOUT_MEMPOOL,
         _ => TIMEOUT,
     }
