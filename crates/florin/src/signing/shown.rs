@@ -92,7 +92,7 @@ impl ShownFile {
         match std::fs::read(&self.path) {
             Ok(bytes) => match ShownRow::decode(&bytes) {
                 Ok(row) if row.seq.is_of_row() => Ok(Some(Place { seq: row.seq, hash: row.hash })),
-                // An empty file says row 0, too.
+                // Row 0 would agree with every journal, and one past the last with none.
                 Ok(row) => Err(unreadable(std::io::Error::other(format!("no row has the number {}", row.seq)))),
                 Err(fault) => Err(unreadable(std::io::Error::other(fault))),
             },

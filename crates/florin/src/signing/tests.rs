@@ -198,3 +198,22 @@ fn a_signer_that_speaks_otherwise_is_not_believed() {
     );
     assert!(matches!(signer.status(), Err(SignerFault::Malformed(_))));
 }
+
+#[test]
+fn a_signer_is_not_asked_where_what_it_is_shown_cant_be_recorded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = ShownFile::by_platform(folder.path());
+    let mut signer = keeping(&kept(&folder), real(1, PLATFORM, |_| ())).recording(shown.clone());
+    assert_eq!(signer.show(&at(PLATFORM)).expect("shown"), None);
+    let file = folder.path().join("signer.shown");
+    std::fs::write(&file, b"torn").expect("written");
+    for _ in 0..2 {
+        let later = ports::Fence { seq: Seq(6), ..at(PLATFORM) };
+        assert_eq!(signer.show(&later).map_err(|fault| fault.code()), Err("signer_shown_unreadable"));
+    }
+    std::fs::remove_file(&file).expect("removed");
+    let status = signer.status().expect("it answers");
+    assert_eq!(status.seq, Seq(5), "it was not shown what was not recorded");
+    assert_eq!(signer.show(&at(PLATFORM)).expect("shown"), None);
+    assert_eq!(shown.last().expect("readable").map(|place| place.seq), Some(Seq(5)));
+}
