@@ -36,7 +36,12 @@ struct Lines {
 impl Lines {
     /// Takes bytes in; `true` where a head had both.
     fn take(&mut self, bytes: &[u8]) -> bool {
-        bytes.iter().fold(false, |found, byte| self.take_one(*byte) || found)
+        let mut found = false;
+        for byte in bytes {
+            // To the last one: the lines behind a find count as well.
+            found |= self.take_one(*byte);
+        }
+        found
     }
 
     fn take_one(&mut self, byte: u8) -> bool {
@@ -111,7 +116,8 @@ mod tests {
     fn found(text: &str) -> bool {
         let whole = Lines::default().take(text.as_bytes());
         let mut lines = Lines::default();
-        let in_pieces = text.as_bytes().chunks(3).fold(false, |found, piece| lines.take(piece) || found);
+        let found: Vec<bool> = text.as_bytes().chunks(3).map(|piece| lines.take(piece)).collect();
+        let in_pieces = found.contains(&true);
         assert_eq!(whole, in_pieces, "{text:?}");
         whole
     }
