@@ -7,20 +7,33 @@ use florin_core::journal::Row;
 use florin_core::snapshot;
 use florin_core::state::State;
 use florin_engine::audit::{change_being_undone, check_books, judge_journal};
-use florin_engine::load::load;
+use florin_engine::load::{Loaded, Place, load};
 use std::collections::BTreeMap;
 
 impl World {
-    /// Compares the read model's sums and records with the auditor's, where both are at the same row.
+    /// Compares the read model's sums and records with the auditor's. Where the model has not folded all durable rows, the rest
+    /// is folded upon a copy of it.
     ///
     /// # Errors
-    /// Where they differ.
+    /// Where they differ, or the model has rows that the journal has not.
     pub fn agree(&mut self) -> Result<(), String> {
+        // Without a process there is no state to compare; the next one loads its own.
         let Some(process) = &self.process else { return Ok(()) };
-        if process.model().at().0 != self.auditor.seq() {
-            return Ok(());
+        let at = process.model().at();
+        let Loaded { mut state, mut place } = process.model().loaded();
+        let rows = self.rows.rows();
+        for row in rows.get(at.0 as usize..).ok_or_else(|| format!("the process shows row {at}, which is not there"))? {
+            let batch = row.open(place.seq, place.hash).map_err(|fault| format!("row {}: {fault}", row.seq))?;
+            state.apply_row(row, &batch);
+            place = Place { seq: row.seq, hash: row.hash };
         }
-        let state = process.model().state();
+        if place.seq.0 != self.auditor.seq() {
+            return Err(format!(
+                "the journal ends at row {}, and the auditor read row {}",
+                place.seq,
+                self.auditor.seq()
+            ));
+        }
         let sums: BTreeMap<u64, [u128; 4]> = state
             .ledger()
             .accounts()
@@ -102,8 +115,12 @@ impl World {
         if snapshot::hash(&from_snapshot.state) != hash {
             return Err("a snapshot and the journal fold to different states".into());
         }
-        let process = self.process.as_ref().filter(|process| process.model().at() == from_start.place.seq);
-        if process.is_some_and(|process| snapshot::hash(process.model().state()) != hash) {
+        let Some(process) = &self.process else { return Err("there is no process to compare".into()) };
+        let (at, end) = (process.model().at(), from_start.place.seq);
+        if at != end {
+            return Err(format!("the process shows row {at}, and the journal ends at row {end}"));
+        }
+        if snapshot::hash(process.model().state()) != hash {
             return Err("the process has another state than its journal".into());
         }
         self.count("compared with the fold");

@@ -28,7 +28,7 @@ pub const EFFECTS: [&str; 4] = ["append", "node call", "signer call", "snapshot"
 #[derive(Debug, Clone, Default)]
 pub struct Chaos {
     state: Arc<Mutex<State>>,
-    deaths: Arc<Mutex<BTreeMap<String, u64>>>,
+    strikes: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Chaos {
@@ -60,12 +60,17 @@ impl Chaos {
     /// The fate of a new process.
     #[must_use]
     pub fn of_another(&self) -> Chaos {
-        Chaos { state: Arc::default(), deaths: self.deaths.clone() }
+        Chaos { state: Arc::default(), strikes: self.strikes.clone() }
     }
 
-    /// How often processes died, by effect and edge.
-    pub fn deaths(&self) -> BTreeMap<String, u64> {
-        self.deaths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// A fault strikes: what was prepared happens to whoever is in its way.
+    pub fn strike(&self, what: impl Into<String>) {
+        *self.strikes.lock().unwrap_or_else(PoisonError::into_inner).entry(what.into()).or_default() += 1;
+    }
+
+    /// How often processes died, by effect and edge, and how often other faults struck them.
+    pub fn strikes(&self) -> BTreeMap<String, u64> {
+        self.strikes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// An effect is about to happen, or has happened: says whether the process lives.
@@ -96,7 +101,6 @@ impl Chaos {
     }
 
     fn note(&self, effect: &str, edge: Edge) {
-        let mut deaths = self.deaths.lock().unwrap_or_else(PoisonError::into_inner);
-        *deaths.entry(format!("crash {edge:?} {effect}").to_lowercase()).or_default() += 1;
+        self.strike(format!("crash {edge:?} {effect}").to_lowercase());
     }
 }

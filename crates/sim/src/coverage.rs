@@ -94,11 +94,18 @@ pub const REACHED: &[&str] = &[
     "restart of the signer",
 ];
 
+/// Comparisons that every run makes, and the end that it comes to.
+const ALWAYS: usize = 100;
+
 /// Shares that the runs must reach: what is counted in a seed, its name, and in how many of a hundred seeds at least.
 pub const SHARES: &[(&str, &str, usize)] = &[
     ("withdrawal 6 to 7", "a final withdrawal", 10),
     ("deposit 3 to 4", "a reorganisation after credit", 10),
     ("restart after a crash", "a restart after a crash", 10),
+    ("compared with the chain", "a comparison with the chain", ALWAYS),
+    ("compared with the state", "a comparison with the platform's state", ALWAYS),
+    ("compared with the fold", "a comparison with the journal's fold", ALWAYS),
+    ("calm", "an end with all faults off", ALWAYS),
 ];
 
 macro_rules! families {

@@ -1,7 +1,7 @@
 //! What goes wrong: processes die, the journal, the signer and the nodes fail or lie, rules panic, clocks run wrong.
 
 use crate::chaos::{EFFECTS, Edge};
-use crate::ports::lock;
+use crate::ports::{AppendFault, lock};
 use crate::signer::SignerTrouble;
 use crate::world::{NODES, World};
 use bitcoin::ScriptBuf;
@@ -10,7 +10,6 @@ use florin_core::journal::Journal;
 use florin_devnet::fault::Lie;
 use florin_devnet::fees::FeeRate;
 use florin_devnet::network::NodeId;
-use florin_store::memory::AppendFault;
 
 impl World {
     /// The process dies: at once, at one of the next edges, at the next of a kind, or with the power of its machine.
@@ -37,11 +36,8 @@ impl World {
         process.decide(now_ms);
         process.send_row();
         if let Some(sealed) = process.intercept_row() {
-            let is_kept = self.rng.chance(50);
-            if is_kept {
-                // Another writer may have been first; then the row is not kept, as at a store that refuses it.
-                let _ = self.rows.clone().append(&sealed.row);
-            }
+            // Another writer may have been first; then the row is not kept, as at a store that refuses it.
+            let is_kept = self.rng.chance(50) && self.rows.clone().append(&sealed.row).is_ok();
             self.count(if is_kept { "fault power cut, row kept" } else { "fault power cut, row lost" });
         }
         if self.rng.chance(50) && self.snapshots.lose() {
@@ -50,7 +46,8 @@ impl World {
         self.crash();
     }
 
-    /// The journal fails: an append's fate is unknown, another writer seems to lead, nothing can be read, a snapshot rots.
+    /// The journal fails: an append's fate is unknown, another writer seems to lead, nothing can be read, a snapshot rots. What
+    /// comes of it is counted when it strikes.
     ///
     /// # Errors
     /// What is wrong.
@@ -59,13 +56,11 @@ impl World {
             0..=4 => {
                 let faults = [AppendFault::UnknownWritten, AppendFault::UnknownNotWritten, AppendFault::Fenced];
                 let fault = faults[self.rng.below(3) as usize];
-                self.rows.script([Some(fault)]);
-                self.count(format!("fault append {fault:?}").to_lowercase());
+                lock(&self.append_faults).push_back(fault);
             }
             5 | 6 => {
                 self.rows.fail_reads();
                 self.is_unreadable = true;
-                self.count("fault journal unreadable");
                 if self.rng.chance(50) {
                     self.crash();
                 }
@@ -95,12 +90,11 @@ impl World {
         self.trouble_signer(trouble);
     }
 
-    /// One of the next decisions panics half way.
+    /// One of the next decisions panics half way; it is counted when it does.
     pub fn trouble_rules(&mut self) {
         let decisions = self.rng.between(1, 6);
         if let Some(process) = &self.process {
             process.fuse.light(decisions);
-            self.count("fault rule panics");
         }
     }
 

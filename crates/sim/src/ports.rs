@@ -9,6 +9,7 @@ use florin_devnet::network::{Network, NodeId, Reply as NodeReply};
 use florin_engine::ports::{SnapshotFault, Snapshots};
 use florin_store::memory::MemoryJournal;
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -86,6 +87,37 @@ pub struct ProcessJournal {
     pub rows: MemoryJournal,
     /// The process.
     pub chaos: Chaos,
+    /// What befalls the next appends, of any process, one each.
+    pub faults: Arc<Mutex<VecDeque<AppendFault>>>,
+}
+
+/// How an append fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendFault {
+    /// The row is written, and nobody knows.
+    UnknownWritten,
+    /// The row is not written, and nobody knows.
+    UnknownNotWritten,
+    /// The row is not written, and its writer is told that another one leads.
+    Fenced,
+}
+
+impl ProcessJournal {
+    /// Appends, unless a fault strikes.
+    fn append_or_fail(&mut self, row: &Row) -> Result<(), AppendError> {
+        let Some(fault) = lock(&self.faults).pop_front() else { return self.rows.append(row) };
+        let unknown = || AppendError::Unknown(Box::new(Simulated("nobody knows whether the row was written")));
+        let fate = match fault {
+            // Where another writer was first, that is what this one is told.
+            AppendFault::UnknownWritten => self.rows.append(row).map_or_else(Err, |()| Err(unknown())),
+            AppendFault::UnknownNotWritten => Err(unknown()),
+            AppendFault::Fenced => Err(AppendError::Fenced),
+        };
+        if fault == AppendFault::Fenced || matches!(fate, Err(AppendError::Unknown(_))) {
+            self.chaos.strike(format!("fault append {fault:?}").to_lowercase());
+        }
+        fate
+    }
 }
 
 impl Journal for ProcessJournal {
@@ -93,7 +125,7 @@ impl Journal for ProcessJournal {
         if !self.chaos.pass("append", Edge::Before) {
             return Err(AppendError::Unknown(Box::new(Simulated("the process died before the append"))));
         }
-        let fate = self.rows.append(row);
+        let fate = self.append_or_fail(row);
         if !self.chaos.pass("append", Edge::After) {
             return Err(AppendError::Unknown(Box::new(Simulated("the process died after the append"))));
         }
@@ -101,7 +133,7 @@ impl Journal for ProcessJournal {
     }
 
     fn read(&mut self, after: Seq, count_max: usize) -> Result<Vec<Row>, ReadError> {
-        self.rows.read(after, count_max)
+        self.rows.read(after, count_max).inspect_err(|_| self.chaos.strike("fault journal unreadable"))
     }
 
     fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {

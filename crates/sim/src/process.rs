@@ -44,15 +44,22 @@ impl Fuse {
 }
 
 /// The core's rules, watched by the clock, and now and then a panic that leaves the state half changed.
-struct FusedRules(Fuse, SimClock);
+struct FusedRules {
+    fuse: Fuse,
+    clock: SimClock,
+    chaos: Chaos,
+}
 
 impl Rules for FusedRules {
     fn decide(&mut self, state: &mut State, request: &Request, now: LedgerTime) -> Result<Verdict, Refusal> {
         if let Origin::Request { id, .. } = request.origin {
-            self.1.see_decision(id.0, now.0);
+            self.clock.see_decision(id.0, now.0);
         }
         let verdict = state.decide(request, now);
-        assert!(!self.0.burn(), "{PANIC}");
+        if self.fuse.burn() {
+            self.chaos.strike("fault rule panics");
+            panic!("{PANIC}");
+        }
         verdict
     }
 }
@@ -125,11 +132,12 @@ impl Process {
             SnapshotterConfig { rows_max: SNAPSHOT_ROWS, time_max_ms: u64::MAX, build: config.build.clone() };
         silence_simulated_panics();
         let fuse = Fuse::default();
-        let mut writer = Writer::new(config, Box::new(FusedRules(fuse.clone(), clock)));
+        let chaos = journal.chaos.clone();
+        let rules = FusedRules { fuse: fuse.clone(), clock, chaos: chaos.clone() };
+        let mut writer = Writer::new(config, Box::new(rules));
         let model = ReadModel::new(loaded.clone());
         let snapshotter = Snapshotter::new(snapshotter_config, model.at(), now_ms);
         writer.take_lead(loaded, now_ms);
-        let chaos = journal.chaos.clone();
         let (gate, durable) = (Gate::default(), VecDeque::new());
         let row = None;
         Ok(Process { number, fuse, chaos, writer, model, gate, durable, row, journal, snapshots, snapshotter, workers })

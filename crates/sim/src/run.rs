@@ -41,7 +41,7 @@ pub struct Report {
 pub fn run(schedule: &Schedule, extra: Option<Invariant>) -> Report {
     let (world, wrong) = play_out(schedule, extra);
     let mut counts = world.counts.clone();
-    counts.extend(world.chaos.deaths());
+    counts.extend(world.chaos.strikes());
     counts.extend(world.auditor.counts().clone());
     Report { schedule: schedule.clone(), trace: world.trace(), counts, wrong }
 }

@@ -3,7 +3,7 @@
 use crate::auditor::{Auditor, RawRow, chain::Compared};
 use crate::chaos::Chaos;
 use crate::coverage;
-use crate::ports::{MemorySnapshots, NodeCaller, ProcessJournal, SimClock, lock};
+use crate::ports::{AppendFault, MemorySnapshots, NodeCaller, ProcessJournal, SimClock, lock};
 use crate::process::Process;
 use crate::rng::Rng;
 use crate::signer::{SignerLink, SignerProcess, SignerTrouble};
@@ -123,6 +123,8 @@ pub struct World {
     pub operator: OperatorKey,
     /// The rows.
     pub rows: MemoryJournal,
+    /// What befalls the next appends.
+    pub append_faults: Arc<Mutex<VecDeque<AppendFault>>>,
     /// Whether the rows can't be read now.
     pub is_unreadable: bool,
     /// The snapshots.
@@ -217,6 +219,7 @@ impl World {
             descriptors,
             operator: OperatorKey::from_secret(&OPERATOR),
             rows: MemoryJournal::new(),
+            append_faults: Arc::default(),
             is_unreadable: false,
             snapshots: MemorySnapshots::default(),
             chaos,
@@ -280,7 +283,7 @@ impl World {
 
     /// The journal as a new process sees it.
     pub fn journal(&self) -> ProcessJournal {
-        ProcessJournal { rows: self.rows.clone(), chaos: self.chaos.clone() }
+        ProcessJournal { rows: self.rows.clone(), chaos: self.chaos.clone(), faults: self.append_faults.clone() }
     }
 
     /// What a new process says of itself.
