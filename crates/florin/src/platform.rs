@@ -52,12 +52,12 @@ pub const SNAPSHOT_ROWS: u64 = 100_000;
 /// Or after so long, in milliseconds: an hour.
 const SNAPSHOT_MS: u64 = 60 * 60 * 1_000;
 
-/// How long the journal must be quiet before another node takes the lead over, where it can't see the leader's signs of
-/// life. A leader ticks every second.
 /// After how long a row that is not known to be written is an alarm, and the node no healthy one. A busy disk's worst syncs
 /// take half a second, and a database's server starts again within seconds.
 pub const APPEND_LATE_MS: u64 = 5_000;
 
+/// How long the journal must be quiet before another node takes the lead over, where it can't see the leader's signs of
+/// life. A leader ticks every second.
 const QUIET_MS: u64 = 5_000;
 
 /// How often a leader leaves a sign of life, and a follower looks: several times within [`CONFIRMED_MS`].
@@ -121,10 +121,10 @@ pub struct Parts {
     pub takeover_ms: u64,
     /// How old a confirmation may be for account reads to be answered; shorter than `takeover_ms`.
     pub confirmed_ms: u64,
-    /// Where others reach this node's interface, where the configuration says so.
-    pub url: Option<String>,
     /// After how many rows a snapshot is due.
     pub snapshot_rows: u64,
+    /// Where others reach this node's interface, where the configuration says so.
+    pub url: Option<String>,
     /// Hears why the process must end.
     pub fatal: Arc<dyn Fn(&Fatal) + Send + Sync>,
 }
@@ -170,9 +170,9 @@ impl Parts {
             lead_after_quiet_ms: Some(QUIET_MS),
             takeover_ms: config.takeover_ms(),
             confirmed_ms: CONFIRMED_MS,
+            snapshot_rows: config.platform.snapshot_rows.unwrap_or(SNAPSHOT_ROWS),
             url: config.api.url.clone(),
             fatal: Arc::new(end_process),
-            snapshot_rows: config.platform.snapshot_rows.unwrap_or(SNAPSHOT_ROWS),
         })
     }
 }
@@ -242,11 +242,11 @@ impl Platform {
             lead_after_quiet_ms: parts.lead_after_quiet_ms,
             follow_ms: 100,
             retry_ms: 20,
+            append_late_ms: APPEND_LATE_MS,
             stop_ms: 10_000,
         };
         let runtime_parts = runtime::Parts {
             clock: Arc::clone(&clock),
-            append_late_ms: APPEND_LATE_MS,
             journal,
             history,
             snapshots,
@@ -402,13 +402,13 @@ impl Platform {
             chains,
             projected: Some(self.projector.at()),
             waiting: engine.waiting,
+            appending: engine.appending,
+            snapshots: engine.snapshots,
             quarantined: engine.quarantined.len(),
             alarms,
         }
     }
 
-            appending: engine.appending,
-            snapshots: engine.snapshots,
     /// Stops: takes nothing more in and finishes what it has. Says whether all of it became durable in time.
     pub fn stop(&self) -> bool {
         // A node that hangs keeps nobody from ending.
@@ -428,8 +428,11 @@ impl Drop for Platform {
 /// A journal keeps the id that it was begun with: intents that operators approved and the signer's memory name it.
 fn other_platform(found: [u8; 16]) -> Failure {
     let found = florin_core::id::CommandId(found);
-    Failure::new("platform_id_changed", format!("the journal is that of platform {found}, and nothing was written to it"))
-        .hint("platform.id in florin.toml never changes; use another data folder for another platform")
+    Failure::new(
+        "platform_id_changed",
+        format!("the journal is that of platform {found}, and nothing was written to it"),
+    )
+    .hint("platform.id in florin.toml never changes; use another data folder for another platform")
 }
 
 /// Makes a folder that its owner alone may enter.

@@ -149,14 +149,6 @@ pub const OWN: &[Own] = &[
         "send it again with the same Idempotency-Key",
     ),
     own_code(
-        "quarantined",
-        500,
-        "this command made a rule fail and had no effect; its Idempotency-Key is refused until this node is started again, or a thousand more such commands came",
-        "report it with its Idempotency-Key and the log; under a new key it is a new command, and may be executed",
-    ),
-    own_code("stopping", 503, "the platform is stopping", "try again with the same Idempotency-Key"),
-    own_code("internal", 500, "a defect of this program", "report it with the log"),
-    own_code(
         "answer_timeout",
         503,
         "the engine did not answer in time; the command may still be executed",
@@ -168,6 +160,14 @@ pub const OWN: &[Own] = &[
         "the journal takes no rows, and every command waits",
         "see the store's fault in 'florin status', such as a full disk; what waits is written as soon as the store takes it",
     ),
+    own_code(
+        "quarantined",
+        500,
+        "this command made a rule fail and had no effect; its Idempotency-Key is refused until this node is started again, or a thousand more such commands came",
+        "report it with its Idempotency-Key and the log; under a new key it is a new command, and may be executed",
+    ),
+    own_code("stopping", 503, "the platform is stopping", "try again with the same Idempotency-Key"),
+    own_code("internal", 500, "a defect of this program", "report it with the log"),
 ];
 
 /// The description of a code of the interface's own.

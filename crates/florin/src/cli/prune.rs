@@ -230,6 +230,7 @@ fn lock(folder: &Path, node: &str) -> Result<FolderLock, Failure> {
         FolderLockError::Fault(_) => {
             Failure::new("archive_unlockable", format!("the archive {} can't be locked", folder.display()))
                 .because(error)
+                .hint("nothing was done; see whose the folder is, and whether its file system has locks")
         }
     })
 }
