@@ -2,17 +2,18 @@
 //! the bare disk. It never counts a transfer whose row is not durable and folded.
 //!
 //! ```sh
-//! cargo run --release -p florin --example journal_speed -- [FOLDER] [SECONDS]
+//! cargo run --release -p florin --example journal_speed -- [FOLDER] [SECONDS] [SNAPSHOT_ROWS]
 //! ```
 //!
 //! SQLite lies in a fresh folder within FOLDER, without one beside this program; MariaDB is measured where
 //! `FLORIN_TEST_MARIADB` names a server. Each side runs for SECONDS (3) at a time, in turns, and the median of the rounds
-//! counts. A line that begins with `result` is for programs: work, ours, peer, ratio, goal, unit, what the peer is.
+//! counts. A snapshot is written after each SNAPSHOT_ROWS rows (100,000, as the platform does). A line that begins with `result` is for programs: work, ours, peer, ratio, goal, unit, what the peer is.
 #![allow(clippy::print_stdout, clippy::float_arithmetic)]
 
 mod ours;
 mod peers;
 
+use florin::platform::SNAPSHOT_ROWS;
 use florin_store::maria::MariaServer;
 use florin_store::site::Site;
 use ours::{Load, Measured, Platform};
@@ -47,13 +48,14 @@ fn main() {
         arguments.next().map(PathBuf::from).or(here).expect("a folder is given, or this program has one");
     let seconds = arguments.next().and_then(|text| text.to_str()?.parse().ok()).unwrap_or(3);
     let span = Duration::from_secs(seconds);
+    let snapshot_rows = arguments.next().and_then(|text| text.to_str()?.parse().ok()).unwrap_or(SNAPSHOT_ROWS);
     let folder = tempfile::TempDir::new_in(&base).expect("a folder can be made");
     println!("folder {} ({})", base.display(), file_system(&base));
     memory(span);
     let site = Site::Folder(folder.path().to_path_buf());
     let goal = Goal { name: "SQLite", transfers_per_s: 400_000.0, p99_ms: Some(10.0) };
     let mut by_hand = HandMadeSqlite::open(&folder.path().join("by_hand.sqlite3"));
-    measure(&site, &goal, &mut by_hand, folder.path(), span);
+    measure(&site, &goal, &mut by_hand, (folder.path(), snapshot_rows), span);
     let Ok(url) = std::env::var("FLORIN_TEST_MARIADB") else {
         println!("MariaDB: not measured, FLORIN_TEST_MARIADB is not set (scripts/mariadb run …)");
         return;
@@ -62,7 +64,8 @@ fn main() {
     let site = Site::Server(MariaServer::new(&url, &prefix).expect("the address is one"));
     let goal = Goal { name: "MariaDB", transfers_per_s: 100_000.0, p99_ms: None };
     let mut by_hand = HandMadeMaria::open(&url, &format!("{prefix}_by_hand"));
-    measure(&site, &goal, &mut by_hand, folder.path(), span);
+    let folder = tempfile::TempDir::new_in(&base).expect("a folder can be made");
+    measure(&site, &goal, &mut by_hand, (folder.path(), snapshot_rows), span);
 }
 
 /// The peer of the ledger in memory, which `ledger_speed` of the crate `florin-core` measures.
@@ -74,8 +77,8 @@ fn memory(span: Duration) {
 }
 
 /// Everything about one store: in turns ours, by hand, and the disk.
-fn measure(site: &Site, goal: &Goal, by_hand: &mut dyn HandMade, folder: &Path, span: Duration) {
-    let platform = Platform::start(site);
+fn measure(site: &Site, goal: &Goal, by_hand: &mut dyn HandMade, (folder, rows): (&Path, u64), span: Duration) {
+    let platform = Platform::start(site, folder, rows);
     // Before the bulk runs, whose pages the system goes on writing for a while.
     open_loop(&platform, goal, folder, span);
     let mut bulk = Vec::new();
@@ -101,6 +104,7 @@ fn measure(site: &Site, goal: &Goal, by_hand: &mut dyn HandMade, folder: &Path, 
     // Few under way, so that the time is that of the work and not of the queue.
     let measured = platform.bulk(1, span);
     println!("{}: one command of 1,000 under way: {measured}", goal.name);
+    println!("{}: the last snapshot, of one in {rows} rows, is of row {}", goal.name, platform.snapshot());
     assert!(platform.stop(), "what was asked became durable in time");
 }
 
@@ -113,6 +117,7 @@ fn open_loop(platform: &Platform, goal: &Goal, folder: &Path, span: Duration) {
         for _ in 0..LATENCY_ROUNDS {
             let measured = platform.open_loop(load, OFFERED_PER_S, span);
             println!("{}: {OFFERED_PER_S} single transfers offered a second, {load:?}: {measured}", goal.name);
+            println!("  the last snapshot is of row {}", platform.snapshot());
             ours.push(measured.latency_ms(0.99));
             let size = measured.row_bytes() as usize;
             let syncs = Device::open(folder).run(size, span / 3);

@@ -13,8 +13,11 @@ use florin_engine::runtime::{Callback, Engine, EngineConfig, EngineHandle, Parts
 use florin_engine::snapshotter::SnapshotterConfig;
 use florin_engine::writer::{Answer, CoreRules, WriterConfig};
 use florin_store::site::Site;
+use florin_store::snapshots::{self, VerifiedSnapshot};
 use std::cell::Cell;
 use std::fmt::{Display, Formatter};
+use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -53,14 +56,22 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-struct NoSnapshots;
+/// Snapshots on the disk, as the platform keeps them.
+struct Kept(snapshots::Snapshots);
 
-impl Snapshots for NoSnapshots {
+impl Snapshots for Kept {
     fn newest(&mut self) -> Result<Option<(SnapshotHeader, Vec<Bytes>)>, SnapshotFault> {
-        Ok(None)
+        let Some(seq) = self.0.list().map_err(|fault| SnapshotFault(fault.into()))?.first().copied() else {
+            return Ok(None);
+        };
+        let found = self.0.load(seq).map_err(|fault| SnapshotFault(fault.into()))?;
+        Ok(found.map(|found| (found.header().clone(), found.chunks().to_vec())))
     }
-    fn put(&mut self, _: &SnapshotHeader, _: &[Bytes]) -> Result<(), SnapshotFault> {
-        Ok(())
+    fn put(&mut self, header: &SnapshotHeader, chunks: &[Bytes]) -> Result<(), SnapshotFault> {
+        let snapshot = VerifiedSnapshot::verify(header.clone(), chunks.to_vec());
+        let snapshot = snapshot.map_err(|fault| SnapshotFault(fault.into()))?;
+        self.0.write(&snapshot).map_err(|fault| SnapshotFault(fault.into()))?;
+        self.0.retain(NonZeroUsize::MIN).map_err(|fault| SnapshotFault(fault.into()))
     }
 }
 
@@ -195,15 +206,16 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Starts an engine on an empty journal.
-    pub fn start(site: &Site) -> Platform {
+    /// Starts an engine on an empty journal; its snapshots, one after so many rows, lie in `folder`.
+    pub fn start(site: &Site, folder: &Path, snapshot_rows: u64) -> Platform {
+        let kept = snapshots::Snapshots::open(&folder.join(snapshots::FILE)).expect("the snapshots open");
         let appended = Arc::new(Appended::default());
         let journal = site.journal().expect("the journal opens");
         let parts = Parts {
             clock: Arc::new(SystemClock),
             journal: Box::new(Counted { journal, appended: Arc::clone(&appended) }),
             history: site.journal_reader().expect("the journal opens for reading"),
-            snapshots: Box::new(NoSnapshots),
+            snapshots: Box::new(Kept(kept)),
             witnesses: Vec::new(),
             rules: Box::new(CoreRules),
             followers: Vec::new(),
@@ -219,7 +231,7 @@ impl Platform {
                 config: Digest::ZERO,
                 platform_if_new: [1; 16],
             },
-            snapshots: SnapshotterConfig { rows_max: u64::MAX, time_max_ms: u64::MAX, build: "speed".to_owned() },
+            snapshots: SnapshotterConfig { rows_max: snapshot_rows, time_max_ms: u64::MAX, build: "speed".to_owned() },
             is_first_to_lead: true,
             lead_after_quiet_ms: None,
             follow_ms: 100,
@@ -342,6 +354,11 @@ impl Platform {
         let mut request = [0; 32];
         request[..8].copy_from_slice(&name.to_be_bytes());
         Origin::Request { id: CommandId(id), request: Digest(request) }
+    }
+
+    /// The row of the last snapshot.
+    pub fn snapshot(&self) -> Seq {
+        self.engine.status().snapshots.last
     }
 
     /// Ends the engine; says whether everything became durable.
