@@ -348,10 +348,8 @@ impl Auditor {
     fn entry(&mut self, entry: &Message<'_>, row: u64) -> Result<(), String> {
         let command = entry.maybe_bytes(1).map(fixed).transpose()?;
         self.begin_entry(command);
-        if let Some(command) = command {
-            if let Some(before) = self.commands.insert(command, row) {
-                return Err(format!("a command was executed twice, first in row {before}"));
-            }
+        if let Some(before) = command.and_then(|command| self.commands.insert(command, row)) {
+            return Err(format!("a command was executed twice, first in row {before}"));
         }
         for event in entry.messages(3)? {
             let (tag, body) = event.only()?;
