@@ -156,7 +156,8 @@ fn a_crowd_that_waits_for_the_journal_keeps_no_operator_out() {
     let withdrawal = id(&world.made("/api/v1/withdrawals", &wanted));
     gate.shut();
     let customers = "/api/v1/customers";
-    let crowd: Vec<TcpStream> = (0..CROWD).map(|_| begin(&world, customers, &json!({}))).collect();
+    // More than there is room for: whoever looks whether the house is full takes a place while he looks.
+    let crowd: Vec<TcpStream> = (0..CROWD + CROWD / 4).map(|_| begin(&world, customers, &json!({}))).collect();
     eventually("a full house", || world.get(customers).code() == "overloaded");
     for path in ["/api/v1/health", "/api/v1/status", "/api/v1/metrics", "/api/v1/halts"] {
         assert_ne!(world.get(path).code(), "overloaded", "{path}");
@@ -179,7 +180,6 @@ fn a_crowd_that_waits_for_the_journal_keeps_no_operator_out() {
     let decided: Vec<u16> = decided.into_iter().map(end).collect();
     assert_eq!(decided, [201, 200, 200]);
     let crowd: Vec<u16> = crowd.into_iter().map(end).collect();
-    // One or two may have found the place taken by somebody who looked whether the house was full.
     assert!(crowd.iter().all(|status| [201, 503].contains(status)), "{crowd:?}");
     assert!(crowd.iter().filter(|status| **status == 201).count() > CROWD / 2, "{crowd:?}");
     world.stop();
