@@ -1,0 +1,417 @@
+//! The second ledger itself: names, numbers and plain arithmetic. It imports nothing of the first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) const DAY: i128 = 86_400_000;
+
+/// What both are asked, in words that belong to neither.
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    Transfers(Vec<(String, String, i128)>),
+    Receipt { reference: String, asset: i128, amount: i128, who: String },
+    Price { base: i128, quote: i128, up: i128, down: i128, as_of: i128, age: i128, bp: i128, stands: i128 },
+    Quote { who: String, base: i128, quote: i128, buys: bool, names_base: bool, amount: i128 },
+    Accept { who: String, id: i128 },
+    Halt(i128),
+    Resume(i128),
+    Tick,
+    Confirm,
+    Clock(i128),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum From {
+    /// Id and a byte that stands for the request's hash.
+    Id(i128, u8),
+    /// A session and its sequence.
+    Session(i128, i128),
+    Ourselves,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    pub(crate) who: String,
+    pub(crate) base: i128,
+    pub(crate) quote: i128,
+    pub(crate) buys: bool,
+    pub(crate) moves: i128,
+    pub(crate) pays: i128,
+    pub(crate) margin: i128,
+    pub(crate) until: i128,
+    pub(crate) price: (i128, i128),
+}
+
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Naive {
+    pub(crate) now: i128,
+    pub(crate) kinds: BTreeMap<i128, &'static str>,
+    /// Name and asset to what is owed; negative: owes.
+    pub(crate) balances: BTreeMap<(String, i128), i128>,
+    /// Plain accounts: asset, and the rule of their balance.
+    pub(crate) plain: BTreeMap<String, (i128, &'static str)>,
+    pub(crate) customers: BTreeSet<String>,
+    pub(crate) references: BTreeSet<String>,
+    /// By pair: numerator, denominator, as of, age, margin, how long quotes stand.
+    pub(crate) prices: BTreeMap<(i128, i128), [i128; 6]>,
+    pub(crate) offers: BTreeMap<i128, Offer>,
+    pub(crate) halted: BTreeSet<i128>,
+    /// By id: hash, answer, when.
+    pub(crate) answers: BTreeMap<i128, (u8, String, i128)>,
+    pub(crate) forgotten: i128,
+    /// By session: the last sequence.
+    pub(crate) sessions: BTreeMap<i128, i128>,
+    pub(crate) ticked: i128,
+    /// Which way the clock has left ledger time, and nobody has said that it is right: 1 ahead, -1 back.
+    pub(crate) jumped: Option<i128>,
+}
+
+/// The time in an id.
+pub(crate) fn time_of(id: i128) -> i128 {
+    id / (1 << 64)
+}
+
+impl Naive {
+    pub(crate) fn hear(&mut self, from: &From, ask: &Ask) -> Result<String, String> {
+        match from {
+            From::Ourselves => self.execute(ask, None),
+            From::Session(session, sequence) => {
+                let last = self.sessions.get(session).copied().unwrap_or(0);
+                let refusal = if *sequence <= last {
+                    Some("sequence_done")
+                } else if self.now - time_of(*session) >= DAY {
+                    Some("session_expired")
+                } else if time_of(*session) > self.now + 600_000 {
+                    Some("session_ahead")
+                } else if *sequence != last + 1 {
+                    Some("sequence_gap")
+                } else {
+                    None
+                };
+                if let Some(code) = refusal {
+                    return Err(code.to_owned());
+                }
+                let answer = self.execute(ask, None)?;
+                self.sessions.insert(*session, *sequence);
+                Ok(answer)
+            }
+            From::Id(id, hash) => {
+                if let Some((before, answer, _)) = self.answers.get(id) {
+                    return if before == hash { Ok(answer.clone()) } else { Err("idempotency_mismatch".to_owned()) };
+                }
+                if time_of(*id) < self.forgotten {
+                    return Err("id_expired".to_owned());
+                }
+                if time_of(*id) > self.now + 600_000 {
+                    return Err("id_ahead".to_owned());
+                }
+                let answer = self.execute(ask, Some(*id))?;
+                self.answers.insert(*id, (*hash, answer.clone(), self.now));
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Plays on a copy, and keeps the copy only if all went well.
+    pub(crate) fn execute(&mut self, ask: &Ask, id: Option<i128>) -> Result<String, String> {
+        let mut copy = Naive { answers: BTreeMap::new(), ..self.clone_without_answers() };
+        std::mem::swap(&mut copy.answers, &mut self.answers);
+        let answer = copy.play(ask, id);
+        if answer.is_ok() {
+            *self = copy;
+        } else {
+            self.answers = copy.answers;
+        }
+        answer.map_err(str::to_owned)
+    }
+
+    pub(crate) fn clone_without_answers(&mut self) -> Naive {
+        let answers = std::mem::take(&mut self.answers);
+        let copy = self.clone();
+        self.answers = answers;
+        copy
+    }
+
+    pub(crate) fn play(&mut self, ask: &Ask, id: Option<i128>) -> Result<String, &'static str> {
+        match ask {
+            Ask::Transfers(transfers) => self.transfers(transfers)?,
+            Ask::Receipt { reference, asset, amount, who } => self.receipt(reference, *asset, *amount, who)?,
+            Ask::Price { base, quote, up, down, as_of, age, bp, stands } => {
+                self.price((*base, *quote), [*up, *down, *as_of, *age, *bp, *stands])?
+            }
+            Ask::Quote { .. } => return self.quote(ask, id),
+            Ask::Accept { who, id } => {
+                self.accept(who, *id)?;
+                return Ok("exchanged".to_owned());
+            }
+            Ask::Halt(asset) => {
+                if !self.halted.insert(*asset) {
+                    return Err("halt_exists");
+                }
+            }
+            Ask::Resume(asset) => {
+                if !self.halted.remove(asset) {
+                    return Err("halt_unknown");
+                }
+            }
+            Ask::Tick => self.tick()?,
+            Ask::Confirm => match self.jumped {
+                None => return Err("time_not_jumped"),
+                Some(-1) => return Err("time_behind"),
+                Some(_) => (self.jumped, self.ticked) = (None, self.now),
+            },
+            Ask::Clock(clock) => self.clock(*clock)?,
+        }
+        Ok("done".to_owned())
+    }
+
+    pub(crate) fn balance(&self, name: &str, asset: i128) -> i128 {
+        self.balances.get(&(name.to_owned(), asset)).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn change(&mut self, debit: &str, credit: &str, asset: i128, amount: i128) {
+        *self.balances.entry((debit.to_owned(), asset)).or_default() -= amount;
+        *self.balances.entry((credit.to_owned(), asset)).or_default() += amount;
+    }
+
+    pub(crate) fn transfers(&mut self, transfers: &[(String, String, i128)]) -> Result<(), &'static str> {
+        if transfers.is_empty() {
+            return Err("transfers_empty");
+        }
+        for (debit, credit, amount) in transfers {
+            let (debit_asset, _) = *self.plain.get(debit).ok_or("debit_account_unknown")?;
+            let (credit_asset, _) = *self.plain.get(credit).ok_or("credit_account_unknown")?;
+            if debit == credit {
+                return Err("transfer_to_itself");
+            }
+            if debit_asset != credit_asset {
+                return Err("assets_differ");
+            }
+            if *amount == 0 {
+                return Err("amount_zero");
+            }
+        }
+        for (debit, credit, amount) in transfers {
+            let (asset, rule) = self.plain[debit];
+            self.change(debit, credit, asset, *amount);
+            if rule == "owed" && self.balance(debit, asset) < 0 {
+                return Err("insufficient_funds");
+            }
+            if self.plain[credit].1 == "owes" && self.balance(credit, asset) > 0 {
+                return Err("credit_exceeds_debits");
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn receipt(
+        &mut self,
+        reference: &str,
+        asset: i128,
+        amount: i128,
+        who: &str,
+    ) -> Result<(), &'static str> {
+        if reference.is_empty() || reference.contains(' ') {
+            return Err("bank_reference_invalid");
+        }
+        if self.references.contains(reference) {
+            return Err("bank_reference_used");
+        }
+        if *self.kinds.get(&asset).ok_or("asset_unknown")? != "fiat" {
+            return Err("asset_not_fiat");
+        }
+        if amount == 0 {
+            return Err("amount_zero");
+        }
+        if who != "inventory" && !self.customers.contains(who) {
+            return Err("customer_unknown");
+        }
+        self.references.insert(reference.to_owned());
+        self.change("bank", who, asset, amount);
+        Ok(())
+    }
+
+    pub(crate) fn price(&mut self, pair: (i128, i128), new: [i128; 6]) -> Result<(), &'static str> {
+        let [up, down, as_of, age, bp, stands] = new;
+        if self.jumped.is_some() {
+            return Err("time_unconfirmed");
+        }
+        if as_of > self.now {
+            return Err("price_ahead");
+        }
+        if self.prices.get(&(pair.1, pair.0)).is_some_and(|[_, _, as_of, age, ..]| self.now - as_of <= *age) {
+            return Err("pair_reversed");
+        }
+        let old = self.prices.get(&pair).copied();
+        if old.is_some_and(|old| as_of < old[2]) {
+            return Err("price_older");
+        }
+        if !(1..=DAY).contains(&age) {
+            return Err("price_age_invalid");
+        }
+        if !(1..=600_000).contains(&stands) {
+            return Err("quote_time_invalid");
+        }
+        if bp > 2_000 {
+            return Err("spread_too_large");
+        }
+        if let Some([old_up, old_down, ..]) = old {
+            let far = up * old_down > 10 * old_up * down || 10 * up * old_down < old_up * down;
+            if far && !self.is_halted(pair) {
+                return Err("price_out_of_band");
+            }
+        }
+        self.prices.insert(pair, new);
+        Ok(())
+    }
+
+    pub(crate) fn is_halted(&self, pair: (i128, i128)) -> bool {
+        self.halted.contains(&pair.0) || self.halted.contains(&pair.1)
+    }
+
+    pub(crate) fn quote(&mut self, ask: &Ask, id: Option<i128>) -> Result<String, &'static str> {
+        let Ask::Quote { who, base, quote, buys, names_base, amount } = ask else { panic!("it is a quote") };
+        let id = id.ok_or("id_missing")?;
+        if !self.customers.contains(who) {
+            return Err("customer_unknown");
+        }
+        let [up, down, as_of, age, bp, stands] = *self.prices.get(&(*base, *quote)).ok_or("price_unknown")?;
+        if self.is_halted((*base, *quote)) {
+            return Err("quote_halted");
+        }
+        if self.now - as_of > age {
+            return Err("price_stale");
+        }
+        if self.jumped.is_some() {
+            return Err("time_unconfirmed");
+        }
+        if *amount == 0 {
+            return Err("amount_zero");
+        }
+        let at_most = |number: i128, per: i128| number / per;
+        let at_least = |number: i128, per: i128| (number + per - 1) / per;
+        // Value first: the least that the house may ask, the most that it may give.
+        let (moves, value, pays) = match (*buys, *names_base) {
+            (true, true) => {
+                let value = at_least(amount * up, down);
+                (*amount, value, value + at_least(value * bp, 10_000))
+            }
+            (false, true) => {
+                let value = at_most(amount * up, down);
+                (*amount, value, value - at_least(value * bp, 10_000))
+            }
+            (true, false) => {
+                let value = at_most(amount * 10_000, 10_000 + bp);
+                (at_most(value * down, up), value, *amount)
+            }
+            (false, false) => {
+                let value = at_least(amount * 10_000, 10_000 - bp);
+                (at_least(value * down, up), value, *amount)
+            }
+        };
+        if moves <= 0 || pays <= 0 {
+            return Err("quote_too_small");
+        }
+        let margin = (pays - value).abs();
+        if if *buys { self.balance(who, *quote) < pays } else { self.balance(who, *base) < moves } {
+            return Err("insufficient_funds");
+        }
+        if if *buys { self.balance("inventory", *base) < moves } else { self.balance("inventory", *quote) < value } {
+            return Err("inventory_insufficient");
+        }
+        self.offers.retain(|_, offer| offer.who != *who);
+        let (until, price) = (self.now + stands, (up, down));
+        let offer =
+            Offer { who: who.clone(), base: *base, quote: *quote, buys: *buys, moves, pays, margin, until, price };
+        self.offers.insert(id, offer);
+        Ok(format!("offer of {moves} for {pays}, {margin} of it margin, until {until}"))
+    }
+
+    pub(crate) fn accept(&mut self, who: &str, id: i128) -> Result<(), &'static str> {
+        let offer = self.offers.get(&id).filter(|offer| offer.who == who).ok_or("quote_unknown")?.clone();
+        if self.now >= offer.until {
+            return Err("quote_expired");
+        }
+        if self.jumped.is_some() {
+            return Err("time_unconfirmed");
+        }
+        if self.is_halted((offer.base, offer.quote)) {
+            return Err("quote_halted");
+        }
+        let [up, down, ..] = self.prices[&(offer.base, offer.quote)];
+        let (now, then) = (up * offer.price.1 * 100, offer.price.0 * down);
+        if now > then * 105 || now < then * 95 {
+            return Err("price_moved");
+        }
+        let (base, quote) = (offer.base, offer.quote);
+        if offer.buys {
+            if self.balance(who, quote) < offer.pays {
+                return Err("insufficient_funds");
+            }
+            if self.balance("inventory", base) < offer.moves {
+                return Err("inventory_insufficient");
+            }
+            self.change(who, "inventory", quote, offer.pays - offer.margin);
+            self.change(who, "spread", quote, offer.margin);
+            self.change("inventory", who, base, offer.moves);
+        } else {
+            if self.balance(who, base) < offer.moves {
+                return Err("insufficient_funds");
+            }
+            if self.balance("inventory", quote) < offer.pays + offer.margin {
+                return Err("inventory_insufficient");
+            }
+            self.change(who, "inventory", base, offer.moves);
+            self.change("inventory", who, quote, offer.pays);
+            self.change("inventory", "spread", quote, offer.margin);
+        }
+        self.offers.remove(&id);
+        Ok(())
+    }
+
+    pub(crate) fn clock(&mut self, clock: i128) -> Result<(), &'static str> {
+        let off = if self.ticked == 0 { 0 } else { clock - self.ticked };
+        if off.abs() > 60_000 && self.jumped != Some(off.signum()) {
+            self.jumped = Some(off.signum());
+            return Ok(());
+        }
+        match self.jumped {
+            None => Ok(()),
+            Some(-1) if (0..=60_000).contains(&off) => {
+                (self.jumped, self.ticked) = (None, self.now);
+                Ok(())
+            }
+            Some(_) => Err("time_unconfirmed"),
+        }
+    }
+
+    pub(crate) fn tick(&mut self) -> Result<(), &'static str> {
+        if self.jumped.is_some() {
+            return Err("time_unconfirmed");
+        }
+        if self.ticked != 0 && self.now - self.ticked > 60_000 {
+            self.jumped = Some(1);
+            return Ok(());
+        }
+        let before = (self.offers.len(), self.answers.len(), self.sessions.len());
+        let now = self.now;
+        self.offers.retain(|_, offer| offer.until > now);
+        let mut room = 1_000;
+        while let Some((&id, &(_, _, at))) = self.answers.first_key_value()
+            && now - at >= DAY
+            && room > 0
+        {
+            room -= 1;
+            self.answers.remove(&id);
+            self.forgotten = self.forgotten.max(time_of(id) + 1);
+        }
+        let old: Vec<i128> =
+            self.sessions.keys().filter(|&&session| now - time_of(session) >= 2 * DAY).copied().collect();
+        for session in old.iter().take(50) {
+            self.sessions.remove(session);
+        }
+        if before != (self.offers.len(), self.answers.len(), self.sessions.len()) || now - self.ticked >= 1_000 {
+            self.ticked = now;
+        }
+        Ok(())
+    }
+}
