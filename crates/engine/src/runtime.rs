@@ -113,6 +113,8 @@ pub struct Parts {
     pub journal: Box<dyn Journal>,
     /// Another handle on the same journal, for reading.
     pub history: Box<dyn Journal>,
+    /// The journal, for readers of old events: they may wait for an archive, and nobody waits for them.
+    pub past: Box<dyn Journal>,
     /// Snapshots.
     pub snapshots: Box<dyn Snapshots>,
     /// What names rows of the journal from outside of it. They are heard at the start, and before each attempt to lead.
@@ -245,6 +247,7 @@ struct Shared {
     at: Mutex<Seq>,
     folded: Condvar,
     history: Mutex<Box<dyn Journal>>,
+    past: Mutex<Box<dyn Journal>>,
     writer: Mutex<WriterStatus>,
     append: Mutex<Option<threads::Attempts>>,
     append_late: Duration,
@@ -336,7 +339,7 @@ impl Engine {
     /// Where no state can be loaded, the journal is another platform's, or not the one that a witness knows. Then nothing was
     /// written.
     pub fn start(parts: Parts, config: EngineConfig) -> Result<EngineHandle, LoadError> {
-        let Parts { clock, journal, mut history, mut snapshots, rules, followers, workers, .. } = parts;
+        let Parts { clock, journal, mut history, past, mut snapshots, rules, followers, workers, .. } = parts;
         let Parts { heartbeat, is_storage_failure, fatal, mut witnesses, .. } = parts;
         let started = Instant::now();
         let began = Moment { steady: Duration::ZERO, wall_ms: clock.now_ms() };
@@ -362,6 +365,7 @@ impl Engine {
             at: Mutex::new(durable),
             folded: Condvar::new(),
             history: Mutex::new(history),
+            past: Mutex::new(past),
             writer: Mutex::new(writer_status),
             append: Mutex::default(),
             append_late: Duration::from_millis(config.append_late_ms),
@@ -462,7 +466,7 @@ impl EngineHandle {
         // Rows that are durable and not folded yet are nobody's business.
         let at = model.at();
         drop(model);
-        let mut rows = feed_from_journal(lock(&self.shared.history).as_mut(), after, count_max)?;
+        let mut rows = feed_from_journal(lock(&self.shared.past).as_mut(), after, count_max)?;
         rows.retain(|row| row.seq <= at);
         Ok(rows)
     }

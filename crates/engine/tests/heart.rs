@@ -150,6 +150,7 @@ fn start_before(
         clock: Arc::new(StandingClock),
         journal: Box::new(rows.clone()),
         history: Box::new(rows.clone()),
+        past: Box::new(rows.clone()),
         snapshots: Box::new(Kept::default()),
         witnesses,
         rules: Box::new(Toy),

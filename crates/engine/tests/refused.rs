@@ -91,6 +91,7 @@ impl World {
             clock: Arc::new(StandingClock),
             journal: Box::new(self.rows.clone()),
             history: Box::new(self.rows.clone()),
+            past: Box::new(self.rows.clone()),
             snapshots: Box::new(Kept::default()),
             witnesses: vec![Box::new(self.record.clone())],
             rules: Box::new(Toy),

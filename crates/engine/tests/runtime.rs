@@ -172,6 +172,7 @@ impl World {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             journal: Box::new(Troubled { rows: self.rows.clone(), trouble }),
             history: Box::new(self.shaky.clone()),
+            past: Box::new(self.shaky.clone()),
             snapshots: Box::new(self.kept.clone()),
             witnesses: vec![Box::new(Named(Arc::clone(&self.named)))],
             rules,

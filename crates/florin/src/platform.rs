@@ -218,7 +218,7 @@ impl Platform {
     /// is expected to have it, `setup_refused`.
     pub fn start(parts: Parts) -> Result<Platform, Failure> {
         let Parts { node, platform, config, trust, clock, stores, chain, signer, rules, .. } = parts;
-        let Stores { journal, history, lookup, feed, snapshots, projection, search, people, .. } = stores;
+        let Stores { journal, history, past, lookup, feed, snapshots, projection, search, people, .. } = stores;
         let Stores { heartbeat, is_storage_failure, shown, witnesses, .. } = stores;
         let heartbeat = HeartbeatPart {
             store: heartbeat,
@@ -249,6 +249,7 @@ impl Platform {
             clock: Arc::clone(&clock),
             journal,
             history,
+            past,
             snapshots,
             witnesses,
             rules,

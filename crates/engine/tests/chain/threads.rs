@@ -68,6 +68,7 @@ fn start(rows: &Rows, nodes: &[FakeNode]) -> EngineHandle {
         clock: Arc::new(StandingClock),
         journal: Box::new(rows.clone()),
         history: Box::new(rows.clone()),
+        past: Box::new(rows.clone()),
         snapshots: Box::new(Kept::default()),
         witnesses: Vec::new(),
         rules: Box::new(CoreRules),

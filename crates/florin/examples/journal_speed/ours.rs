@@ -215,6 +215,7 @@ impl Platform {
             clock: Arc::new(SystemClock),
             journal: Box::new(Counted { journal, appended: Arc::clone(&appended) }),
             history: site.journal_reader().expect("the journal opens for reading"),
+            past: site.journal_reader().expect("the journal opens for reading"),
             snapshots: Box::new(Kept(kept)),
             witnesses: Vec::new(),
             rules: Box::new(CoreRules),

@@ -33,6 +33,8 @@ pub struct Stores {
     pub journal: Box<dyn Journal>,
     /// The journal, for whoever reads its past.
     pub history: Box<dyn Journal>,
+    /// The journal, for readers of old events.
+    pub past: Box<dyn Journal>,
     /// The journal, for single rows.
     pub lookup: Box<dyn Journal>,
     /// The journal, for the projector.
@@ -166,6 +168,7 @@ impl Stores {
     pub fn open(config: &Config) -> Result<Stores, Failure> {
         let (data, node) = (config.data(), config.platform.node.as_str());
         private_folder(&data)?;
+        refuse_exposed(&data)?;
         let site = match &config.store {
             StoreConfig::Sqlite => Site::Folder(data.clone()),
             // Databases on a server; snapshots, and what is known of the signer, stay in the folder of this machine.
@@ -202,6 +205,7 @@ impl Stores {
             journal: Box::new(Locked { journal: with_archive(journal, archive), _lock: lock }),
             heartbeat: Box::new(Signs(heartbeat)),
             history: reader()?,
+            past: reader()?,
             lookup: reader()?,
             feed: reader()?,
             shown: reader()?,
@@ -213,6 +217,21 @@ impl Stores {
             is_storage_failure: Box::new(is_fatal),
         })
     }
+}
+
+/// The people's names and the books are in it: nobody but its owner, and a group that the owner chose, may enter it.
+fn refuse_exposed(data: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(data).map_or(0, |found| found.permissions().mode());
+    if mode & 0o007 == 0 {
+        return Ok(());
+    }
+    let data = data.display();
+    Err(Failure::new(
+        "data_folder_exposed",
+        format!("everybody may enter the data folder {data} (mode {:03o})", mode & 0o777),
+    )
+    .hint(format!("chmod 700 {data}")))
 }
 
 /// Keeps a second process away from the files.

@@ -462,3 +462,17 @@ fn what_was_answered_outlives_a_kill_and_a_signal_ends_in_peace() {
     let mut skipped = report["not_compared"].as_array().expect("a list").iter().filter_map(Value::as_str);
     assert!(skipped.any(|text| text.starts_with("node a: it can't be asked")), "{report}");
 }
+
+#[test]
+fn a_data_folder_that_everybody_may_enter_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(florin(&["init", path(folder.path())]).code, 0);
+    let (config, data) = (folder.path().join("florin.toml"), folder.path().join("data"));
+    for mode in [0o755, 0o701, 0o777] {
+        std::fs::set_permissions(&data, PermissionsExt::from_mode(mode)).expect("set");
+        let ran = florin(&["serve", "--config", path(&config)]);
+        assert_eq!(ran.code, EXIT_FAILED);
+        assert!(ran.err.contains("error[data_folder_exposed]") && ran.err.contains("chmod 700"), "{}", ran.err);
+        assert_eq!(std::fs::read_dir(&data).expect("a folder").count(), 0, "nothing was begun");
+    }
+}
