@@ -37,12 +37,30 @@ pub struct Limits {
     pub requests: usize,
     /// How long a connection may take for a request's head, and how long it may be idle before one.
     pub head: Duration,
+    /// How many connections may be open; more wait until one ends.
+    pub connections: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { answer: ANSWER_MAX, requests: REQUESTS_MAX, head: HEAD_WAIT }
+        let connections = connections_max(&std::fs::read_to_string("/proc/self/limits").unwrap_or_default());
+        Limits { answer: ANSWER_MAX, requests: REQUESTS_MAX, head: HEAD_WAIT, connections }
     }
+}
+
+/// Connections where the process may have open files enough: more than all requests that may be under way.
+const CONNECTIONS_MAX: usize = 2_048;
+
+/// Open files that stores, nodes and the signer need beside the connections, with room to spare.
+const FILES_KEPT: usize = 256;
+
+/// How many connections leave others the files that they need, by what Linux says of a process's limits. Elsewhere the
+/// usual limit is taken.
+fn connections_max(limits: &str) -> usize {
+    const USUAL: usize = 1_024;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let files = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(USUAL);
+    files.saturating_sub(FILES_KEPT).clamp(FILES_KEPT / 4, CONNECTIONS_MAX)
 }
 
 /// How long a request's head may take. A head is some hundred bytes: whoever sends it so slowly only keeps a connection from
@@ -89,7 +107,7 @@ impl Bound {
         let thread = std::thread::Builder::new()
             .name("florin-http-main".to_owned())
             .spawn(move || {
-                runtime.block_on(serve(listener, router, limits.head, stopped));
+                runtime.block_on(serve(listener, router, limits, stopped));
                 runtime.shutdown_timeout(STOP_WAIT);
             })
             .map_err(|fault| Failure::new("threads_failed", "no thread for the HTTP interface").because(fault))?;
@@ -156,13 +174,14 @@ impl Drop for Server {
 }
 
 /// Serves until `stopped` says so, or its other end is gone; then those under way get a bounded time.
-async fn serve(listener: TcpListener, router: Router, head: Duration, mut stopped: oneshot::Receiver<()>) {
+async fn serve(listener: TcpListener, router: Router, limits: Limits, mut stopped: oneshot::Receiver<()>) {
+    let Limits { head, connections: connections_max, .. } = limits;
     let (end, ending) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             _ = &mut stopped => break,
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if connections.len() < connections_max => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(connection(stream, router.clone(), head, ending.clone()))),
                 // A caller that was gone before it was accepted is nobody's fault.
                 Err(fault) if is_gone(&fault) => {}
@@ -208,5 +227,22 @@ async fn connection(stream: TcpStream, router: Router, head: Duration, mut endin
     };
     if let Err(fault) = served {
         tracing::debug!(%fault, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_others_the_files_that_they_need() {
+        let limits = |files: &str| {
+            format!("Limit   Soft Limit   Hard Limit   Units\nMax open files            {files}   524288   files\n")
+        };
+        let cases = [("200", 64), ("1024", 768), ("4096", 2_048), ("unlimited", 768), ("-1", 768)];
+        for (files, connections) in cases {
+            assert_eq!(connections_max(&limits(files)), connections, "{files}");
+        }
+        assert_eq!(connections_max(""), 768);
     }
 }

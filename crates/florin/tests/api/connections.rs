@@ -188,6 +188,23 @@ fn a_connection_that_says_no_whole_head_in_time_is_closed_and_others_go_on() {
 }
 
 #[test]
+fn connections_beyond_the_limit_wait_until_others_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let world = World::within(limits, parts(folder.path()));
+    let (first, mut second) = (Line::open(&world), Line::open(&world));
+    second.head("GET", "/api/v1/health", 0, "");
+    assert_eq!(second.answer().status, 200);
+    let mut third = Line::open(&world);
+    third.head("GET", "/api/v1/health", 0, "");
+    assert!(!third.is_answered(), "two are open");
+    drop(first);
+    assert_eq!(third.answer().status, 200);
+    drop((second, third));
+    world.stop();
+}
+
+#[test]
 fn a_body_that_breaks_off_does_nothing_and_harms_nobody() {
     let (_folder, world) = World::start();
     let mut line = Line::open(&world);
