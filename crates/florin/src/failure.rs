@@ -17,43 +17,51 @@ impl Failure {
     pub fn new(code: &'static str, text: impl Into<String>) -> Failure {
         Failure { code, text: text.into(), hint: None, key: None, source: None }
     }
+
     /// Adds the way out.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.hint = Some(hint.into());
         self
     }
+
     /// Adds what caused it.
     #[must_use]
     pub fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Failure {
         self.source = Some(Box::new(source));
         self
     }
+
     /// Says where it happened.
     #[must_use]
     pub fn within(mut self, place: &str) -> Failure {
         self.text = format!("{place}: {}", self.text);
         self
     }
+
     /// Names the key of the change that was asked for: with it the same change can be asked for again, and is done once.
     #[must_use]
     pub fn of_change(mut self, key: &str) -> Failure {
         self.key = Some(key.to_owned());
         self
     }
+
     /// The key of the change that was asked for.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
     }
+
     /// Whether whoever read the output has stopped reading, as `head` does when it has enough.
     pub fn is_pipe_closed(&self) -> bool {
         let source = self.source.as_deref().and_then(|source| source.downcast_ref::<std::io::Error>());
         self.code == "output_failed" && source.is_some_and(|fault| fault.kind() == std::io::ErrorKind::BrokenPipe)
     }
+
     /// The stable code.
     pub fn code(&self) -> &'static str {
         self.code
     }
+
     /// As one JSON object: `code`, `message`, `hint`, and of a change `idempotency_key`.
     pub fn to_json(&self) -> serde_json::Value {
         let mut value = serde_json::json!({ "code": self.code, "message": self.sentence(), "hint": self.hint });
@@ -61,6 +69,11 @@ impl Failure {
             value["idempotency_key"] = serde_json::json!(key);
         }
         value
+    }
+
+    /// Whether asking again with the key can never succeed: it did another change, or it is too old for anybody to know what it did.
+    fn is_key_spent(&self) -> bool {
+        matches!(self.code, "idempotency_mismatch" | "id_expired")
     }
 
     fn sentence(&self) -> String {
@@ -82,10 +95,23 @@ impl fmt::Display for Failure {
             write!(out, "\n  {hint}")?;
         }
         match &self.key {
+            Some(key) if self.is_key_spent() => write!(out, "\n  {}", way_out_of_spent(self.code, key)),
             Some(key) => write!(out, "\n  to ask for the same change again: --key {key}"),
             None => Ok(()),
         }
     }
+}
+
+/// What is to be done where a key is spent. A change that is asked for under a new one is another change: so it is looked first.
+fn way_out_of_spent(code: &str, key: &str) -> String {
+    let mut text = format!(
+        "this change can't be asked for with the key {key}: see what was done with it, 'florin event history {key}', \
+         and where the change still has to be made, ask for it without --key"
+    );
+    if code == "id_expired" {
+        text.push_str("; a key that was made just now is too old only where this machine's clock is behind");
+    }
+    text
 }
 
 impl std::error::Error for Failure {}
@@ -113,5 +139,17 @@ mod tests {
             "error[queue_full]: too many commands wait\n  try again\n  to ask for the same change again: --key 0190"
         );
         assert_eq!(failure.to_json()["idempotency_key"], "0190");
+    }
+
+    #[test]
+    fn a_key_that_is_spent_is_shown_for_looking_and_not_for_asking_again() {
+        for code in ["idempotency_mismatch", "id_expired"] {
+            let failure = Failure::new(code, "refused").of_change("0190");
+            let said = failure.to_string();
+            assert!(!said.contains("--key 0190") && said.contains("'florin event history 0190'"), "{said}");
+            assert!(said.contains("without --key"), "{said}");
+            assert_eq!(said.contains("clock"), code == "id_expired", "{said}");
+            assert_eq!(failure.to_json()["idempotency_key"], "0190");
+        }
     }
 }

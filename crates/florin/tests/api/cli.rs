@@ -194,6 +194,15 @@ fn a_change_asked_for_again_with_its_key_is_done_once() {
     let fresh: Value = serde_json::from_str(&ask(&["--json"]).out).expect("JSON");
     assert_eq!(fresh["idempotency_key"], fresh["id"], "without one it makes one, and says it");
     assert_eq!(world.shown("/api/v1/withdrawals")["items"].as_array().map(Vec::len), Some(2));
+    // Another request with that key can never be done: it is not offered for asking again, but for looking what it did.
+    let other = ["withdraw", "--customer", &customer, "--amount", "0.00778", "--address", address, "--key", &key];
+    let refused = florin(&[&other[..], &common].concat());
+    assert!(refused.err.starts_with("error[idempotency_mismatch]"), "{}", refused.err);
+    assert!(!refused.err.contains(&format!("--key {key}")) && refused.err.contains("without --key"), "{}", refused.err);
+    let look = ["event", "history", &key];
+    assert!(refused.err.contains(&format!("florin {}", look.join(" "))), "{}", refused.err);
+    let history = florin(&[&look[..], &common].concat());
+    assert!(history.out.contains("withdrawal_requested"), "{}{}", history.out, history.err);
     for bad in ["", "x", "9f0b1f0a-3b52-4c7e-9d67-0f4f2b7a1c11"] {
         let ran = ask(&["--key", bad]);
         assert!(ran.code == EXIT_USAGE && ran.err.contains("UUID of version 7"), "{bad}: {}", ran.err);
