@@ -67,24 +67,21 @@ pub(super) fn prune(args: &PruneArgs, common: &Common, out: &mut dyn Write) -> R
     let mut kept = open_kept_journal_reader(&config)?;
     let mut progress = Progress::new();
     let (covering, head, state) = judge(&config, &mut progress)?;
+    let first = first_of(kept.as_mut())?;
     let cursors = cursors(&config)?;
-    let oldest = kept.read(Seq::START, 1).map_err(unreadable)?.first().map(|row| row.seq);
-    let Some(first) = oldest else {
-        return Err(Failure::new("journal_empty", "an empty journal has no rows to delete"));
-    };
     let floor = floor(args, kept.as_mut(), first, head)?;
     let limit = limit(&cursors, floor);
     let through = args.through.map_or(limit.last, Seq);
     progress.wipe();
     let held_by = if through == limit.last { limit.holder } else { "--through" };
     let folder = config.archive();
-    let would_delete = through.0.saturating_add(1).saturating_sub(first.0);
+    let count_from = |first: Seq| through.0.saturating_add(1).saturating_sub(first.0);
     let mut shown = json!({
         "deleted": 0, "first_row": first.0, "last_row": head.seq.0, "files": 0,
         "archive": folder.display().to_string(), "held_by": held_by,
     });
     if args.dry_run {
-        shown["would_delete"] = json!(would_delete);
+        shown["would_delete"] = json!(count_from(first));
     }
     if through < first {
         return record(out, common.json, &shown);
@@ -100,22 +97,32 @@ pub(super) fn prune(args: &PruneArgs, common: &Common, out: &mut dyn Write) -> R
     if !args.dry_run {
         private_folder(&folder)?;
         let _lock = lock(&folder, &config.platform.node)?;
+        // Until now another one may have moved rows: what is still here is known only behind the lock.
+        let first = first_of(kept.as_mut())?;
         if is_new {
             // Of the rows that the fold has met, all are durable once the store has told its head.
             kept.head().map_err(unreadable)?;
             keep(&config, &snapshot)?;
         }
-        let files = fill(kept.as_mut(), &mut Archive::at(folder.clone()), (first, through), &mut progress)?;
-        let mut archive = Archive::at(folder);
-        compare(kept.as_mut(), &mut archive, (first, through), &mut progress)?;
-        archive.sync(first, through).map_err(unarchived)?;
-        delete(&config, &permit, (first, through), &mut progress)?;
+        let files = if first <= through {
+            let files = archive_rows(kept.as_mut(), &folder, (first, through), &mut progress)?;
+            delete(&config, &permit, (first, through), &mut progress)?;
+            files
+        } else {
+            0
+        };
         shown["files"] = json!(files);
-        shown["deleted"] = json!(would_delete);
-        shown["first_row"] = json!(through.0 + 1);
+        shown["deleted"] = json!(count_from(first));
+        shown["first_row"] = json!(first.0.max(through.0 + 1));
     }
     progress.wipe();
     record(out, common.json, &shown)
+}
+
+/// The oldest row that the journal itself has.
+fn first_of(kept: &mut dyn Journal) -> Result<Seq, Failure> {
+    let oldest = kept.read(Seq::START, 1).map_err(unreadable)?.first().map(|row| row.seq);
+    oldest.ok_or_else(|| Failure::new("journal_empty", "an empty journal has no rows to delete"))
 }
 
 /// Judges journal, archive and snapshots as `florin ledger verify` does. Gives the newest snapshot that the fold came to as
@@ -239,6 +246,20 @@ fn unarchived(error: ArchiveError) -> Failure {
     Failure::new(error.code(), "the archive can't be read or written")
         .because(error)
         .hint("nothing was deleted; take the file from another copy, or move it away: the journal still has its rows")
+}
+
+/// Has some rows in the archive, word for word and durably; says how many files it took.
+fn archive_rows(
+    kept: &mut dyn Journal,
+    folder: &Path,
+    (first, through): (Seq, Seq),
+    progress: &mut Progress,
+) -> Result<u64, Failure> {
+    let files = fill(kept, &mut Archive::at(folder.to_path_buf()), (first, through), progress)?;
+    let mut archive = Archive::at(folder.to_path_buf());
+    compare(kept, &mut archive, (first, through), progress)?;
+    archive.sync(first, through).map_err(unarchived)?;
+    Ok(files)
 }
 
 /// Puts into the archive what it does not have yet of some rows; says how many files it took.

@@ -4,6 +4,7 @@
 use super::support::World;
 use super::verify::{Copy, Stopped};
 use florin::cli::EXIT_FAILED;
+use florin::signer::SOCKET_FILE;
 use florin::signing::shown::ShownFile;
 use florin_core::id::{Digest, LedgerTime, Seq};
 use florin_core::journal::{Journal, Row, SnapshotHeader};
@@ -17,6 +18,7 @@ use florin_store::site::Site;
 use florin_store::snapshots;
 use florin_store::sqlite::journal::SqliteJournal;
 use serde_json::{Value, json};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// A node without any.
@@ -294,6 +296,40 @@ fn rows_stay_until_the_archive_has_them_word_for_word() {
     let files = archive::list(&archive_of(&copy), ENDING).expect("readable");
     assert!(files.len() == 2 && files[1].to_string_lossy().contains("journal-000000000007-"), "{files:?}");
     assert_eq!(copy.verify(&[]).code, 0);
+}
+
+#[test]
+fn rows_that_another_one_moves_before_the_lock_is_taken_are_left_alone() {
+    let stopped = Stopped::new();
+    for (through, left) in [(6, stopped.head.0 - 9), (stopped.head.0 - 3, 0)] {
+        let copy = stopped.copy();
+        let whole = kept(&copy);
+        let socket = copy.folder.path().join("signer").join(SOCKET_FILE);
+        std::fs::create_dir(socket.parent().expect("a folder")).expect("made");
+        let listener = UnixListener::bind(&socket).expect("it listens");
+        let moved = whole[..usize::try_from(through).expect("few")].to_vec();
+        let (here, moved) = (&copy, &moved);
+        let done = std::thread::scope(|scope| {
+            // The signer is asked when the journal is judged, and again when all is known but for the lock.
+            let another = scope.spawn(move || {
+                drop(listener.accept().expect("the first question"));
+                let (asked, _) = listener.accept().expect("the second question");
+                std::fs::create_dir(archive_of(here)).expect("made");
+                archive::write(&archive_of(here), moved).expect("written");
+                here.sql("journal.sqlite3", &format!("DELETE FROM journal WHERE seq <= {through}"));
+                drop(asked);
+            });
+            let done = prune(&copy, &MOST);
+            another.join().expect("it moves its rows");
+            done
+        });
+        assert_eq!(done.code, 0, "{}", done.failure);
+        assert_eq!((&done.shown["deleted"], &done.shown["first_row"]), (&json!(left), &json!(stopped.head.0 - 2)));
+        assert_eq!(kept(&copy), whole[whole.len() - 3..]);
+        let archived = Archive::at(archive_of(&copy)).read(Seq::START, 10_000).expect("readable");
+        assert_eq!(archived.first().map(|row| row.seq), Some(Seq(1)));
+        assert_eq!(copy.verify(&[]).code, 0);
+    }
 }
 
 /// The rows of which there are snapshots.
