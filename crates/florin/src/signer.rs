@@ -7,7 +7,9 @@ use crate::secret;
 use clap::{Args, Subcommand};
 use florin_chain::bitcoin::mnemonic::Mnemonic;
 use florin_chain::bitcoin::network::Network;
+use florin_core::hex;
 use florin_signer::client::Client;
+use florin_signer::judge::Uncounted;
 use florin_signer::keystore::{KeyStore, Purpose};
 use florin_signer::memory::Memory;
 use florin_signer::peer::own_user;
@@ -365,13 +367,20 @@ pub fn serve(dir: &Path, socket: &Path, passphrase: &Passphrase) -> Result<(), F
     let memory = Memory::open(&dir.join(MEMORY_FILE), policy.platform)
         .map_err(|fault| Failure::new(fault.code(), "the signer's memory can't be opened").because(fault))?;
     let mut signer = Signer::new(&keys, policy, memory)
-        .map_err(|fault| Failure::new(fault.code(), "the signer can't start").because(fault))?;
+        .map_err(|fault| Failure::new(fault.code(), "the signer can't start").because(fault))?
+        .telling(log_uncounted);
     drop(keys);
     let listener = listen(socket, callers)?;
     tracing::info!(socket = %socket.display(), "the signer answers");
     // A signal ends the process between any two instructions: everything it promised is in its memory.
     server::serve(&listener, &mut signer, server::system_clock, &AtomicBool::new(false))
         .map_err(|fault| Failure::new(fault.code(), "the signer had to stop").because(fault))
+}
+
+/// Says which approval does not count: where others suffice, nothing else would.
+fn log_uncounted(uncounted: &Uncounted) {
+    let (withdrawal, key, code) = (uncounted.withdrawal, hex::encode(&uncounted.key), uncounted.reason.code());
+    tracing::warn!(%withdrawal, key, code, "an approval does not count");
 }
 
 fn listen(socket: &Path, callers: Callers) -> Result<server::Listener, Failure> {

@@ -12,7 +12,7 @@ use florin_chain::bitcoin::address::address_text;
 use florin_chain::bitcoin::check::SpendRules;
 use florin_chain::bitcoin::keys::AddressIndex;
 use florin_chain::bitcoin::plan::{PAYMENTS_MAX, SatPerKvb};
-use florin_core::id::LedgerTime;
+use florin_core::id::{LedgerTime, WithdrawalId};
 use florin_core::wire::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,29 +140,51 @@ pub fn check_fee_of_intents(fee_sat: u64, payments: &[PaymentRequest]) -> Result
     }
 }
 
-/// Checks every approval; the answer says for each payment whether enough distinct operators approved exactly it.
-pub fn check_approvals(policy: &Policy, payments: &[PaymentRequest]) -> Result<Vec<bool>, Refused> {
-    let mut approved = Vec::with_capacity(payments.len());
-    for (place, payment) in payments.iter().enumerate() {
-        let keys: BTreeSet<[u8; 32]> = payment.approvals.iter().map(|approval| approval.key).collect();
-        if keys.iter().any(|key| !policy.operators.contains_key(key)) {
-            return Err(Refused::at(Refusal::ApprovalKeyUnknown, place));
-        }
-        if keys.len() < payment.approvals.len() || keys.len() > OPERATORS_MAX {
-            return Err(Refused::at(Refusal::ApprovalRepeated, place));
-        }
-        let digest = payment.intent.digest();
-        let valid = payment.approvals.iter().all(|approval| {
-            let operator = policy.operators.get(&approval.key);
+/// An approval that does not count, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uncounted {
+    /// The withdrawal that it was shown with.
+    pub withdrawal: WithdrawalId,
+    /// The key that it names.
+    pub key: [u8; 32],
+    /// [`Refusal::ApprovalKeyUnknown`], [`Refusal::ApprovalRepeated`] or [`Refusal::ApprovalInvalid`].
+    pub reason: Refusal,
+}
+
+/// What the approvals of a plan's payments come to.
+#[derive(Debug, Default)]
+pub struct Approvals {
+    /// Of each payment whether enough distinct operators approved exactly it.
+    pub approved: Vec<bool>,
+    /// Those that do not count.
+    pub uncounted: Vec<Uncounted>,
+}
+
+/// Counts the approvals: each operator of the policy once, and only with a signature over exactly this intent. Others are left
+/// out and stop nothing. They add nothing either, and whoever shows them could leave them out; but anybody who may add one
+/// to a withdrawal would else decide that it is never paid. So many are looked at as there may be operators: an engine
+/// of ours keeps fewer.
+pub fn count_approvals(policy: &Policy, payments: &[PaymentRequest]) -> Approvals {
+    let mut found = Approvals::default();
+    for PaymentRequest { intent, approvals } in payments {
+        let digest = intent.digest();
+        let mut keys = BTreeSet::new();
+        for approval in approvals.iter().take(OPERATORS_MAX) {
             let signature = Signature::from_bytes(&approval.signature);
-            operator.is_some_and(|operator| operator.key.verify_strict(&digest.0, &signature).is_ok())
-        });
-        if !valid {
-            return Err(Refused::at(Refusal::ApprovalInvalid, place));
+            let reason = match policy.operators.get(&approval.key) {
+                None => Refusal::ApprovalKeyUnknown,
+                Some(_) if keys.contains(&approval.key) => Refusal::ApprovalRepeated,
+                Some(operator) if operator.key.verify_strict(&digest.0, &signature).is_ok() => {
+                    keys.insert(approval.key);
+                    continue;
+                }
+                Some(_) => Refusal::ApprovalInvalid,
+            };
+            found.uncounted.push(Uncounted { withdrawal: intent.withdrawal, key: approval.key, reason });
         }
-        approved.push(policy.threshold.is_some_and(|threshold| keys.len() >= threshold));
+        found.approved.push(policy.threshold.is_some_and(|threshold| keys.len() >= threshold));
     }
-    Ok(approved)
+    found
 }
 
 /// What a plan pays, in order of withdrawal.
@@ -200,16 +222,22 @@ pub fn charges(payments: &[PaymentRequest], approved: &[bool], fee: u64, earlier
     due.into_iter().filter(|(_, amount)| *amount > 0).map(|(script, amount)| Charge { script, amount }).collect()
 }
 
-/// Refuses a payment above the automatic limit of one, unless it is approved.
+/// Refuses a payment above the automatic limit of one, unless it is approved. Where approvals of it do not count, it is said
+/// why: that is nearer to what has to be done than the limit.
 pub fn check_payment_limit(
     wallet: &WalletPolicy,
     payments: &[PaymentRequest],
-    approved: &[bool],
+    approvals: &Approvals,
 ) -> Result<(), Refused> {
-    let above =
-        |(payment, approved): (&PaymentRequest, &bool)| !approved && payment.intent.amount > wallet.automatic.payment;
-    match payments.iter().zip(approved).position(above) {
-        Some(place) => Err(Refused::at(Refusal::LimitPayment, place)),
+    let reason_of = |withdrawal| {
+        let of_payment = approvals.uncounted.iter().filter(|uncounted| uncounted.withdrawal == withdrawal);
+        of_payment.map(|uncounted| uncounted.reason).min().unwrap_or(Refusal::LimitPayment)
+    };
+    let unapproved = payments.iter().zip(&approvals.approved).enumerate().filter(|(_, (_, approved))| !**approved);
+    let above = unapproved.filter(|(_, (payment, _))| payment.intent.amount > wallet.automatic.payment);
+    let refused = above.map(|(place, (payment, _))| (reason_of(payment.intent.withdrawal), place)).min();
+    match refused {
+        Some((reason, place)) => Err(Refused::at(reason, place)),
         None => Ok(()),
     }
 }

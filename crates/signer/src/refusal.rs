@@ -97,11 +97,11 @@ refusals! {
     /// An earlier version of the plan pays other withdrawals, or pays them otherwise.
     PaymentsChanged = 36, "payments_changed", "an earlier version of the plan makes other payments";
     /// An approval's key is not in the policy.
-    ApprovalKeyUnknown = 37, "approval_key_unknown", "an approval's key is not in the policy";
+    ApprovalKeyUnknown = 37, "approval_key_unknown", "too few approvals count: the key of one is not in the policy";
     /// Two approvals of one intent are by the same key.
-    ApprovalRepeated = 38, "approval_repeated", "two approvals are by the same key";
+    ApprovalRepeated = 38, "approval_repeated", "too few approvals count: two are by the same key";
     /// An approval is not a signature over this intent.
-    ApprovalInvalid = 39, "approval_invalid", "an approval is not a signature over this intent";
+    ApprovalInvalid = 39, "approval_invalid", "too few approvals count: one is not a signature over this intent";
     /// An intent without enough approvals exceeds the automatic limit of one payment.
     LimitPayment = 40, "limit_payment", "the automatic limit of one payment is exceeded";
     /// The automatic limit of an hour is used up.

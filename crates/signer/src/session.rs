@@ -5,7 +5,7 @@
 //! whatever else the request says; a plan that was voided is never signed.
 
 use crate::entropy::{EntropyError, random_bytes, self_test};
-use crate::judge;
+use crate::judge::{self, Uncounted};
 use crate::keystore::{KeyStore, KeyStoreError, Purpose, descriptors};
 use crate::memory::{Charge, Decision, Memory, MemoryError, PlanMemory, Signature, Void};
 use crate::policy::{Policy, WalletPolicy};
@@ -77,6 +77,7 @@ pub struct Signer {
     purpose: Purpose,
     blinding: Zeroizing<[u8; 32]>,
     memory: Memory,
+    uncounted: fn(&Uncounted),
 }
 
 /// How a decision ends early.
@@ -124,7 +125,22 @@ impl Signer {
             wallets.insert(*id, derived);
         }
         let blinding = random_bytes::<32>()?;
-        Ok(Signer { policy, wallets, head_key: keys.head_key(), purpose: keys.purpose(), blinding, memory })
+        Ok(Signer {
+            policy,
+            wallets,
+            head_key: keys.head_key(),
+            purpose: keys.purpose(),
+            blinding,
+            memory,
+            uncounted: |_| (),
+        })
+    }
+
+    /// The same, telling of each approval that does not count: neither a payment that is made all the same nor a refusal
+    /// for another reason says so.
+    #[must_use]
+    pub fn telling(self, uncounted: fn(&Uncounted)) -> Signer {
+        Signer { uncounted, ..self }
     }
 
     /// Answers one request. `clock` is the signer's own clock, by which limits are counted; ledger time may not run
@@ -318,8 +334,10 @@ impl Signer {
         fee: u64,
         now: LedgerTime,
     ) -> Result<Vec<Charge>, Stop> {
-        let approved = judge::check_approvals(&self.policy, &request.payments)?;
-        judge::check_payment_limit(wallet, &request.payments, &approved)?;
+        let approvals = judge::count_approvals(&self.policy, &request.payments);
+        approvals.uncounted.iter().for_each(self.uncounted);
+        judge::check_payment_limit(wallet, &request.payments, &approvals)?;
+        let approved = approvals.approved;
         let charges = judge::charges(&request.payments, &approved, fee, &self.memory.charged(request.plan)?);
         if charges.is_empty() {
             return Ok(charges);

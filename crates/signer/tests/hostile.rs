@@ -168,6 +168,8 @@ struct Attacker {
     wallet: Wallet,
     coins: Vec<Coin>,
     approved: Vec<Pay>,
+    /// Payments that one operator approved, where two have to.
+    halved: Vec<Pay>,
     sent: Vec<Draft>,
     plan: u64,
     withdrawal: u32,
@@ -250,9 +252,26 @@ impl Attacker {
         made
     }
 
+    /// One of these payments with everything beside its approvals that an attacker has: each of them again, those of other
+    /// intents, and signatures by keys of their own, in any order.
+    fn padded(&mut self, pays: &[Pay]) -> Pay {
+        let mut padded = self.random.pick(pays).clone();
+        let own = padded.raw_approvals.clone();
+        for _ in 0..1 + self.random.below(6) {
+            let more = match self.random.below(3) {
+                0 => self.random.pick(&own).clone(),
+                1 => self.random.pick(&self.approved).raw_approvals[self.random.below(2) as usize].clone(),
+                _ => approval(8 + self.random.below(2) as u8, &padded.intent),
+            };
+            let place = self.random.below(padded.raw_approvals.len() as u64 + 1) as usize;
+            padded.raw_approvals.insert(place, more);
+        }
+        padded
+    }
+
     fn bend(&mut self, made: &mut Draft, clock: LedgerTime) {
         let jump = self.random.below(100 * HOUR);
-        match self.random.below(22) {
+        match self.random.below(24) {
             0 => made.fence.time = clock.plus_ms(jump),
             1 => made.fence.time = LedgerTime(clock.0.saturating_sub(jump)),
             2 => made.fence.time = clock.plus_ms(60_000),
@@ -269,6 +288,8 @@ impl Attacker {
                 made.pays[0].raw_approvals = replayed.raw_approvals;
             }
             12 => made.pays[0].approvals = vec![Approving::Right(9), Approving::Right(8)],
+            22 => made.pays[0] = self.padded(&self.halved.clone()),
+            23 => made.pays[0] = self.padded(&self.approved.clone()),
             13 => made.pays[0].approvals = vec![Approving::Wrong(1), Approving::Wrong(2)],
             14 => {
                 let other = self.random.pick(&self.approved).clone();
@@ -329,6 +350,11 @@ fn run(seed: u64, kind: ScriptKind, refusals: &mut BTreeSet<Refusal>) -> usize {
             pay
         })
         .collect();
+    let halved = (0..5u32).map(|number| {
+        let mut pay = pay(2_000_000 + number, stranger(110 + number as u8), 8_000_000);
+        pay.raw_approvals = vec![approval(1, &pay.intent)];
+        pay
+    });
     let mut auditor = Auditor {
         own,
         coins: coins.iter().map(|coin| ((coin.input().txid.0, 0), coin.output().value.to_sat())).collect(),
@@ -340,6 +366,7 @@ fn run(seed: u64, kind: ScriptKind, refusals: &mut BTreeSet<Refusal>) -> usize {
         wallet,
         coins,
         approved,
+        halved: halved.collect(),
         sent: vec![],
         plan: 0,
         withdrawal: 0,
@@ -407,6 +434,7 @@ fn a_hostile_engine_gets_at_most_the_automatic_limits() {
         Refusal::WithdrawalTaken,
         Refusal::PaymentsChanged,
         Refusal::ApprovalKeyUnknown,
+        Refusal::ApprovalRepeated,
         Refusal::ApprovalInvalid,
         Refusal::LimitPayment,
         Refusal::LimitHour,

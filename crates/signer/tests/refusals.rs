@@ -122,11 +122,9 @@ const BENDS: [Bend; 42] = [
         draft.coins = vec![Wallet::new(ScriptKind::Wpkh).coin(12, 5_000_000)];
         (draft.plan, draft.version, draft.anchor) = (EARLIER, 1, None);
     }),
-    (Refusal::ApprovalKeyUnknown, |draft| each(draft, |pay| pay.approvals = vec![Approving::Right(4)])),
-    (Refusal::ApprovalRepeated, |draft| each(draft, |pay| pay.approvals = vec![Approving::Right(1); 2])),
-    (Refusal::ApprovalInvalid, |draft| {
-        each(draft, |pay| pay.approvals = vec![Approving::Right(1), Approving::Wrong(2)]);
-    }),
+    (Refusal::ApprovalKeyUnknown, |draft| large(draft, &[Approving::Right(4), Approving::Right(1)])),
+    (Refusal::ApprovalRepeated, |draft| large(draft, &[Approving::Right(1); 2])),
+    (Refusal::ApprovalInvalid, |draft| large(draft, &[Approving::Right(1), Approving::Wrong(2)])),
     (Refusal::LimitPayment, |draft| draft.pays = vec![pay(40, stranger(40), LIMIT_PAYMENT + 1)]),
     (Refusal::LimitHour, |draft| {
         draft.pays = vec![pay(40, stranger(40), 650_000), pay(41, stranger(41), 650_000)];
@@ -137,6 +135,14 @@ const BENDS: [Bend; 42] = [
 
 fn each(draft: &mut Draft, change: impl Fn(&mut Pay)) {
     draft.pays.iter_mut().for_each(change);
+}
+
+/// Payments above the automatic limit, each with these approvals.
+fn large(draft: &mut Draft, approvals: &[Approving]) {
+    each(draft, |pay| {
+        pay.intent.amount = Amount::new(u128::from(LIMIT_PAYMENT) + 1);
+        pay.approvals = approvals.to_vec();
+    });
 }
 
 #[test]

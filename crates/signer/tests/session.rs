@@ -12,6 +12,7 @@ use florin_chain::bitcoin::keys::ScriptKind;
 use florin_core::custody::Intent;
 use florin_core::id::{Digest, LedgerTime, PlanId};
 use florin_core::wire::{Message as _, Value as _};
+use florin_signer::judge::Uncounted;
 use florin_signer::memory::Memory;
 use florin_signer::protocol::{
     CheckpointHead, DescriptorsWanted, Hello, MemoryDoubt, Outcome, PROTOCOL, Request, Signed, StatusWanted, VoidPlan,
@@ -313,6 +314,105 @@ fn approvals_lift_the_limits_for_exactly_their_intent() {
         draft(2, vec![wallet.coin(2, 5_000_000)], vec![pay(2, stranger(2), 990_000), pay(3, stranger(3), 990_000)]);
     rest.fee = 8_000;
     sign(&mut signer, &wallet, &rest, NOW).expect("within the limits");
+}
+
+/// Five coins' worth to one stranger, with these approvals.
+fn approved_by(wallet: &Wallet, approvals: &[Approving]) -> Draft {
+    let mut large = draft(1, vec![wallet.coin(1, 900_000_000)], vec![pay(1, stranger(1), 500_000_000)]);
+    large.pays[0].approvals = approvals.to_vec();
+    large
+}
+
+#[test]
+fn an_approval_that_does_not_count_spoils_nothing_and_adds_nothing() {
+    use Approving::{Right, Wrong};
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    // A key that is in no policy, an operator's signature over something else, and one that is there already.
+    let bad = [
+        (Right(4), Refusal::ApprovalKeyUnknown),
+        (Wrong(2), Refusal::ApprovalInvalid),
+        (Right(3), Refusal::ApprovalRepeated),
+        (Wrong(3), Refusal::ApprovalRepeated),
+        (Wrong(4), Refusal::ApprovalKeyUnknown),
+    ];
+    for (approval, reason_told) in bad {
+        // Behind a good one, so that what repeats it is the repetition.
+        for place in 1..=2 {
+            let mut approvals = vec![Right(3), Right(1)];
+            approvals.insert(place, approval);
+            let signed = sign(&mut signer(ScriptKind::Wpkh), &wallet, &approved_by(&wallet, &approvals), NOW);
+            assert_eq!(reason(signed), None, "{approval:?} at {place}: two of three approved");
+        }
+        let refused = sign(&mut signer(ScriptKind::Wpkh), &wallet, &approved_by(&wallet, &[Right(3), approval]), NOW);
+        let refused = refused.expect_err("one of two is not enough");
+        assert_eq!((refused.reason, refused.place), (reason_told, Some(0)), "{approval:?}");
+    }
+    let signed =
+        sign(&mut signer(ScriptKind::Wpkh), &wallet, &approved_by(&wallet, &[Wrong(3), Right(3), Right(1)]), NOW);
+    assert_eq!(reason(signed), None, "a broken signature takes nothing from the operator's good one");
+    let many: Vec<Approving> = [vec![Right(4); 64], vec![Right(3), Right(1)]].concat();
+    let told = reason(sign(&mut signer(ScriptKind::Wpkh), &wallet, &approved_by(&wallet, &many), NOW));
+    assert_eq!(told, Some(Refusal::ApprovalKeyUnknown), "no more are looked at than there may be operators");
+}
+
+#[test]
+fn the_first_of_several_reasons_is_told_whichever_payment_it_is_of() {
+    use Approving::{Right, Wrong};
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    let mut made = draft(1, vec![wallet.coin(1, 900_000_000)], vec![]);
+    for approvals in [vec![], vec![Wrong(1)], vec![Right(1), Wrong(2), Right(4)], vec![Right(1), Right(2), Right(4)]] {
+        let number = made.pays.len() as u32 + 1;
+        let mut payment = pay(number, stranger(number as u8), 2_000_000);
+        payment.approvals = approvals;
+        made.pays.push(payment);
+    }
+    let refused = sign(&mut signer(ScriptKind::Wpkh), &wallet, &made, NOW).expect_err("only the last one is approved");
+    assert_eq!((refused.reason, refused.place), (Refusal::ApprovalKeyUnknown, Some(2)));
+    made.pays.remove(2);
+    let refused = sign(&mut signer(ScriptKind::Wpkh), &wallet, &made, NOW).expect_err("only the last one is approved");
+    assert_eq!((refused.reason, refused.place), (Refusal::ApprovalInvalid, Some(1)));
+    made.pays.remove(1);
+    let refused = sign(&mut signer(ScriptKind::Wpkh), &wallet, &made, NOW).expect_err("only the last one is approved");
+    assert_eq!((refused.reason, refused.place), (Refusal::LimitPayment, Some(0)));
+}
+
+#[test]
+fn a_payment_with_too_few_approvals_is_charged_like_one_without_any() {
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    let mut signer = signer(ScriptKind::Wpkh);
+    let mut small = draft(1, vec![wallet.coin(1, 5_000_000)], vec![pay(1, stranger(1), LIMIT_PAYMENT)]);
+    small.pays[0].approvals = vec![Approving::Right(1), Approving::Right(4), Approving::Wrong(2)];
+    sign(&mut signer, &wallet, &small, NOW).expect("within the limit of one payment");
+    let Outcome::Status(status) = ask(&mut signer, &Request::Status(StatusWanted {}), NOW).outcome else {
+        panic!("a status was wanted")
+    };
+    let left = u128::from(LIMIT_HOUR - LIMIT_PAYMENT - 1_000);
+    assert_eq!(status.wallets[0].hour_left.units(), left);
+    small.plan = 2;
+    small.coins = vec![wallet.coin(2, 5_000_000)];
+    small.pays[0].intent.withdrawal.0[15] ^= 1;
+    assert_eq!(reason(sign(&mut signer, &wallet, &small, NOW)), Some(Refusal::LimitHour));
+}
+
+#[test]
+fn an_operator_who_left_the_policy_spoils_nothing_and_is_told_of() {
+    use std::cell::RefCell;
+    thread_local! { static TOLD: RefCell<Vec<Uncounted>> = const { RefCell::new(Vec::new()) } }
+    let wallet = Wallet::new(ScriptKind::Wpkh);
+    let memory = Memory::volatile(PLATFORM, [9; 16]).expect("a memory");
+    let signer = Signer::new(&keys(), policy_of(ScriptKind::Wpkh, 2), memory);
+    let mut signer = signer.unwrap_or_else(|error| panic!("{}", error.code()));
+    signer = signer.telling(|uncounted| TOLD.with_borrow_mut(|told| told.push(*uncounted)));
+    let (retired, first, second) = (Approving::Right(3), Approving::Right(1), Approving::Right(2));
+    let request = approved_by(&wallet, &[retired, first]);
+    assert_eq!(reason(sign(&mut signer, &wallet, &request, NOW)), Some(Refusal::ApprovalKeyUnknown));
+    sign(&mut signer, &wallet, &approved_by(&wallet, &[retired, first, second]), NOW).expect("two of two approved");
+    let uncounted = Uncounted {
+        withdrawal: request.pays[0].intent.withdrawal,
+        key: operator(3).verifying_key().to_bytes(),
+        reason: Refusal::ApprovalKeyUnknown,
+    };
+    assert_eq!(TOLD.take(), [uncounted; 2], "both where it was refused and where it was paid all the same");
 }
 
 #[test]

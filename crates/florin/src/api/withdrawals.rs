@@ -149,8 +149,8 @@ async fn approve_withdrawal(
     let withdrawal = withdrawal_id(&id)?;
     let approval = Approval { key: hex("key", &order.body.key)?, signature: hex("signature", &order.body.signature)? };
     let complete = order.body.complete;
-    // A wrong one would be kept with the withdrawal, and the signer would refuse every plan that pays it. One that has left
-    // the state is for the rules to refuse.
+    // A wrong one would be kept with the withdrawal: it counts for nothing, and the operator could not give another one. A
+    // withdrawal that has left the state is for the rules to refuse.
     let is_wrong = api.read(|state| {
         let intent = state.withdrawals().get(&withdrawal).map(|found| &found.intent);
         intent.is_some_and(|intent| !florin_signer::approve::is_over(&approval, intent))

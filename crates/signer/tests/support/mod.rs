@@ -40,7 +40,12 @@ pub fn operator(number: u8) -> SigningKey {
 }
 
 pub fn policy(kind: ScriptKind) -> Policy {
-    let operators: String = (1..=3)
+    policy_of(kind, 3)
+}
+
+/// A policy with operators 1 to `operators`, two of whom have to approve.
+pub fn policy_of(kind: ScriptKind, operators: u8) -> Policy {
+    let operators: String = (1..=operators)
         .map(|number| {
             let key = operator(number).verifying_key().to_bytes();
             let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
