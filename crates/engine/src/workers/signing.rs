@@ -279,7 +279,7 @@ impl Signing {
     /// does not pass while others could go on; what is to blame is then planned apart.
     fn refused(&mut self, job: &Job, refusal: &SignerRefusal, fence: &Fence, now_ms: u64) -> Option<Ask> {
         self.note(job, refusal, now_ms);
-        let blamed = blamed(job, refusal);
+        let (blamed, company) = blamed(job, refusal);
         let is_hopeless = match refusal.standing {
             Standing::Lasting => true,
             Standing::Passing if refusal.culprit == Culprit::Nobody => false,
@@ -294,10 +294,6 @@ impl Signing {
             return None;
         }
         let command = self.void(job, fence, now_ms)?;
-        let company = match refusal.standing {
-            Standing::Passing => Company::Others,
-            Standing::Lasting => Company::Alone,
-        };
         for withdrawal in blamed {
             self.doubts.blame(withdrawal, (company, &refusal.code), (now_ms, self.config.retry_ms));
         }
@@ -511,18 +507,24 @@ fn job(state: &State, plan: &Plan, (number, version): (u32, &PlanVersion)) -> Re
     })
 }
 
-/// The withdrawals of a plan that a refusal is about: all of them where it names none that is there. A plan that nothing is
-/// held against would be made again as it was.
-fn blamed(job: &Job, refusal: &SignerRefusal) -> Vec<WithdrawalId> {
+/// The withdrawals of a plan that a refusal is about, and with whom each is planned next. Where it names none that is there,
+/// it is about all of them: a plan that nothing is held against would be made again as it was. Each is then tried alone,
+/// because one among them may be refused for ever.
+fn blamed(job: &Job, refusal: &SignerRefusal) -> (Vec<WithdrawalId>, Company) {
     let id = |intent: &IntentToSign| intent.intent.withdrawal;
     let named: Vec<WithdrawalId> = match refusal.culprit {
-        Culprit::Nobody => return Vec::new(),
-        Culprit::Coin(place) if (place as usize) < job.planned.inputs.len() => return Vec::new(),
+        Culprit::Nobody => return (Vec::new(), Company::Others),
+        Culprit::Coin(place) if (place as usize) < job.planned.inputs.len() => return (Vec::new(), Company::Others),
         Culprit::Payment(place) => job.intents.iter().skip(place as usize).take(1).map(id).collect(),
+        // Approvals that the signer does not count make a payment an automatic one; which, it does not say.
         Culprit::Automatic => job.intents.iter().filter(|intent| intent.approvals.is_empty()).map(id).collect(),
         Culprit::Coin(_) | Culprit::Plan => Vec::new(),
     };
-    if named.is_empty() { job.intents.iter().map(id).collect() } else { named }
+    match refusal.standing {
+        _ if named.is_empty() => (job.intents.iter().map(id).collect(), Company::Alone),
+        Standing::Lasting => (named, Company::Alone),
+        Standing::Passing => (named, Company::Others),
+    }
 }
 
 /// Whether the signer would refuse an unsigned plan for ever.

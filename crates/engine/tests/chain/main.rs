@@ -286,6 +286,9 @@ struct SignerMood {
     refuses: Option<SignerRefusal>,
     /// The withdrawal that no plan may pay, and why.
     refuses_withdrawal: Option<(WithdrawalId, &'static str)>,
+    /// The withdrawal that no limit bears and whose approvals it does not count: it refuses plans that pay it for automatic
+    /// payments, and names none.
+    uncounted: Option<WithdrawalId>,
     /// Coins that it says belong to another plan.
     taken: Vec<OutPoint>,
     /// How many payments each plan had that it was asked for.
@@ -313,10 +316,13 @@ impl SignerMood {
             let place = request.intents.iter().position(|intent| intent.intent.withdrawal == id)?;
             Some(refusal(code, Standing::Lasting, Culprit::Payment(place as u32)))
         });
+        let pays_uncounted = |id| request.intents.iter().any(|intent| intent.intent.withdrawal == id);
+        let limit = self.uncounted.filter(|id| pays_uncounted(*id));
+        let limit = limit.map(|_| refusal("limit_hour", Standing::Passing, Culprit::Automatic));
         let is_taken = |input: &bitcoin::TxIn| self.taken.contains(&core_outpoint(CHAIN, input.previous_output));
         let coin = psbt.unsigned_tx.input.iter().position(is_taken);
         let coin = coin.map(|place| refusal("outpoint_taken", Standing::Lasting, Culprit::Coin(place as u32)));
-        self.refuses.clone().or(payment).or(coin)
+        self.refuses.clone().or(payment).or(limit).or(coin)
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the signer refuses for good holds nothing else back: it is given up, left out, and tried again by itself.
 
 use super::*;
-use florin_core::custody::Withdrawal;
+use florin_core::custody::{Approval, Withdrawal};
+use florin_engine::lanes::Ask;
 
 impl Paying {
     fn withdrawal(&self, place: usize) -> Withdrawal {
@@ -140,6 +141,33 @@ fn a_limit_that_passes_is_waited_for_and_then_holds_back_only_what_it_counts() {
         world.round();
     }
     assert_eq!(world.statuses(), [WithdrawalStatus::Signed]);
+}
+
+#[test]
+fn a_withdrawal_whose_approvals_do_not_count_does_not_hold_up_one_whose_approvals_do() {
+    let mut world = paying();
+    let mut policy = world.platform.state().policies()[&BTC].clone();
+    policy.automatic_max = Amount::new(20_000);
+    world.platform.must(Ask::internal(Command::SetAssetPolicy(policy)));
+    for (number, whose, amount) in [(10, 1, 30_000), (11, 2, 40_000)] {
+        world.withdraw(number, whose, amount);
+        let withdrawal = world.withdrawal(number as usize - 10).id;
+        let approval = Approval { key: [number as u8; 32], signature: [0; 64] };
+        world.platform.must(Ask::internal(Command::ApproveWithdrawal { withdrawal, approval, complete: true }));
+    }
+    let culprit = world.withdrawal(0).id;
+    world.mood().uncounted = Some(culprit);
+    for _ in 0..2 * florin_engine::workers::signing::PATIENCE_RETRIES {
+        world.platform.now_ms += RETRY_MS;
+        world.round();
+    }
+    assert_eq!(world.statuses(), [WithdrawalStatus::Queued, WithdrawalStatus::Signed], "{:?}", world.mood().sizes);
+    world.mood().uncounted = None;
+    for _ in 0..200 {
+        world.platform.now_ms += RETRY_MS;
+        world.round();
+    }
+    assert_eq!(world.statuses(), [WithdrawalStatus::Signed; 2], "what was mended is paid");
 }
 
 #[test]
