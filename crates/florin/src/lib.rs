@@ -14,3 +14,4 @@ pub mod platform;
 pub mod secret;
 pub mod signer;
 pub mod signing;
+pub mod terminal;

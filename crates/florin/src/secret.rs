@@ -1,13 +1,13 @@
 //! How secrets get into the program: from a file that only its owner reads, or typed at a prompt. Never from an argument, where every process could see them.
 
 use crate::failure::Failure;
+use crate::terminal::Hidden;
 use florin_chain::bitcoin::mnemonic::Mnemonic;
 use florin_signer::sealed::Passphrase;
 use std::fs::File;
 use std::io::{BufRead, IsTerminal, Read, StdinLock, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Largest file of a secret that is read, in bytes: a passphrase has at most 1,024, 24 words at most 216.
@@ -145,9 +145,9 @@ fn typed_passphrase(prompt: &str) -> Result<String, Failure> {
     typed(prompt).map_err(|fault| Failure::new("passphrase_unreadable", "no passphrase could be read").because(fault))
 }
 
-/// One line of standard input, not shown where a terminal can be told so.
+/// One line of standard input, not shown at a terminal.
 fn typed(prompt: &str) -> std::io::Result<String> {
-    hidden(prompt, |input, text| input.take(SECRET_BYTES_MAX).read_line(text).map(|_| ()))
+    hidden(prompt, |input, _, text| input.take(SECRET_BYTES_MAX).read_line(text).map(|_| ()))
 }
 
 /// Recovery words. Whoever pastes lines pastes all of them, and what is left unread at a terminal is the shell's afterwards, which
@@ -156,9 +156,11 @@ fn typed_words() -> std::io::Result<String> {
     if !std::io::stdin().is_terminal() {
         return typed("Recovery words, on one line: ");
     }
-    hidden("Recovery words; if there are fewer than 24, then an empty line: ", |input, text| {
+    hidden("Recovery words; if there are fewer than 24, then an empty line: ", |input, terminal, text| {
         let read = read_words(input, text);
-        discard_pending(input);
+        if let Some(terminal) = terminal {
+            terminal.give_bytes(|| discard_pending(input));
+        }
         read
     })
 }
@@ -175,37 +177,31 @@ fn read_words(input: &mut impl BufRead, text: &mut String) -> std::io::Result<()
     Ok(())
 }
 
-/// Reads and forgets what the terminal has, and what comes within 0.2 s of it. For that time the terminal gives bytes and not lines:
-/// otherwise a last line without its end would stay.
+/// Reads and forgets what there still is.
 fn discard_pending(input: &mut impl Read) {
-    let saved = Command::new("stty").arg("-g").stdin(Stdio::inherit()).stderr(Stdio::null()).output();
-    let Ok(saved) = saved.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()) else { return };
-    if saved.is_empty() || !stty(&["-icanon", "min", "0", "time", "2"]) {
-        return;
-    }
     let mut rest = Zeroizing::new([0; 4096]);
     for _ in 0..DISCARD_READS_MAX {
         if !matches!(input.read(&mut *rest), Ok(1..)) {
             break;
         }
     }
-    stty(&[&saved]);
 }
 
-/// What `read` appends to the text, without the end of its last line; not shown where a terminal can be told so.
+/// What `read` appends to the text, without the end of its last line; not shown at a terminal.
 fn hidden(
     prompt: &str,
-    read: impl FnOnce(&mut StdinLock<'static>, &mut String) -> std::io::Result<()>,
+    read: impl FnOnce(&mut StdinLock<'static>, Option<&Hidden>, &mut String) -> std::io::Result<()>,
 ) -> std::io::Result<String> {
-    // Hidden before it asks: whoever answers at once is not shown either.
-    let is_hidden = std::io::stdin().is_terminal() && stty(&["-echo"]);
-    let mut out = std::io::stderr().lock();
-    let _ = write!(out, "{prompt}").and_then(|()| out.flush());
+    // Hidden before it asks: whoever answers at once is not shown either. Standard error is not locked meanwhile: whoever is
+    // told of a signal writes there, too.
+    let terminal = Hidden::start()?;
+    let mut out = std::io::stderr();
+    drop(write!(out, "{prompt}").and_then(|()| out.flush()));
     let mut text = String::with_capacity(SECRET_BYTES_MAX as usize);
-    let read = read(&mut std::io::stdin().lock(), &mut text);
-    if is_hidden {
-        stty(&["echo"]);
-        let _ = writeln!(out);
+    let read = read(&mut std::io::stdin().lock(), terminal.as_ref(), &mut text);
+    if terminal.is_some() {
+        drop(terminal);
+        drop(writeln!(out));
     }
     if let Err(fault) = read {
         text.zeroize();
@@ -215,12 +211,6 @@ fn hidden(
         text.pop();
     }
     Ok(text)
-}
-
-/// Sets the terminal by `stty`, which every system with a terminal has; says whether that worked.
-fn stty(settings: &[&str]) -> bool {
-    let status = Command::new("stty").args(settings).stdin(Stdio::inherit()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]
