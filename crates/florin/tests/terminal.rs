@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// What is typed as a secret.
 const SECRET: &str = "correct-horse";
@@ -22,7 +23,7 @@ impl Session {
         // process that the command will be.
         let florin = env!("CARGO_BIN_EXE_florin");
         let line = format!(
-            "stty echo; trap : INT QUIT; sh -c 'echo \"process=$$.\"; exec {florin} {words}'; echo \"code=$?.\"; stty -a; echo end"
+            "stty echo; echo \"tty=$(tty).\"; trap : INT QUIT; sh -c 'echo \"process=$$.\"; exec {florin} {words}'; echo \"code=$?.\"; stty -a; echo end"
         );
         let mut child = Command::new("script")
             .args(["-q", "-c", &line, "/dev/null"])
@@ -64,12 +65,9 @@ impl Session {
     /// The code that the command ended with. The terminal shows what is typed, and reads lines, as before.
     fn end(mut self) -> String {
         self.until("end\r\n");
+        let code = self.said("code=").to_owned();
         drop(self.keys);
         assert!(self.child.wait().expect("it ends").success());
-        let code = {
-            let (_, rest) = self.seen.split_once("code=").unwrap_or_else(|| panic!("no code: {}", self.seen));
-            rest.split_once('.').expect("its end").0.to_owned()
-        };
         let modes: Vec<&str> = self.seen.split_whitespace().collect();
         assert!(modes.contains(&"echo") && !modes.contains(&"-echo"), "{}", self.seen);
         assert!(modes.contains(&"icanon"), "{}", self.seen);
@@ -109,6 +107,32 @@ fn a_prompt_that_is_ended_from_elsewhere_leaves_the_terminal_as_it_was() {
             assert_eq!(session.end(), "130", "{words} {signal}");
         }
     }
+}
+
+#[test]
+fn a_prompt_that_was_stopped_hides_again_when_it_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut session = Session::start(folder.path(), "approve key");
+    session.until("New passphrase: ");
+    let terminal = session.said("tty=").to_owned();
+    let stty = |words: &[&str]| {
+        let set = Command::new("stty").args(["-F", &terminal]).args(words).output().expect("stty is there");
+        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+        String::from_utf8(set.stdout).expect("text").split_whitespace().any(|mode| mode == "-echo")
+    };
+    assert!(stty(&["-a"]), "it hides");
+    session.kill("-STOP");
+    // As a shell does that gets the terminal back.
+    stty(&["echo"]);
+    session.kill("-CONT");
+    let end = Instant::now() + Duration::from_secs(60);
+    while !stty(&["-a"]) {
+        assert!(Instant::now() < end, "it does not hide again");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    session.press(SECRET);
+    session.press("\x03");
+    assert_eq!(session.end(), "130");
 }
 
 #[test]
