@@ -405,6 +405,20 @@ fn a_leader_that_is_fenced_says_not_committed_and_follows() {
 }
 
 #[test]
+fn a_node_that_no_longer_leads_has_no_alarms_of_workers_that_stand_still() {
+    let (world, _, first) = leading_without_its_signer();
+    let code = SignerFault::Timeout.code();
+    eventually("the alarm", || is_alarmed(&first, code));
+    let second = world.start(true);
+    lead(&second);
+    let late = first.submit_wait(Ask::internal(Command::OpenCustomer(customer(9))), LONG);
+    assert_eq!(late.map(|told| told.answer), Ok(Answer::NotCommitted));
+    eventually("the alarm's end", || first.status().role == Role::Following && !is_alarmed(&first, code));
+    eventually("the alarm where it is led", || is_alarmed(&second, code));
+    assert!(first.stop() && second.stop());
+}
+
+#[test]
 fn a_failed_storage_ends_the_engine_without_an_answer() {
     let world = World::new();
     let trouble = |row: &Row| if row.seq == Seq(3) { Trick::WriteAndLose } else { Trick::Pass };

@@ -498,6 +498,11 @@ fn step(shared: &Shared, name: &str, worker: &mut dyn Worker) -> Vec<Ask> {
     asks
 }
 
+/// Takes back what a watcher or worker said: while it does not step, nobody sees when that is over.
+fn rest(shared: &Shared, name: &str) {
+    lock(&shared.alarms).remove(name);
+}
+
 /// A worker's thread: it steps while this process leads.
 pub(super) fn work(shared: &Shared, name: &'static str, mut seated: Seated) {
     loop {
@@ -507,6 +512,8 @@ pub(super) fn work(shared: &Shared, name: &'static str, mut seated: Seated) {
             if let Some(found) = seated.worker.contradiction() {
                 return shared.die(&Fatal::Contradicted(found.clone()));
             }
+        } else {
+            rest(shared, name);
         }
         if pause(shared, seated.cadence_ms) {
             return;
@@ -525,6 +532,8 @@ pub(super) fn follow(shared: &Shared, index: usize, mut follower: Follower, cade
             let is_moving = asks.iter().any(Ask::moves_chain);
             is_busy = ask_all(shared, &name, asks) && is_moving;
             lock(&shared.followers)[index] = follower.status().clone();
+        } else {
+            rest(shared, &name);
         }
         if pause(shared, if is_busy { 0 } else { cadence_ms }) {
             return;
