@@ -196,6 +196,19 @@ pub enum Command {
         /// Whom it is for: a customer, or the house's inventory.
         beneficiary: Beneficiary,
     },
+    /// Puts right what was booked wrongly, by a new transfer: no entry is ever changed or removed.
+    BookCorrection {
+        /// The operator's reference, of a voucher or a case: unique for ever.
+        reference: String,
+        /// The asset; not a plain one.
+        asset: AssetId,
+        /// How much moves.
+        amount: Amount,
+        /// Who gives: a customer, or the house's inventory, fees or spread.
+        debit: Owner,
+        /// Who gets: as the giver, or for money the bank.
+        credit: Owner,
+    },
     /// Hands out a wallet's next address. The script comes with the command: the engine derives it for the index that the
     /// writer is about to hand out.
     IssueAddress {

@@ -7,6 +7,7 @@
 mod admin;
 mod block;
 mod broker;
+mod correction;
 mod deposit;
 mod ledger;
 mod plan;
@@ -22,11 +23,12 @@ pub use broker::{
     ACCEPT_BAND_PERCENT, AcceptQuoteRefusal, PRICE_AGE_MAX_MS, PRICE_BAND, PRICE_UNITS_MAX, PriceRefusal, QUOTE_MS_MAX,
     QuoteRefusal, SPREAD_BP_MAX,
 };
+pub use correction::CorrectionRefusal;
 pub use deposit::{
     AddressRefusal, DESCRIPTOR_MAX, REPLACED_KEPT_MS, SCRIPT_MAX, SEEN_PER_ADDRESS_MAX, SEEN_PER_CHAIN_MAX,
     UNUSED_ADDRESSES_MAX,
 };
-pub use ledger::{AccountRefusal, BANK_REFERENCE_MAX, BankReceiptRefusal, TRANSFERS_MAX, TransferRefusal};
+pub use ledger::{AccountRefusal, BankReceiptRefusal, REFERENCE_MAX, TRANSFERS_MAX, TransferRefusal};
 pub use plan::{PlanRefusal, RECEIPT_MAX, SIGNED_MAX, UNSIGNED_MAX, VOIDED_KEPT};
 pub use withdrawal::{APPROVALS_MAX, ApprovalRefusal, CLOSED_KEPT_MS, CancelRefusal, WithdrawalRefusal};
 
@@ -56,6 +58,9 @@ pub enum Refusal {
     /// A bank receipt.
     #[error(transparent)]
     BankReceipt(#[from] BankReceiptRefusal),
+    /// A correction.
+    #[error(transparent)]
+    Correction(#[from] CorrectionRefusal),
     /// Wallets and addresses.
     #[error(transparent)]
     Address(#[from] AddressRefusal),
@@ -94,6 +99,7 @@ impl Refusal {
             Refusal::Account(refusal) => refusal.code(),
             Refusal::Transfer(refusal) => refusal.code(),
             Refusal::BankReceipt(refusal) => refusal.code(),
+            Refusal::Correction(refusal) => refusal.code(),
             Refusal::Address(refusal) => refusal.code(),
             Refusal::Block(refusal) => refusal.code(),
             Refusal::Price(refusal) => refusal.code(),
@@ -351,6 +357,9 @@ fn execute(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome, Refusal>
         Command::PostTransfers(transfers) => ledger::post_transfers(draft, transfers)?,
         Command::BookBankReceipt { reference, asset, amount, beneficiary } => {
             ledger::book_bank_receipt(draft, reference, *asset, *amount, beneficiary)?
+        }
+        Command::BookCorrection { reference, asset, amount, debit, credit } => {
+            correction::book(draft, reference, *asset, *amount, (debit, credit))?
         }
         Command::IssueAddress { wallet, branch, index, script, beneficiary } => {
             let path = crate::custody::KeyPath { wallet: *wallet, branch: *branch, index: *index };

@@ -278,6 +278,14 @@ crate::message! {
 }
 
 crate::message! {
+    /// A correction was booked; its reference is used up.
+    pub struct CorrectionBooked {
+        /// The operator's reference, unique for ever among corrections.
+        1: reference: String,
+    }
+}
+
+crate::message! {
     /// A remembered command, so that its repetition gets the same answer.
     pub struct Remembered {
         /// The command.
@@ -384,6 +392,8 @@ crate::oneof! {
         25: BankReceiptBooked(BankReceiptBooked),
         /// A customer was opened, or its record changed.
         26: CustomerSet(Customer),
+        /// A correction was booked.
+        27: CorrectionBooked(CorrectionBooked),
 
         /// A chain is followed.
         30: ChainDefined(Chain),

@@ -93,6 +93,8 @@ crate::choice! {
         Reversal = 14,
         /// Coins that nobody we know sent or took.
         Unattributed = 15,
+        /// An operator put right what was booked wrongly.
+        Correction = 16,
     }
 }
 

@@ -56,6 +56,7 @@ pub struct State {
     pub(crate) ledger: Ledger,
     pub(crate) customers: BTreeMap<CustomerId, Customer>,
     pub(crate) bank_references: BTreeSet<String>,
+    pub(crate) corrections: BTreeSet<String>,
     pub(crate) sessions: BTreeMap<SessionId, u64>,
     pub(crate) remembered: BTreeMap<CommandId, Remembered>,
     pub(crate) chains: BTreeMap<ChainId, ChainState>,
@@ -94,6 +95,7 @@ impl Default for State {
             ledger: Ledger::default(),
             customers: BTreeMap::new(),
             bank_references: BTreeSet::new(),
+            corrections: BTreeSet::new(),
             sessions: BTreeMap::new(),
             remembered: BTreeMap::new(),
             chains: BTreeMap::new(),
@@ -276,6 +278,7 @@ impl State {
             | Event::HoldPosted(_)
             | Event::HoldReleased(_)
             | Event::BankReceiptBooked(_)
+            | Event::CorrectionBooked(_)
             | Event::CustomerSet(_)
             | Event::RestateAccount(_)
             | Event::RestateHold(_) => self.apply_ledger(event),
@@ -378,6 +381,10 @@ impl State {
             Event::BankReceiptBooked(receipt) => {
                 let new = self.bank_references.insert(receipt.reference.clone());
                 assert!(new, "a bank reference is booked once");
+            }
+            Event::CorrectionBooked(correction) => {
+                let new = self.corrections.insert(correction.reference.clone());
+                assert!(new, "a correction's reference is booked once");
             }
             Event::CustomerSet(customer) => {
                 self.customers.insert(customer.id, customer.clone());
@@ -625,6 +632,9 @@ impl State {
         self.customers.values().for_each(|customer| say(Event::CustomerSet(customer.clone())));
         for reference in &self.bank_references {
             say(Event::BankReceiptBooked(crate::event::BankReceiptBooked { reference: reference.clone() }));
+        }
+        for reference in &self.corrections {
+            say(Event::CorrectionBooked(crate::event::CorrectionBooked { reference: reference.clone() }));
         }
         for (&session, &sequence) in &self.sessions {
             say(Event::SessionAdvanced(crate::event::SessionAdvanced { session, sequence }));

@@ -121,6 +121,7 @@ impl Ask {
             | Command::OpenAccount { .. }
             | Command::PostTransfers(_)
             | Command::BookBankReceipt { .. }
+            | Command::BookCorrection { .. }
             | Command::IssueAddress { .. }
             | Command::RequestQuote { .. }
             | Command::AcceptQuote { .. }
@@ -185,11 +186,15 @@ mod tests {
         use florin_core::amount::Amount;
         use florin_core::asset::{Halt, HaltAction, HaltReason};
         use florin_core::id::AssetId;
+        use florin_core::ledger::{HouseAccount, Owner};
         let beneficiary = Beneficiary::INVENTORY;
         let (reference, asset, amount) = (String::new(), AssetId(1), Amount::new(1));
+        let (debit, credit) = (Owner::House(HouseAccount::Fees), Owner::House(HouseAccount::Inventory));
+        let correction = Command::BookCorrection { reference: reference.clone(), asset, amount, debit, credit };
         let halt = Halt { asset: None, action: HaltAction::Sign, reason: HaltReason::Operator };
         for (command, lane) in [
             (Command::BookBankReceipt { reference, asset, amount, beneficiary }, Lane::Rest),
+            (correction, Lane::Rest),
             (Command::Halt(halt), Lane::Operator),
             (Command::Tick, Lane::Operator),
         ] {

@@ -6,6 +6,7 @@ pub mod books;
 mod broker;
 mod chains;
 pub mod code;
+mod corrections;
 mod customers;
 mod deposits;
 mod description;
@@ -279,6 +280,7 @@ fn described() -> (Router<Arc<Api>>, OpenApi) {
         .build();
     let (router, mut document) = OpenApiRouter::with_openapi(document)
         .merge(customers::routes())
+        .merge(corrections::routes())
         .merge(deposits::routes())
         .merge(broker::routes())
         .merge(withdrawals::routes())

@@ -11,6 +11,7 @@ mod against_witnesses;
 mod asset;
 mod change;
 mod checkpoint;
+mod correct;
 mod ledger;
 mod plan;
 mod platform;
@@ -99,6 +100,8 @@ enum Command {
     Price(platform::PriceCommand),
     /// Books money that arrived at the bank.
     BankReceipt(platform::BankReceiptArgs),
+    /// Puts right what was booked wrongly, by a new transfer between customers, or between them and the house.
+    Correct(correct::CorrectArgs),
     /// Assets and their policies: list, show, change.
     #[command(subcommand)]
     Asset(asset::AssetCommand),
@@ -196,6 +199,7 @@ fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(),
         Command::Plan(command) => plan::run(command, common, out),
         Command::Price(command) => platform::price(command, common, out),
         Command::BankReceipt(args) => platform::bank_receipt(&args, common, out),
+        Command::Correct(args) => correct::run(&args, common, out),
         Command::Asset(command) => asset::run(command, common, out),
         Command::Chain(command) => platform::chain(command, common, out),
         Command::Block(command) => platform::block(command, common, out),

@@ -3,6 +3,7 @@
 mod books;
 pub mod broker;
 pub mod chain;
+mod correction;
 mod custody;
 pub mod derive;
 pub mod proto;
@@ -198,6 +199,11 @@ pub struct Auditor {
     exchanged: Vec<broker::Quote>,
     /// What the command being read debited and credited to each account.
     moved: BTreeMap<u64, (u128, u128)>,
+    /// References of corrections.
+    corrections: BTreeSet<Vec<u8>>,
+    /// Corrections that the command being read booked, and transfers that it made for them.
+    corrections_booked: usize,
+    corrections_moved: usize,
     time: time::Time,
     /// Whether the command being read booked a spend that no plan meant.
     is_robbed: bool,
@@ -356,6 +362,7 @@ impl Auditor {
             self.event(tag, &body, row).map_err(|fault| format!("event {tag}: {fault}"))?;
         }
         self.check_halts()?;
+        self.check_corrections()?;
         self.check_exchanges()
     }
 
@@ -375,6 +382,9 @@ impl Auditor {
                 for transfer in body.messages(1)? {
                     let movement = self.movement(&transfer)?;
                     self.post(movement)?;
+                    if transfer.number(4)? == correction::REASON {
+                        self.correction_moved(movement)?;
+                    }
                 }
             }
             22 => {
@@ -399,6 +409,7 @@ impl Auditor {
             26 => {
                 self.freezes.insert(body.bytes(1)?.to_vec(), body.maybe_number(3).unwrap_or(0));
             }
+            27 => self.correction_booked(body)?,
             30 => {
                 self.coins_of_chains.insert(body.number(1)?, body.number(5)?);
             }

@@ -2,8 +2,8 @@
 
 use florin_core::decide::{
     AcceptQuoteRefusal, AccountRefusal, AddressRefusal, AdminRefusal, ApprovalRefusal, BankReceiptRefusal,
-    BlockRefusal, CancelRefusal, OriginRefusal, PlanRefusal, PriceRefusal, QuoteRefusal, Refusal, TransferRefusal,
-    WithdrawalRefusal,
+    BlockRefusal, CancelRefusal, CorrectionRefusal, OriginRefusal, PlanRefusal, PriceRefusal, QuoteRefusal, Refusal,
+    TransferRefusal, WithdrawalRefusal,
 };
 use std::collections::BTreeMap;
 
@@ -91,6 +91,7 @@ pub const REACHED: &[&str] = &[
     "a withdrawal is not overtaken",
     "a withdrawal that went first is planned",
     "operator sets the clock right",
+    "a correction is booked",
     "restart of the signer",
 ];
 
@@ -129,6 +130,7 @@ families! {
     Account: AccountRefusal => "account",
     Transfer: TransferRefusal => "transfer",
     BankReceipt: BankReceiptRefusal => "bank_receipt",
+    Correction: CorrectionRefusal => "correction",
     Address: AddressRefusal => "address",
     Block: BlockRefusal => "block",
     Price: PriceRefusal => "price",

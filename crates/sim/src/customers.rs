@@ -11,6 +11,7 @@ use florin_core::broker::{Pair, Price, Side};
 use florin_core::command::{Command, Origin, PlainTransfer, Request};
 use florin_core::custody::{Approval, Beneficiary, Branch, WithdrawalStatus};
 use florin_core::id::{AccountId, CommandId, CustomerId, Digest, SessionId, WithdrawalId};
+use florin_core::ledger::{HouseAccount, Owner};
 use florin_core::state::{ClockDoubt, State};
 use florin_core::wire::{Bytes, Message};
 use florin_engine::lanes::Ask;
@@ -115,7 +116,7 @@ impl World {
     fn ask_withdrawal(&mut self) {
         let rich = self.state(|state| {
             let have = |customer: &&CustomerId| {
-                let owner = florin_core::ledger::Owner::Customer(**customer);
+                let owner = Owner::Customer(**customer);
                 state.ledger().account_of(&owner, BTC).is_some_and(|account| account.available().units() > 20_000)
             };
             self.customers.iter().filter(have).copied().collect::<Vec<_>>()
@@ -296,13 +297,35 @@ impl World {
             self.ask(Command::ConfirmTime);
             return;
         }
-        match self.rng.below(10) {
+        match self.rng.below(12) {
+            10 | 11 => self.operator_corrects(),
             0..=2 => self.operator_halts(),
             3 => self.operator_proves(),
             4..=6 => self.ask_approve(),
             7 => self.approve_wrongly(),
             _ => self.operator_resumes(),
         }
+    }
+
+    /// Moves what was booked wrongly, between customers and the house.
+    fn operator_corrects(&mut self) {
+        let side = |world: &mut World| match world.rng.below(8) {
+            0 => Owner::House(HouseAccount::Inventory),
+            1 => Owner::House(HouseAccount::Fees),
+            2 => Owner::House(HouseAccount::Spread),
+            _ => Owner::Customer(world.customer().unwrap_or(CustomerId([0; 16]))),
+        };
+        let (debit, mut credit) = (side(self), side(self));
+        let asset = if self.rng.chance(60) { BTC } else { EUR };
+        if asset == EUR && self.rng.chance(20) {
+            credit = Owner::House(HouseAccount::Bank);
+        }
+        let had = self.state(|state| state.ledger().account_of(&debit, asset).map(|account| account.credit_balance()));
+        let had = had.flatten().map_or(1_000, |had| had.units()).min(1 << 60) as u64;
+        let amount = Amount::new(u128::from(self.rng.below(had + 2)));
+        // Few enough references that some come twice.
+        let reference = format!("CASE-{}", self.rng.below(200));
+        self.ask(Command::BookCorrection { reference, asset, amount, debit, credit });
     }
 
     /// Ends a halt that the platform set, after looking into it.

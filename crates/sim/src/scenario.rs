@@ -11,7 +11,7 @@ use florin_core::command::{Command, Origin, Outcome, Request};
 use florin_core::custody::{Approval, Beneficiary, Branch, DepositStatus, PlanStatus, WithdrawalStatus};
 use florin_core::decide::{APPROVALS_MAX, UNUSED_ADDRESSES_MAX};
 use florin_core::id::{CustomerId, LedgerTime, WithdrawalId};
-use florin_core::ledger::Owner;
+use florin_core::ledger::{HouseAccount, Owner};
 use florin_core::wire::Bytes;
 use florin_devnet::fees::FeeRate;
 use florin_devnet::miner::Content;
@@ -164,6 +164,10 @@ impl World {
             let Some(Answer::Done(Outcome::Quote(quote))) = self.command_and_wait(ask)? else { return Ok(()) };
             self.command_and_wait(Command::AcceptQuote { customer, quote: quote.id })?;
         }
+        // The customer was credited nearly all that an amount holds.
+        let (debit, credit) = (Owner::House(HouseAccount::Inventory), Owner::Customer(customer));
+        let (reference, amount) = (format!("S-{}", self.rng.draw()), Amount::new(10u128.pow(37)));
+        self.command_and_wait(Command::BookCorrection { reference, asset: XXX, amount, debit, credit })?;
         self.empty_the_inventory(pair)?;
         self.sell_what_is_withdrawn()
     }

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 /// The most linked transfers of one command: at some 25 bytes each they fill a tenth of a row.
 pub const TRANSFERS_MAX: usize = 4_000;
 
-/// The longest reference of a bank receipt, in bytes; SEPA's end-to-end ids have at most 35 characters.
-pub const BANK_REFERENCE_MAX: usize = 64;
+/// The longest reference of a bank receipt or a correction, in bytes; SEPA's end-to-end ids have at most 35 characters.
+pub const REFERENCE_MAX: usize = 64;
 
 refusals! {
     /// Why an account or a customer is not opened.
@@ -203,7 +203,7 @@ pub(super) fn book_bank_receipt(
     amount: Amount,
     beneficiary: &Beneficiary,
 ) -> Result<Outcome, BankReceiptRefusal> {
-    if !is_bank_reference(reference) {
+    if !is_reference(reference) {
         return Err(BankReceiptRefusal::ReferenceInvalid);
     }
     if draft.state.bank_references.contains(reference) {
@@ -238,7 +238,7 @@ pub(super) fn book_bank_receipt(
 
 /// The characters of SEPA's basic Latin set without the space, and `_`: one text has one form, and a reference that differs
 /// by a blank only is not a second receipt.
-fn is_bank_reference(text: &str) -> bool {
+pub(super) fn is_reference(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-?:().,'+_".contains(&byte);
-    !text.is_empty() && text.len() <= BANK_REFERENCE_MAX && text.bytes().all(allowed)
+    !text.is_empty() && text.len() <= REFERENCE_MAX && text.bytes().all(allowed)
 }

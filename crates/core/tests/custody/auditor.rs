@@ -4,7 +4,7 @@
 use florin_core::custody::{Beneficiary, DepositStatus, OutPoint, WithdrawalStatus};
 use florin_core::event::Event;
 use florin_core::id::{CustomerId, WalletId, WithdrawalId};
-use florin_core::ledger::{HouseAccount, Owner, Transfer};
+use florin_core::ledger::{HouseAccount, Owner, Transfer, TransferReason};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone)]
@@ -45,6 +45,8 @@ pub struct Auditor {
     withdrawals: BTreeMap<WithdrawalId, Paid>,
     /// Which customer each script was handed out to.
     scripts: BTreeMap<Vec<u8>, Beneficiary>,
+    /// What corrections gave to each owner, less what they took.
+    corrected: BTreeMap<Owner, i128>,
     pub credits: BTreeMap<OutPoint, u32>,
     /// First credits since the last look.
     pub credited: Vec<OutPoint>,
@@ -195,6 +197,12 @@ impl Auditor {
         assert_eq!(self.accounts[debit].asset, self.accounts[credit].asset, "a transfer between assets");
         self.accounts[debit].posted -= amount as i128;
         self.accounts[credit].posted += amount as i128;
+        if transfer.reason == TransferReason::Correction {
+            for (side, given) in [(debit, -(amount as i128)), (credit, amount as i128)] {
+                *self.corrected.entry(self.accounts[side].owner.clone()).or_insert(0) += given;
+            }
+            *self.moves.entry("correction".to_owned()).or_insert(0) += 1;
+        }
         self.check_account(debit);
         self.check_account(credit);
     }
@@ -289,7 +297,7 @@ impl Auditor {
         assert_eq!(have, owe - lost, "I3: coins and what is owed");
     }
 
-    /// Every customer's balance again from what deposits and withdrawals became.
+    /// Every customer's balance again from what deposits and withdrawals became, and from corrections.
     fn check_customers(&self) {
         let mut due: BTreeMap<CustomerId, i128> = BTreeMap::new();
         for owed in self.deposits.values().chain(self.left.values()) {
@@ -305,6 +313,11 @@ impl Auditor {
             if paid.hold.is_none() && !is_back {
                 *due.entry(paid.customer).or_insert(0) -= paid.total;
                 paid.to.into_iter().for_each(|to| *due.entry(to).or_insert(0) += paid.total);
+            }
+        }
+        for (owner, given) in &self.corrected {
+            if let Owner::Customer(customer) = owner {
+                *due.entry(*customer).or_insert(0) += given;
             }
         }
         for account in &self.accounts {

@@ -10,7 +10,7 @@ use florin_core::custody::{
     Approval, Beneficiary, Branch, DepositStatus, KeyPath, OutPoint, PlanStatus, WithdrawalStatus,
 };
 use florin_core::id::{CustomerId, PlanId, TxId, WithdrawalId};
-use florin_core::ledger::Owner;
+use florin_core::ledger::{HouseAccount, Owner};
 use florin_core::wire::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -351,6 +351,19 @@ impl Run {
         }
     }
 
+    /// An operator moves what was booked wrongly, whatever the chain does meanwhile.
+    fn correct(&mut self) {
+        self.names += 1;
+        let mut owners: Vec<Owner> = (1..=CUSTOMERS).map(|number| Owner::Customer(CustomerId([number; 16]))).collect();
+        owners.extend([Owner::House(HouseAccount::Inventory), Owner::House(HouseAccount::Fees)]);
+        let (debit, credit) = (self.random.pick(&owners).unwrap().clone(), self.random.pick(&owners).unwrap().clone());
+        let available = self.world.state.ledger().account_of(&debit, BTC).map(|account| account.credit_balance());
+        let available = available.map_or(1_000, |available| available.units() as u64);
+        let amount = Amount::new(self.random.below(available + 2).into());
+        let reference = format!("case-{}", self.names);
+        self.try_run(Command::BookCorrection { reference, asset: BTC, amount, debit, credit });
+    }
+
     fn tend_withdrawals(&mut self) {
         let all: Vec<_> = self.world.state.withdrawals().values().map(|one| (one.id, one.status)).collect();
         let Some(&(withdrawal, status)) = self.random.pick(&all) else { return };
@@ -460,7 +473,8 @@ impl Run {
             52..=57 => self.tend_withdrawals(),
             58..=69 => self.plan(),
             70..=87 => self.tend_plans(),
-            88..=93 => self.operate(),
+            88..=91 => self.operate(),
+            92..=93 => self.correct(),
             _ => self.tick(),
         }
     }
@@ -541,6 +555,7 @@ fn books_and_chain_agree_whatever_happens() {
         "reorganisation",
         "theft",
         "halt",
+        "correction",
     ];
     for what in wanted {
         assert!(seen.get(what).is_some_and(|count| *count >= 8), "{what} hardly ever happened: the run proves nothing");

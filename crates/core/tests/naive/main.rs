@@ -18,7 +18,7 @@ use model::{Ask, DAY, From, Naive};
 use std::collections::{BTreeMap, BTreeSet};
 
 const START: i128 = 1_700_000_000_000;
-const STEPS: usize = 12_000;
+const STEPS: usize = 14_000;
 
 /// The platform under test, asked in the same words.
 struct Real {
@@ -96,6 +96,13 @@ impl Real {
                     name => Beneficiary::Customer(customer(name)),
                 },
             },
+            Ask::Correction { reference, asset: number, amount: units, debit, credit } => Command::BookCorrection {
+                reference: reference.clone(),
+                asset: asset(*number),
+                amount: amount(*units),
+                debit: owner(debit),
+                credit: owner(credit),
+            },
             Ask::Price { base, quote, up, down, as_of, age, bp, stands } => Command::SetPrice(Price {
                 pair: pair(*base, *quote),
                 quote_units: amount(*up),
@@ -122,6 +129,18 @@ impl Real {
             Ask::Confirm => Command::ConfirmTime,
             Ask::Clock(clock) => Command::SeeClock { clock: LedgerTime(*clock as u64) },
         }
+    }
+}
+
+/// Whom a name of the second ledger means here.
+fn owner(name: &str) -> Owner {
+    match name {
+        "inventory" => Owner::House(HouseAccount::Inventory),
+        "spread" => Owner::House(HouseAccount::Spread),
+        "fees" => Owner::House(HouseAccount::Fees),
+        "bank" => Owner::House(HouseAccount::Bank),
+        "suspense" => Owner::House(HouseAccount::Suspense),
+        name => Owner::Customer(customer(name)),
     }
 }
 
@@ -252,7 +271,8 @@ impl Run {
     fn ask(&mut self) -> Ask {
         let number = self.rng.below(100);
         match number {
-            0..=24 => self.ask_transfers(),
+            0..=21 => self.ask_transfers(),
+            22..=24 => self.ask_correction(),
             25..=34 => {
                 let reference = match self.rng.below(20) {
                     0 => String::new(),
@@ -312,6 +332,20 @@ impl Run {
             (debit, credit, run.units(1_000))
         };
         Ask::Transfers((0..count).map(|_| transfer(self)).collect())
+    }
+
+    fn ask_correction(&mut self) -> Ask {
+        let reference = match self.rng.below(20) {
+            0 => "two words".to_owned(),
+            1..=2 => self.rng.pick(&["r1", "r2", "r3", "r4"]).to_owned(),
+            _ => format!("r{}", self.next),
+        };
+        let asset = [2, 2, 2, 3, 3, 3, 4, 9][self.rng.below(8) as usize];
+        let sides = ["c1", "c2", "c3", "inventory", "spread", "fees", "bank", "suspense"];
+        // Money is given back to the bank at times, and seldom said to have come from there.
+        let (givers, takers) = if self.rng.one_in(8) { (8, 8) } else { (6, 7) };
+        let (debit, credit) = (self.name(&sides[..givers], "c9"), self.name(&sides[..takers], "c9"));
+        Ask::Correction { reference, asset, amount: self.units(2_000), debit, credit }
     }
 
     fn ask_price(&mut self) -> Ask {
@@ -415,6 +449,7 @@ fn name_of(owner: &Owner) -> String {
         Owner::House(HouseAccount::Bank) => "bank".to_owned(),
         Owner::House(HouseAccount::Inventory) => "inventory".to_owned(),
         Owner::House(HouseAccount::Spread) => "spread".to_owned(),
+        Owner::House(HouseAccount::Fees) => "fees".to_owned(),
         Owner::Plain(number) => format!("p{number}"),
         Owner::House(_) | Owner::Custody(_) => panic!("nothing here touches {owner:?}"),
     }
@@ -445,6 +480,7 @@ fn two_ledgers_answer_alike_and_end_alike() {
         done offer exchanged sequence_done sequence_gap session_expired session_ahead idempotency_mismatch id_expired id_ahead transfers_empty \
         debit_account_unknown credit_account_unknown transfer_to_itself assets_differ amount_zero \
         insufficient_funds credit_exceeds_debits bank_reference_invalid bank_reference_used asset_unknown \
+        correction_reference_invalid correction_reference_used asset_plain debit_not_correctable credit_not_correctable \
         asset_not_fiat customer_unknown price_ahead pair_reversed price_older price_age_invalid quote_time_invalid \
         spread_too_large price_out_of_band id_missing price_unknown quote_halted price_stale quote_too_small \
         inventory_insufficient quote_unknown quote_expired price_moved halt_exists halt_unknown time_unconfirmed \

@@ -9,6 +9,7 @@ pub(crate) const DAY: i128 = 86_400_000;
 pub(crate) enum Ask {
     Transfers(Vec<(String, String, i128)>),
     Receipt { reference: String, asset: i128, amount: i128, who: String },
+    Correction { reference: String, asset: i128, amount: i128, debit: String, credit: String },
     Price { base: i128, quote: i128, up: i128, down: i128, as_of: i128, age: i128, bp: i128, stands: i128 },
     Quote { who: String, base: i128, quote: i128, buys: bool, names_base: bool, amount: i128 },
     Accept { who: String, id: i128 },
@@ -51,6 +52,7 @@ pub(crate) struct Naive {
     pub(crate) plain: BTreeMap<String, (i128, &'static str)>,
     pub(crate) customers: BTreeSet<String>,
     pub(crate) references: BTreeSet<String>,
+    pub(crate) cases: BTreeSet<String>,
     /// By pair: numerator, denominator, as of, age, margin, how long quotes stand.
     pub(crate) prices: BTreeMap<(i128, i128), [i128; 6]>,
     pub(crate) offers: BTreeMap<i128, Offer>,
@@ -135,6 +137,9 @@ impl Naive {
         match ask {
             Ask::Transfers(transfers) => self.transfers(transfers)?,
             Ask::Receipt { reference, asset, amount, who } => self.receipt(reference, *asset, *amount, who)?,
+            Ask::Correction { reference, asset, amount, debit, credit } => {
+                self.correction(reference, *asset, *amount, debit, credit)?
+            }
             Ask::Price { base, quote, up, down, as_of, age, bp, stands } => {
                 self.price((*base, *quote), [*up, *down, *as_of, *age, *bp, *stands])?
             }
@@ -227,6 +232,48 @@ impl Naive {
         }
         self.references.insert(reference.to_owned());
         self.change("bank", who, asset, amount);
+        Ok(())
+    }
+
+    pub(crate) fn correction(
+        &mut self,
+        reference: &str,
+        asset: i128,
+        amount: i128,
+        debit: &str,
+        credit: &str,
+    ) -> Result<(), &'static str> {
+        if reference.is_empty() || reference.contains(' ') {
+            return Err("correction_reference_invalid");
+        }
+        if self.cases.contains(reference) {
+            return Err("correction_reference_used");
+        }
+        if *self.kinds.get(&asset).ok_or("asset_unknown")? == "plain" {
+            return Err("asset_plain");
+        }
+        if amount == 0 {
+            return Err("amount_zero");
+        }
+        let is_customer = |name: &str| name.starts_with('c');
+        let is_house = |name: &str| ["inventory", "spread", "fees"].contains(&name);
+        if !is_customer(debit) && !is_house(debit) {
+            return Err("debit_not_correctable");
+        }
+        if !is_customer(credit) && !is_house(credit) && credit != "bank" {
+            return Err("credit_not_correctable");
+        }
+        if debit == credit {
+            return Err("transfer_to_itself");
+        }
+        if [debit, credit].iter().any(|name| is_customer(name) && !self.customers.contains(*name)) {
+            return Err("customer_unknown");
+        }
+        if self.balance(debit, asset) < amount {
+            return Err("insufficient_funds");
+        }
+        self.cases.insert(reference.to_owned());
+        self.change(debit, credit, asset, amount);
         Ok(())
     }
 

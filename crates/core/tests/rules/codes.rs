@@ -16,6 +16,7 @@ fn codes_are_snake_case_and_unique_in_their_list() {
         AccountRefusal,
         TransferRefusal,
         BankReceiptRefusal,
+        CorrectionRefusal,
         AddressRefusal,
         BlockRefusal,
         PriceRefusal,

@@ -4,6 +4,7 @@
 mod admin;
 mod broker;
 mod codes;
+mod correction;
 mod fold;
 mod golden;
 mod holds;

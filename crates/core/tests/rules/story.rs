@@ -11,7 +11,7 @@ use florin_core::custody::{
 use florin_core::event::{BlockArchived, CoinChanged, Event, PlanArchived, PlanBumped, WithdrawalArchived};
 use florin_core::id::{BlockHash, Height, LedgerTime, PlanId, TxId, WalletId, WithdrawalId};
 use florin_core::journal::Entry;
-use florin_core::ledger::BalanceRule;
+use florin_core::ledger::{BalanceRule, HouseAccount, Owner};
 use florin_core::wire::Bytes;
 
 const HOT: WalletId = WalletId(1);
@@ -45,6 +45,7 @@ fn broker_and_ledger(world: &mut World) {
     world.done(Command::Resume(halt));
     let quote = crate::broker::offer(world);
     world.done(Command::AcceptQuote { customer: ANN, quote: quote.id });
+    world.done(correction("case/1", EUR, 1, Owner::House(HouseAccount::Inventory), Owner::Customer(ANN)));
     let issuer = world.open(1, POINTS, BalanceRule::Free);
     let holder = world.open(2, POINTS, BalanceRule::CreditNormal);
     let command = Command::PostTransfers(vec![transfer(issuer, holder, 7), transfer(holder, issuer, 2)]);
@@ -131,7 +132,7 @@ fn deposit_and_fork(world: &mut World) {
     internal(world, part(vec![ours.clone()], false));
     connect(world, 1, vec![], vec![]);
     connect(world, 1, vec![], vec![]);
-    assert_eq!(world.balance(florin_core::ledger::Owner::Customer(ANN), BTC), DEPOSIT as i128, "credited at depth 3");
+    assert_eq!(world.balance(Owner::Customer(ANN), BTC), DEPOSIT as i128, "credited at depth 3");
     for _ in 0..3 {
         disconnect(world);
     }
@@ -232,7 +233,6 @@ fn two_weeks_later(world: &mut World) {
     crate::broker::offer(world);
     world.done(Command::Halt(halt_of(None, HaltAction::Sign)));
     request(world, 30_000);
-    let accounts =
-        [1, 2].map(|name| world.account(florin_core::ledger::Owner::Plain(name), POINTS).expect("it is open").id);
+    let accounts = [1, 2].map(|name| world.account(Owner::Plain(name), POINTS).expect("it is open").id);
     bulk(world, Command::PostTransfers(vec![transfer(accounts[0], accounts[1], 3)]));
 }

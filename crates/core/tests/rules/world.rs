@@ -283,6 +283,10 @@ pub fn receipt(reference: &str, asset: AssetId, units: u128, beneficiary: Benefi
     Command::BookBankReceipt { reference: reference.to_owned(), asset, amount: Amount::new(units), beneficiary }
 }
 
+pub fn correction(reference: &str, asset: AssetId, units: u128, debit: Owner, credit: Owner) -> Command {
+    Command::BookCorrection { reference: reference.to_owned(), asset, amount: Amount::new(units), debit, credit }
+}
+
 pub fn transfer(debit: AccountId, credit: AccountId, units: u128) -> PlainTransfer {
     PlainTransfer { debit, credit, amount: Amount::new(units) }
 }

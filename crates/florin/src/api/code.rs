@@ -205,6 +205,7 @@ pub fn all() -> Vec<Listed> {
         "Customers and accounts": decide::AccountRefusal,
         "Transfers": decide::TransferRefusal,
         "Bank receipts": decide::BankReceiptRefusal,
+        "Corrections": decide::CorrectionRefusal,
         "Wallets and addresses": decide::AddressRefusal,
         "Blocks and mempools": decide::BlockRefusal,
         "Prices": decide::PriceRefusal,
@@ -270,6 +271,11 @@ pub fn way_out(code: &str) -> Option<&'static str> {
         "amount_invalid" | "amount_precision" => {
             "write the amount as text with digits and at most one point, such as \"0.25\", with no more decimals than the asset has"
         }
+        "debit_not_correctable" => {
+            "book money that arrived as a bank receipt; other accounts of the house follow from blocks and deposits"
+        }
+        "credit_not_correctable" => "accounts of the house other than these follow from blocks and deposits",
+        "correction_reference_used" => "look whether it is the same correction; another one needs another reference",
         "idempotency_mismatch" => "use a new Idempotency-Key for a new request",
         "id_expired" => "find out whether the request was done, then use a new Idempotency-Key",
         "id_ahead" => "correct the clock that makes the Idempotency-Key",

@@ -94,6 +94,7 @@ mod tests {
             (&post, "/api/v1/withdrawals/7/cancel", Room::Cancel),
             (&post, "/api/v1/withdrawals", Room::Rest),
             (&post, "/api/v1/bank-receipts", Room::Rest),
+            (&post, "/api/v1/corrections", Room::Rest),
             (&post, "/api/v1/wallets/1/addresses", Room::Rest),
             (&get, "/api/v1/withdrawals/7/cancel", Room::Rest),
             (&post, "/api/v1/status", Room::Rest),

@@ -117,6 +117,13 @@ fn the_command_line_speaks_the_interface() {
     assert_eq!(ask(&["deposit", "list", "--customer", &customer]).1["items"][0]["status"], "credited");
     assert_eq!(ask(&["customer", "balances", &customer]).1["items"][0]["available"], "1.00000000");
     assert_eq!(ask(&["bank-receipt", "--reference", "R-1", "--amount", "100000", "--for", "inventory"]).0, 0);
+    let correct =
+        ["correct", "--reference", "C-1", "--asset", "EUR", "--amount", "0.40", "--debit", "inventory", "--credit"];
+    let correct = [&correct[..], &[&customer]].concat();
+    let (code, corrected) = ask(&correct);
+    assert_eq!((code, &corrected["done"]), (0, &Value::from(true)));
+    let euro = &ask(&["customer", "balances", &customer]).1["items"][1];
+    assert_eq!((&euro["asset"], &euro["available"]), (&Value::from("EUR"), &Value::from("0.40")));
     assert_eq!(ask(&["price", "set", "BTC", "EUR", "60000"]).0, 0);
     let (_, quote) = ask(&["quote", "sell", "--customer", &customer, "--amount", "0.1"]);
     let (code, accepted) = ask(&["accept", quote["id"].as_str().expect("an id"), "--customer", &customer]);
@@ -229,6 +236,7 @@ fn every_failure_of_a_change_names_its_key() {
         &["plan", "conflict", "1", "--input", "x", "--txid", &hex, "--height", "1", "--block", &hex],
         &["price", "set", "BTC", "EUR", "x"],
         &["bank-receipt", "--reference", "R", "--amount", "x", "--for", "inventory"],
+        &["correct", "--reference", "C", "--asset", "EUR", "--amount", "x", "--debit", "fees", "--credit", "spread"],
         &["halt", "x"],
         &["resume", "x"],
         &["confirm-time"],

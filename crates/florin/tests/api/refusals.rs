@@ -73,6 +73,11 @@ fn ready() -> (tempfile::TempDir, World, String) {
 fn money_fields(customer: &str) -> Vec<(&'static str, &'static str, Value)> {
     vec![
         ("/api/v1/bank-receipts", "amount", json!({ "reference": "R-9", "asset": "EUR", "beneficiary": customer })),
+        (
+            "/api/v1/corrections",
+            "amount",
+            json!({ "reference": "C-9", "asset": "EUR", "debit": "inventory", "credit": customer }),
+        ),
         ("/api/v1/prices", "price", json!({ "base": "BTC", "quote": "EUR" })),
         (
             "/api/v1/quotes",
@@ -164,6 +169,7 @@ fn customer_cases(customer: &str) -> Vec<Case<'static>> {
 
 fn money_cases(customer: &str) -> Vec<Case<'static>> {
     let receipt = |reference: &str, asset: &str, beneficiary: &str| json!({ "reference": reference, "asset": asset, "amount": "1", "beneficiary": beneficiary });
+    let correction = |reference: &str, asset: &str, debit: &str, credit: &str| json!({ "reference": reference, "asset": asset, "amount": "1", "debit": debit, "credit": credit });
     let quote = |change: Value| {
         let mut body =
             json!({ "customer": customer, "side": "sell", "base": "BTC", "quote": "EUR", "base_amount": "0.1" });
@@ -177,6 +183,39 @@ fn money_cases(customer: &str) -> Vec<Case<'static>> {
         ("POST", "/api/v1/bank-receipts".into(), receipt("R-2", "BTC", "inventory"), 422, "asset_not_fiat"),
         ("POST", "/api/v1/bank-receipts".into(), receipt("R-2", "EUR", NOBODY), 404, "customer_unknown"),
         ("POST", "/api/v1/bank-receipts".into(), receipt("R-2", "EUR", "house"), 404, "customer_unknown"),
+        (
+            "POST",
+            "/api/v1/corrections".into(),
+            correction("C 1", "EUR", "fees", customer),
+            400,
+            "correction_reference_invalid",
+        ),
+        ("POST", "/api/v1/corrections".into(), correction("C-1", "XXX", "fees", customer), 404, "asset_unknown"),
+        (
+            "POST",
+            "/api/v1/corrections".into(),
+            correction("C-1", "EUR", "bank", customer),
+            422,
+            "debit_not_correctable",
+        ),
+        (
+            "POST",
+            "/api/v1/corrections".into(),
+            correction("C-1", "BTC", "suspense", customer),
+            422,
+            "debit_not_correctable",
+        ),
+        (
+            "POST",
+            "/api/v1/corrections".into(),
+            correction("C-1", "BTC", customer, "bank"),
+            422,
+            "credit_not_correctable",
+        ),
+        ("POST", "/api/v1/corrections".into(), correction("C-1", "EUR", customer, customer), 422, "transfer_to_itself"),
+        ("POST", "/api/v1/corrections".into(), correction("C-1", "EUR", "house", customer), 404, "customer_unknown"),
+        ("POST", "/api/v1/corrections".into(), correction("C-1", "EUR", "inventory", NOBODY), 404, "customer_unknown"),
+        ("POST", "/api/v1/corrections".into(), correction("C-1", "EUR", "fees", customer), 422, "insufficient_funds"),
         ("POST", "/api/v1/prices".into(), json!({ "base": "BTC", "quote": "BTC", "price": "1" }), 400, "pair_invalid"),
         ("POST", "/api/v1/prices".into(), json!({ "base": "BTC", "quote": "XXX", "price": "1" }), 404, "asset_unknown"),
         (

@@ -144,6 +144,20 @@ fn broker(walk: &mut Walk<'_>, customer: &str) {
     // The margin is an entry of its own.
     let paid = ["spread", "exchange", "bank_receipt"].map(Value::from);
     assert_eq!([0, 1, 2].map(|place: usize| transfers["items"][place]["reason"].clone()), paid, "{transfers}");
+    let correction =
+        json!({ "reference": "C-1", "asset": "EUR", "amount": "0.30", "debit": customer, "credit": "inventory" });
+    walk.post("/api/v1/corrections", correction.clone());
+    let again = walk.world.post("/api/v1/corrections", &correction);
+    assert_eq!((again.status, again.code()), (409, "correction_reference_used"), "{}", again.text);
+    walk.post(
+        "/api/v1/corrections",
+        json!({ "reference": "C-2", "asset": "EUR", "amount": "0.30", "debit": "inventory", "credit": customer }),
+    );
+    let transfers = walk.get(&format!("/api/v1/customers/{customer}/transfers?asset=EUR"));
+    assert_eq!(
+        [0, 1].map(|place: usize| transfers["items"][place]["reason"].clone()),
+        ["correction"; 2].map(Value::from)
+    );
     let history = walk.get(&format!("/api/v1/history/{}", id(&quote)));
     assert_eq!(history["items"][0]["kind"], "quote_offered", "{history}");
     let balances = walk.get(&format!("/api/v1/customers/{customer}/balances"));

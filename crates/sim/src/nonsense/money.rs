@@ -10,7 +10,7 @@ use florin_core::command::{Command, PlainTransfer};
 use florin_core::custody::Beneficiary;
 use florin_core::decide::TRANSFERS_MAX;
 use florin_core::id::{AccountId, AssetId, CustomerId, LedgerTime, QuoteId, WalletId, WithdrawalId};
-use florin_core::ledger::{BalanceRule, Owner};
+use florin_core::ledger::{BalanceRule, HouseAccount, Owner};
 use florin_core::wire::Bytes;
 
 const CUSTOMER: CustomerId = CustomerId([0; 16]);
@@ -28,6 +28,7 @@ impl World {
         ];
         commands.extend(self.wrong_transfers());
         commands.extend(self.wrong_receipts());
+        commands.extend(self.wrong_corrections());
         commands
     }
 
@@ -85,9 +86,39 @@ impl World {
         if self.is_halted(EUR, HaltAction::Credit) {
             commands.push(receipt(&fresh, EUR, 1, house.clone()));
         }
-        let bank = Owner::House(florin_core::ledger::HouseAccount::Bank);
+        let bank = Owner::House(HouseAccount::Bank);
         if self.state(|state| state.ledger().account_of(&bank, EUR).is_some()).unwrap_or(false) {
             commands.push(receipt(&fresh, EUR, u128::MAX, house));
+        }
+        commands
+    }
+
+    fn wrong_corrections(&mut self) -> Vec<Command> {
+        let fresh = format!("N-{}", self.rng.draw());
+        let correction = |reference: &str, asset, amount, debit, credit| Command::BookCorrection {
+            reference: reference.into(),
+            asset,
+            amount: units(amount),
+            debit,
+            credit,
+        };
+        let house = Owner::House(HouseAccount::Inventory);
+        let customer = Owner::Customer(CUSTOMER);
+        let held = Owner::House(HouseAccount::ALL[self.rng.below(HouseAccount::ALL.len() as u64) as usize]);
+        let mut commands = vec![
+            correction("not a reference", EUR, 1, house.clone(), customer.clone()),
+            correction(&fresh, AssetId(77), 1, house.clone(), customer.clone()),
+            correction(&fresh, UNIT, 1, house.clone(), customer.clone()),
+            correction(&fresh, EUR, 0, house.clone(), customer.clone()),
+            correction(&fresh, BTC, 1, Owner::House(HouseAccount::Suspense), customer.clone()),
+            correction(&fresh, BTC, 1, house.clone(), Owner::Custody(WALLET)),
+            correction(&fresh, BTC, 1 << 90, held.clone(), held),
+            correction(&fresh, EUR, 1, house.clone(), house.clone()),
+            correction(&fresh, EUR, 1, house.clone(), Owner::Customer(NOBODY)),
+            correction(&fresh, BTC, 1 << 90, house.clone(), customer.clone()),
+        ];
+        if self.is_halted(EUR, HaltAction::Credit) {
+            commands.push(correction(&fresh, EUR, 1, house, customer));
         }
         commands
     }
