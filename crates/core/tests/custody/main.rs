@@ -7,6 +7,7 @@
 mod auditor;
 mod bounds;
 mod conflicts;
+mod corrections;
 mod model;
 mod random;
 mod refusals;

@@ -9,6 +9,7 @@
 //! withdraw w1 ann 300 x     x: an outside script, or an address
 //! approve w1 1   queue w1 1   cancel w1              `queue` is the last approval
 //! plan p1 w1,w2 from t1:0 change 650 fee 10
+//! correct c1 500 ann ben     an operator moves 500; `inventory` and other accounts of the house by their names
 //! sign p1   void p1   inpool p1   tick 5000   show   halts   policy min 10
 //! ```
 
@@ -103,6 +104,12 @@ impl Scene {
             }
             ["plan", name, paid, "from", from, "change", change, "fee", fee] => {
                 return self.plan(name, paid, from, (change, fee));
+            }
+            ["correct", reference, units, debit, credit] => {
+                let (reference, amount) = (reference.to_owned(), amount(units));
+                let (debit, credit) = (owner_named(debit), owner_named(credit));
+                let correction = Command::BookCorrection { reference, asset: BTC, amount, debit, credit };
+                return done(self.world.ask(correction));
             }
             ["sign", name] => return self.sign(name),
             ["void", name] => return done(self.world.run(void(self.plans[name].0))),
@@ -283,6 +290,11 @@ fn customer(name: &str) -> CustomerId {
         "ben" => BEN,
         _ => panic!("who is {name}?"),
     }
+}
+
+fn owner_named(name: &str) -> Owner {
+    let house = HouseAccount::ALL.iter().find(|house| house.name() == name);
+    house.map_or_else(|| Owner::Customer(customer(name)), |house| Owner::House(*house))
 }
 
 fn wallet_named(name: &str) -> WalletId {

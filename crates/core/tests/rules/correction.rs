@@ -132,11 +132,3 @@ fn sums_of_an_account_stay_within_what_an_amount_holds() {
     let refused = world.refused(correction("C-3", EUR, most, INVENTORY, ann()));
     assert_eq!(refused, CorrectionRefusal::TooLarge.into(), "all that ever was credited counts");
 }
-
-#[test]
-fn what_is_held_is_not_moved() {
-    let mut world = World::new();
-    world.receive("salary", XAU, 10, Beneficiary::Customer(ANN));
-    world.done(correction("C-1", XAU, 10, ann(), ben()));
-    assert_eq!(world.refused(correction("C-2", XAU, 1, ann(), INVENTORY)), CorrectionRefusal::InsufficientFunds.into());
-}
