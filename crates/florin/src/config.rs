@@ -5,11 +5,16 @@ pub(crate) mod check;
 use crate::failure::Failure;
 use florin_core::id::CommandId;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The name of the configuration file that is looked for where none is given.
 pub const FILE_NAME: &str = "florin.toml";
+
+/// The largest configuration that is read, in bytes: some hundred times what `florin init` writes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The archive's folder within a data folder, where the configuration names none.
 pub const ARCHIVE: &str = "archive";
@@ -204,8 +209,8 @@ impl Config {
     /// # Errors
     /// `config_missing`, `config_unreadable`, `config_invalid`.
     pub fn read(path: &Path) -> Result<Config, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|fault| match fault.kind() {
-            std::io::ErrorKind::NotFound => Failure::new("config_missing", format!("there is no {}", path.display()))
+        let text = read_text(path).map_err(|fault| match fault.kind() {
+            ErrorKind::NotFound => Failure::new("config_missing", format!("there is no {}", path.display()))
                 .hint("run 'florin init' to write one"),
             _ => Failure::new("config_unreadable", format!("{} can't be read: {fault}", path.display())),
         })?;
@@ -257,6 +262,23 @@ impl Config {
     pub fn canonical(&self) -> String {
         serde_json::to_string(self).expect("text, numbers and paths, which were read from text, are JSON")
     }
+}
+
+/// The text of a file of a bounded size. Whatever else has a name is looked at and not opened: a pipe is waited for, and a device
+/// may have no end.
+fn read_text(path: &Path) -> io::Result<String> {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let too_large = || io::Error::new(ErrorKind::FileTooLarge, "it has more than 1 MiB");
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(too_large());
+    }
+    let mut text = String::new();
+    // It may have grown since.
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX { Err(too_large()) } else { Ok(text) }
 }
 
 #[cfg(test)]

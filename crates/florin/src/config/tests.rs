@@ -265,3 +265,23 @@ fn a_configuration_is_known_by_its_words_alone() {
     }
     assert_eq!(one, text("/srv/one", &with("takeover_ms", None)), "what holds where nothing is said");
 }
+
+#[test]
+fn a_configuration_is_a_file_of_a_bounded_size() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
+    let huge = folder.path().join("huge");
+    File::create(&huge).and_then(|file| file.set_len(1 << 40)).expect("a file with a hole");
+    for path in [&pipe, &huge, folder.path(), Path::new("/dev/zero")] {
+        let failure = Config::read(path).expect_err("refused");
+        assert_eq!(failure.code(), "config_unreadable", "{failure}");
+        assert!(failure.to_string().contains(&path.display().to_string()), "{failure}");
+    }
+    let padded = |size: usize| format!("{}#{}", fresh([7; 16]), " ".repeat(size - fresh([7; 16]).len() - 1));
+    let path = folder.path().join("florin.toml");
+    std::fs::write(&path, padded(1 << 20)).expect("written");
+    assert!(Config::read(&path).is_ok(), "all of it is read");
+    std::fs::write(&path, padded((1 << 20) + 1)).expect("written");
+    assert_eq!(Config::read(&path).expect_err("too large").code(), "config_unreadable");
+}
