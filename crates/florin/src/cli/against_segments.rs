@@ -2,7 +2,7 @@
 //! same as the journal's where the journal still has it.
 
 use super::progress::Progress;
-use super::verify::{Findings, Why, sentence};
+use super::verify::{Findings, Missing, Why, sentence};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{Journal, ReadError, Row};
 use florin_engine::load::{Place, READ_ROWS_MAX};
@@ -47,16 +47,10 @@ impl Before {
 pub(super) fn compare(journal: &mut dyn Journal, folder: &Path, findings: &mut Findings, progress: &mut Progress) {
     let paths = match list(folder, ENDING) {
         Ok(paths) if paths.is_empty() => {
-            return findings.differs(
-                "segments",
-                Why::SegmentsMissing,
-                format!("there is none in {}", folder.display()),
-            );
+            return findings.misses(Missing::Segments, format!("there is none in {}", folder.display()));
         }
         Ok(paths) => paths,
-        Err(fault) => {
-            return findings.differs("segments", Why::SegmentsMissing, format!("{}: {fault}", folder.display()));
-        }
+        Err(fault) => return findings.misses(Missing::Segments, format!("{}: {fault}", folder.display())),
     };
     let total = paths.len() as u64;
     let mut before = None;

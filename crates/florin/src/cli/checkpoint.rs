@@ -4,7 +4,7 @@
 use super::Common;
 use super::ledger::unreadable;
 use super::show::record;
-use super::verify::{Findings, Why, sentence};
+use super::verify::{Findings, Missing, Why, sentence};
 use crate::api::code;
 use crate::config::Config;
 use crate::failure::Failure;
@@ -161,16 +161,10 @@ pub(super) fn compare(
 ) {
     let paths = match list(folder, ENDING) {
         Ok(paths) if paths.is_empty() => {
-            return findings.differs(
-                "checkpoints",
-                Why::CheckpointsMissing,
-                format!("there is none in {}", folder.display()),
-            );
+            return findings.misses(Missing::Checkpoints, format!("there is none in {}", folder.display()));
         }
         Ok(paths) => paths,
-        Err(fault) => {
-            return findings.differs("checkpoints", Why::CheckpointsMissing, format!("{}: {fault}", folder.display()));
-        }
+        Err(fault) => return findings.misses(Missing::Checkpoints, format!("{}: {fault}", folder.display())),
     };
     for path in paths {
         let name = format!("checkpoint {}", path.file_name().unwrap_or_default().to_string_lossy());

@@ -56,12 +56,10 @@ pub(super) enum Why {
     CoinMissing,
     CoinUnknown,
     CoinDiffers,
-    SegmentsMissing,
     SegmentUnreadable,
     SegmentGap,
     SegmentOtherRow,
     SegmentPastEnd,
-    CheckpointsMissing,
     CheckpointDiffers,
     /// A fault with a code of its own.
     Fault(&'static str),
@@ -80,12 +78,10 @@ impl Why {
             Why::CoinMissing => "chain_coin_missing",
             Why::CoinUnknown => "chain_coin_unknown",
             Why::CoinDiffers => "chain_coin_differs",
-            Why::SegmentsMissing => "segments_missing",
             Why::SegmentUnreadable => "segment_unreadable",
             Why::SegmentGap => "segment_gap",
             Why::SegmentOtherRow => "segment_other_row",
             Why::SegmentPastEnd => "segment_past_end",
-            Why::CheckpointsMissing => "checkpoints_missing",
             Why::CheckpointDiffers => "checkpoint_differs",
             Why::Fault(code) => code,
         }
@@ -107,8 +103,7 @@ impl Why {
             Why::CoinMissing | Why::CoinUnknown | Why::CoinDiffers => {
                 "halt signing first: 'florin halt'; then find out whether the journal or the node is right"
             }
-            Why::CheckpointsMissing => "name the right folder",
-            Why::SegmentsMissing | Why::SegmentUnreadable | Why::SegmentGap => {
+            Why::SegmentUnreadable | Why::SegmentGap => {
                 "name the right folder, or take the file from another copy: only rows that the journal still has can be exported again"
             }
             Why::SnapshotDiffers | Why::SnapshotContradicts | Why::AccountsDiffer => MADE_AGAIN,
@@ -120,6 +115,29 @@ impl Why {
 
 /// The way out where a copy is wrong and the journal is known to be right.
 const MADE_AGAIN: &str = "what was made from the journal can be removed while nothing runs, and is made again: see 'Checking' in operating.md";
+
+/// What a folder that was named does not have. That is no word against the journal: nothing is there that could contradict it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Segments,
+    Checkpoints,
+}
+
+impl Missing {
+    fn name(self) -> &'static str {
+        match self {
+            Missing::Segments => "segments",
+            Missing::Checkpoints => "checkpoints",
+        }
+    }
+
+    fn code(self) -> &'static str {
+        match self {
+            Missing::Segments => "segments_missing",
+            Missing::Checkpoints => "checkpoints_missing",
+        }
+    }
+}
 
 /// What was compared with the journal, and why it does not agree where it does not.
 #[derive(Debug)]
@@ -159,6 +177,11 @@ impl Findings {
         let reason = reason.into();
         self.skips(name, &reason);
         self.hindered.push((name.to_owned(), code, reason));
+    }
+
+    /// A folder that was named has nothing of what it was named for, or can't be read.
+    pub(super) fn misses(&mut self, what: Missing, reason: impl Into<String>) {
+        self.hinders(what.name(), what.code(), reason);
     }
 
     /// What was to be compared can't be read. A fault that passes, such as a lost connection or a full disk, is no word
