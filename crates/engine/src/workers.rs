@@ -1,8 +1,9 @@
-//! What the platform does by itself: plan, sign, broadcast, tick. Every worker finds its work in the durable state, so that
+//! What the platform does by itself: plan, sign, broadcast, look out, tick. Every worker finds its work in the durable state, so that
 //! a crash at any point loses nothing and repeats only what may be repeated. None of them decides about money.
 
 pub mod broadcaster;
 pub mod doubts;
+pub mod lookout;
 pub mod overtaking;
 pub mod planner;
 pub mod pricing;

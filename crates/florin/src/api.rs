@@ -34,7 +34,6 @@ mod withdrawals;
 pub use server::{Limits, Server};
 
 use crate::platform::Platform;
-use crate::platform::status::Status;
 use ask::{KEY_HEADER, SEQ_HEADER};
 use axum::Router;
 use axum::body::Body;
@@ -45,7 +44,6 @@ use axum::response::{IntoResponse, Response};
 use florin_core::command::{Command, Origin, Outcome};
 use florin_core::id::{CustomerId, Digest, Seq};
 use florin_core::state::State;
-use florin_engine::alarm::Alarms;
 use florin_engine::lanes::Ask;
 use florin_engine::writer::Answer;
 use leadership::Door;
@@ -53,8 +51,8 @@ use problem::Problem;
 use room::{Room, Rooms};
 use serde::Serialize;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use token::Token;
 use tokio::sync::{Semaphore, oneshot};
@@ -90,7 +88,6 @@ pub struct Api {
     head: Arc<Semaphore>,
     answer_max: Duration,
     stopping: AtomicBool,
-    plan_alarms: Mutex<Alarms>,
     document: std::sync::OnceLock<String>,
 }
 
@@ -133,7 +130,6 @@ impl Api {
             head: Arc::new(Semaphore::new(1)),
             answer_max: limits.answer,
             stopping: AtomicBool::new(false),
-            plan_alarms: Mutex::default(),
             document: std::sync::OnceLock::new(),
         }
     }
@@ -179,13 +175,6 @@ impl Api {
     /// Asks the engine to execute a command.
     pub(crate) async fn execute(&self, origin: Origin, command: Command) -> Result<Outcome, Problem> {
         self.ask(Ask::Request(florin_core::command::Request { origin, command })).await
-    }
-
-    /// How the platform stands, with what the interface sees in the state.
-    pub(crate) fn status(&self) -> Status {
-        let mut status = self.platform.status();
-        status.alarms.extend(plans::alarms(self, &self.plan_alarms));
-        status
     }
 
     /// The hash of a durable row; `None` where the journal does not say it in time.

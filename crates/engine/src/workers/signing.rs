@@ -2,6 +2,7 @@
 //! their ids) nor the signer (what it signed is checked script by script), and it never holds a key.
 
 use super::doubts::{Company, Doubts};
+use super::lookout::Missing;
 use super::planner::key_place;
 use super::{View, Worker, see};
 use crate::alarm::{Alarm, Alarms};
@@ -161,10 +162,17 @@ impl Signing {
                 self.alarms.say(now_ms, "signing_halted", subject, "signing is halted for its asset");
                 continue;
             }
-            match job(state, plan, (number, version)) {
+            // Of an input that is gone the lookout tells.
+            let said = match Missing::of(state, plan) {
+                Some(_) => Err(None),
+                None => job(state, plan, (number, version)).map_err(Some),
+            };
+            match said {
                 Ok(job) => jobs.push(job),
-                Err((code, detail)) => {
-                    self.alarms.say(now_ms, code, subject, detail);
+                Err(why) => {
+                    if let Some((code, detail)) = why {
+                        self.alarms.say(now_ms, code, subject, detail);
+                    }
                     if is_expired(state, plan, version) {
                         hopeless.push(plan.id);
                     }
@@ -459,8 +467,8 @@ fn job(state: &State, plan: &Plan, (number, version): (u32, &PlanVersion)) -> Re
     let mut inputs = Vec::with_capacity(unsigned.input.len());
     for input in &unsigned.input {
         let outpoint = input.previous_output;
-        let missing = || ("plan_input_missing", format!("the coin {outpoint} is not on the chain now"));
-        let coin = state.coins().get(&core_outpoint(plan.anchor.chain, outpoint)).ok_or_else(missing)?;
+        let coin = state.coins().get(&core_outpoint(plan.anchor.chain, outpoint));
+        let coin = coin.ok_or_else(|| broken("an input is not in the books"))?;
         let address = state.addresses().get(&coin.path).ok_or_else(|| broken("an input has no address"))?;
         // A taproot signature commits to the amounts and scripts of all inputs (BIP-341), so that a false amount only makes
         // it worthless: the signer needs no proof, and a node that pruned the block is no obstacle.

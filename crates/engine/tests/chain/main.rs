@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod line;
+mod lookout;
 mod mempool;
 mod network;
 mod overtaking;

@@ -134,7 +134,7 @@ pub(crate) struct AlarmView {
 #[utoipa::path(get, path = "/api/v1/status", tag = "operations",
     responses((status = 200, body = StatusView), (status = "default", body = Problem)))]
 async fn show_status(Shared(api): Shared<Arc<Api>>, Params(Nothing {}): Params<Nothing>) -> Reply<StatusView> {
-    let status = api.status();
+    let status = api.platform().status();
     let mut view = api.read(|state| status_view(state, status));
     let seq = Seq(view.seq);
     view.head_hash = api.row_hash(seq).await.map(|hash| hash.to_string());
@@ -297,7 +297,7 @@ async fn confirm_time(Shared(api): Shared<Arc<Api>>, order: Order<Nothing>) -> R
 #[utoipa::path(get, path = "/api/v1/metrics", tag = "operations",
     responses((status = 200, body = String, content_type = "text/plain"), (status = "default", body = Problem)))]
 async fn show_metrics(Shared(api): Shared<Arc<Api>>) -> Response {
-    let status = api.status();
+    let status = api.platform().status();
     let text = api.read(|state| metrics(state, &status));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

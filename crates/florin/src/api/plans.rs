@@ -15,10 +15,10 @@ use florin_core::command::Command;
 use florin_core::custody::{BlockRef, OutPoint, Payment, Plan, PlanStatus, PlanVersion, WithdrawalStatus};
 use florin_core::id::{BlockHash, Height, PlanId, TxId};
 use florin_core::state::State;
-use florin_engine::alarm::{Alarm, Alarms};
+use florin_engine::workers::lookout::Missing;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -141,8 +141,8 @@ fn view(state: &State, plan: &Plan) -> PlanView {
 
 fn waits_for(state: &State, plan: &Plan) -> Option<String> {
     match plan.status {
-        PlanStatus::Signing | PlanStatus::Signed => Some(match Lost::of(state, plan) {
-            Some(lost) => lost.sentence(plan.id),
+        PlanStatus::Signing | PlanStatus::Signed => Some(match Missing::of(state, plan) {
+            Some(missing) => missing.to_string(),
             None if plan.status == PlanStatus::Signing => "the signer".to_owned(),
             None => "a block".to_owned(),
         }),
@@ -154,63 +154,6 @@ fn waits_for(state: &State, plan: &Plan) -> Option<String> {
         }
         PlanStatus::Final | PlanStatus::Voided | PlanStatus::Conflicted => None,
     }
-}
-
-/// An input of an open plan that is not in the books.
-#[derive(Debug)]
-struct Lost<'a> {
-    input: OutPoint,
-    /// The plan of ours whose change it was.
-    maker: Option<&'a Plan>,
-}
-
-impl<'a> Lost<'a> {
-    fn of(state: &'a State, plan: &Plan) -> Option<Lost<'a>> {
-        if !matches!(plan.status, PlanStatus::Signing | PlanStatus::Signed) {
-            return None;
-        }
-        let input = *plan.inputs.iter().find(|input| !state.coins().contains_key(input))?;
-        let makes = |plan: &&Plan| plan.versions.iter().any(|version| version.txid == Some(input.txid));
-        Some(Lost { input, maker: state.plans().values().find(makes) })
-    }
-
-    /// Whether it comes back by itself as soon as another plan of ours is in a block again.
-    fn is_under_way(&self) -> bool {
-        self.maker.is_some_and(|maker| matches!(maker.status, PlanStatus::Signing | PlanStatus::Signed))
-    }
-
-    fn sentence(&self, plan: PlanId) -> String {
-        let input = outpoint_text(&self.input);
-        match self.maker {
-            Some(maker) if self.is_under_way() => {
-                format!("its input {input} is the change of plan {}, which is in no block", maker.id)
-            }
-            Some(Plan { id, status: PlanStatus::Conflicted, paid: Some(by), .. }) => format!(
-                "its input {input} was to be the change of plan {id}, which can never confirm; \
-                 'florin plan conflict {plan} --input {input} --txid {} --height {} --block {}' ends this one too",
-                by.txid, by.at.height, by.at.hash,
-            ),
-            Some(_) | None => format!(
-                "its input {input} is gone with its block, and it goes on when that returns; once another transaction has \
-                 taken its place in a final block, end it: 'florin plan conflict --help'"
-            ),
-        }
-    }
-}
-
-/// The alarms about plans that may never confirm.
-pub(crate) fn alarms(api: &Api, standing: &Mutex<Alarms>) -> Vec<Alarm> {
-    let mut standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
-    api.read(|state| {
-        for plan in state.plans().values() {
-            let Some(lost) = Lost::of(state, plan).filter(|lost| !lost.is_under_way()) else { continue };
-            let missing = state.deposits().get(&lost.input).and_then(|deposit| deposit.missing_since);
-            let since = missing.unwrap_or(state.counters().time);
-            standing.say(since.0, "plan_input_missing", format!("plan {}", plan.id), lost.sentence(plan.id));
-        }
-    });
-    standing.settle();
-    standing.all()
 }
 
 /// Which plans.

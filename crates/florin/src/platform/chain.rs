@@ -21,6 +21,7 @@ use florin_engine::runtime::Seated;
 use florin_engine::terms::core_hash;
 use florin_engine::workers::broadcaster::{Broadcaster, BroadcasterConfig};
 use florin_engine::workers::doubts::Doubts;
+use florin_engine::workers::lookout::Lookout;
 use florin_engine::workers::planner::{Planner, PlannerConfig};
 use florin_engine::workers::signing::{Signing, SigningConfig};
 use florin_engine::workers::ticker::Ticker;
@@ -241,6 +242,7 @@ pub(super) fn seats(
         ticker,
         Seated { worker: Box::new(Broadcaster::new(broadcaster, chain.seats(&rests))), cadence_ms },
         Seated { worker: Box::new(planning), cadence_ms },
+        Seated { worker: Box::new(Lookout::default()), cadence_ms },
     ];
     if let Some(signer) = signer {
         let config = SigningConfig { chain: CHAIN, retry_ms: SIGNER_RETRY_MS };
