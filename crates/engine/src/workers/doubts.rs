@@ -92,6 +92,11 @@ impl Doubts {
         self.known().withdrawals.get(&withdrawal).cloned()
     }
 
+    /// All that is known against withdrawals, in order of their ids.
+    pub fn all(&self) -> Vec<(WithdrawalId, Doubt)> {
+        self.known().withdrawals.iter().map(|(id, doubt)| (*id, doubt.clone())).collect()
+    }
+
     /// Why a coin is not planned.
     pub fn bar_of(&self, coin: OutPoint) -> Option<String> {
         self.known().coins.get(&coin).cloned()

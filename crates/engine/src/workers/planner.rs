@@ -132,6 +132,7 @@ impl Planner {
         let coin = chain.chain.coin;
         let (Some(policy), Some(tip)) = (state.policies().get(&coin), chain.tip()) else { return Vec::new() };
         self.forget(state);
+        self.name_refused(state, policy, now_ms);
         let mut jobs = Vec::new();
         let chain_id = self.config.chain;
         for wallet in state.wallets().values().filter(|wallet| wallet.chain == chain_id) {
@@ -175,17 +176,25 @@ impl Planner {
         self.doubts.retain(is_open, |coin| state.coins().contains_key(&coin));
     }
 
+    /// Says which withdrawals the signer refused and what helps them, also while one of them is tried again.
+    fn name_refused(&mut self, state: &State, policy: &AssetPolicy, now_ms: u64) {
+        for (id, doubt) in self.doubts.all() {
+            let Some(withdrawal) = state.withdrawals().get(&id) else { continue };
+            let way_out = way_out(&doubt.code, withdrawal, policy);
+            let detail = format!("the signer refused it {} times: {}{way_out}", doubt.count, doubt.code);
+            self.alarms.say(now_ms, "withdrawal_refused", format!("withdrawal {id}"), detail);
+        }
+    }
+
     /// Which withdrawals are planned now, and which where those can't be paid. One that the signer refused goes alone and
     /// before the others, but only when its pause is over: it then holds them up for one round.
-    fn admitted(&mut self, queued: Vec<Withdrawal>, now_ms: u64) -> (Vec<Withdrawal>, Vec<Withdrawal>) {
+    fn admitted(&self, queued: Vec<Withdrawal>, now_ms: u64) -> (Vec<Withdrawal>, Vec<Withdrawal>) {
         let (mut alone, mut together) = (Vec::new(), Vec::new());
         for withdrawal in queued {
             let Some(doubt) = self.doubts.of(withdrawal.id) else {
                 together.push(withdrawal);
                 continue;
             };
-            let detail = format!("the signer refused it {} times: {}", doubt.count, doubt.code);
-            self.alarms.say(now_ms, "withdrawal_refused", format!("withdrawal {}", withdrawal.id), detail);
             match doubt.company {
                 _ if doubt.is_paused(now_ms) => {}
                 Company::Others => together.push(withdrawal),
@@ -442,6 +451,28 @@ impl Worker for Planner {
 
     fn alarms(&self) -> Vec<Alarm> {
         self.alarms.all()
+    }
+}
+
+/// What helps a withdrawal that the signer refused, in words that go on after the code; nothing where that says all.
+fn way_out(code: &str, withdrawal: &Withdrawal, policy: &AssetPolicy) -> String {
+    let amount = sat(withdrawal.amount);
+    match code {
+        "limit_payment" if withdrawal.amount <= policy.automatic_max => format!(
+            "; its {amount} sat are above what the signer pays without approvals (payment_sat in its policy) and not above \
+             automatic_max, {} sat, from where on the platform asks for them: cancel it, set automatic_max to the signer's \
+             limit and ask for it anew, or raise that limit and start the signer again",
+            sat(policy.automatic_max),
+        ),
+        "limit_payment" | "approval_key_unknown" | "approval_repeated" | "approval_invalid" => format!(
+            "; too few of its approvals count, {} were given, and the signer's log says why: let the signer's policy name \
+             the operator whose key it does not know and start it again, or cancel the withdrawal and ask for it anew",
+            withdrawal.approvals.len(),
+        ),
+        "limit_hour" | "limit_day" | "limit_destination" => {
+            format!("; that passes, unless its {amount} sat alone are more: then cancel it, or raise that limit")
+        }
+        _ => String::new(),
     }
 }
 

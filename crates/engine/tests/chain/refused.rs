@@ -1,6 +1,7 @@
 //! What the signer refuses for good holds nothing else back: it is given up, left out, and tried again by itself.
 
 use super::*;
+use florin_core::asset::AssetPolicy;
 use florin_core::custody::{Approval, Withdrawal};
 use florin_engine::lanes::Ask;
 
@@ -38,6 +39,78 @@ fn a_withdrawal_that_is_refused_for_good_is_named_and_the_others_go_on() {
     let alarm = alarms.iter().find(|alarm| alarm.code == "withdrawal_refused").expect("it is named");
     assert_eq!(alarm.subject, format!("withdrawal {culprit}"));
     assert!(alarm.detail.contains("approval_key_unknown"), "{}", alarm.detail);
+}
+
+/// What is said of refused withdrawals, and since when.
+fn refused(world: &Paying) -> Vec<(String, u64)> {
+    let alarms = world.planner.alarms().into_iter().filter(|alarm| alarm.code == "withdrawal_refused");
+    alarms.map(|alarm| (alarm.detail, alarm.since_ms)).collect()
+}
+
+/// Sets from which amount on withdrawals have to be approved.
+fn approve_above(world: &mut Paying, automatic_max: u128) {
+    let policy = world.platform.state().policies()[&BTC].clone();
+    let policy = AssetPolicy { automatic_max: Amount::new(automatic_max), ..policy };
+    world.platform.must(Ask::internal(Command::SetAssetPolicy(policy)));
+}
+
+#[test]
+fn a_withdrawal_between_both_limits_is_named_with_its_way_out_also_while_it_is_tried() {
+    let mut world = paying();
+    approve_above(&mut world, 50_000);
+    world.withdraw(10, 1, 40_000);
+    world.mood().refuses_withdrawal = Some((world.withdrawal(0).id, "limit_payment"));
+    world.round();
+    world.platform.step(&mut world.planner);
+    let (detail, since_ms) = refused(&world).remove(0);
+    for word in ["limit_payment", "40000 sat", "payment_sat", "automatic_max, 50000 sat", "cancel it"] {
+        assert!(detail.contains(word), "{word}: {detail}");
+    }
+    let mut plans = 0;
+    while plans < 4 {
+        // The planner looks again and again while the signer has the plan.
+        for _ in 0..3 {
+            world.platform.step(&mut world.planner);
+            assert_eq!(refused(&world).iter().map(|(_, since_ms)| *since_ms).collect::<Vec<_>>(), [since_ms]);
+        }
+        world.platform.step(&mut world.signing);
+        plans = world.plan_status().len();
+    }
+}
+
+#[test]
+fn a_withdrawal_with_too_few_approvals_that_count_is_named_with_its_way_out() {
+    for code in ["approval_key_unknown", "approval_repeated", "approval_invalid", "limit_payment"] {
+        let mut world = paying();
+        approve_above(&mut world, 20_000);
+        world.withdraw(10, 1, 40_000);
+        let withdrawal = world.withdrawal(0).id;
+        let approval = Approval { key: [1; 32], signature: [0; 64] };
+        world.platform.must(Ask::internal(Command::ApproveWithdrawal { withdrawal, approval, complete: true }));
+        world.mood().refuses_withdrawal = Some((withdrawal, code));
+        world.round();
+        world.platform.step(&mut world.planner);
+        let (detail, _) = refused(&world).remove(0);
+        assert!(detail.contains(code) && detail.contains("too few of its approvals count, 1 were given"), "{detail}");
+    }
+}
+
+#[test]
+fn a_limit_that_passes_is_named_as_such_and_others_need_no_words() {
+    for (code, word) in [("limit_hour", "passes"), ("limit_day", "passes"), ("limit_destination", "40000 sat alone")] {
+        let mut world = paying();
+        world.withdraw(10, 1, 40_000);
+        world.mood().refuses_withdrawal = Some((world.withdrawal(0).id, code));
+        world.round();
+        world.platform.step(&mut world.planner);
+        assert!(refused(&world)[0].0.contains(word), "{code}: {:?}", refused(&world));
+    }
+    let mut world = paying();
+    world.withdraw(10, 1, 40_000);
+    world.mood().refuses_withdrawal = Some((world.withdrawal(0).id, "fee_above_share"));
+    world.round();
+    world.platform.step(&mut world.planner);
+    assert_eq!(refused(&world)[0].0, "the signer refused it 1 times: fee_above_share");
 }
 
 #[test]
@@ -146,9 +219,7 @@ fn a_limit_that_passes_is_waited_for_and_then_holds_back_only_what_it_counts() {
 #[test]
 fn a_withdrawal_whose_approvals_do_not_count_does_not_hold_up_one_whose_approvals_do() {
     let mut world = paying();
-    let mut policy = world.platform.state().policies()[&BTC].clone();
-    policy.automatic_max = Amount::new(20_000);
-    world.platform.must(Ask::internal(Command::SetAssetPolicy(policy)));
+    approve_above(&mut world, 20_000);
     for (number, whose, amount) in [(10, 1, 30_000), (11, 2, 40_000)] {
         world.withdraw(number, whose, amount);
         let withdrawal = world.withdrawal(number as usize - 10).id;
