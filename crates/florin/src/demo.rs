@@ -24,6 +24,7 @@ use florin_signer::sealed::Passphrase;
 use stage::Stage;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -66,6 +67,8 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs, json: bool) -> Result<(), Failure> {
     let stage = if json { Stage::json() } else { Stage::new() };
     stage.line("Florin demo: a whole platform, and a blockchain to run it on. Nothing leaves this machine.");
+    // Given up again at once: it only says before anything is made that the port can be had.
+    drop(Server::bind(listen(args.port)).map_err(|failure| without_port(failure, args.port))?);
     let folder = Folder::make(args.dir.clone())?;
     let failed = |fault| Failure::new("signer_start_failed", "this program can't be found").because(fault);
     let program = std::env::current_exe().map_err(failed)?;
@@ -145,14 +148,16 @@ impl Demo {
     }
 
     fn start_on(site: &Site, world: World, nodes: &[(&str, &str)], servers: Vec<NodeServer>) -> Result<Demo, Failure> {
+        let bound = Server::bind(listen(site.port)).map_err(|failure| without_port(failure, site.port))?;
         let path = site.folder.join(config::FILE_NAME);
-        std::fs::write(&path, configuration(site, nodes)?).map_err(|fault| unwritable(&path, fault))?;
+        std::fs::write(&path, configuration(site, bound.address(), nodes)?)
+            .map_err(|fault| unwritable(&path, fault))?;
         let config = Config::read(&path)?;
         token::create(&config.path(&config.api.token_file))?;
         let (signer, wallet) = SignerProcess::start(&site.folder.join("signer"), &config, &site.program)?;
         let platform = Arc::new(Platform::start(Parts::of(&config)?)?);
         let token_file = config.path(&config.api.token_file);
-        let server = Server::start(platform.clone(), config.api.listen, Token::read(&token_file)?)?;
+        let server = bound.serve(platform.clone(), Token::read(&token_file)?)?;
         let client = Client::new(&format!("http://{}", server.address()), &token::read_text(&token_file)?);
         Ok(Demo { world, wallet, server, client, platform, _signer: signer, _nodes: servers })
     }
@@ -172,17 +177,32 @@ impl Drop for Demo {
     }
 }
 
+/// The address of the HTTP interface.
+fn listen(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// A port that can't be had, with the way out of a demo, which nobody configures by a file.
+fn without_port(failure: Failure, port: u16) -> Failure {
+    match failure.code() {
+        "listen_failed" => {
+            failure.hint(format!("port {port} may be in use: choose another with --port, or --port 0 for a free one"))
+        }
+        _ => failure,
+    }
+}
+
 /// After how many rows a demo has a snapshot: its story is short, and shall have one.
 const SNAPSHOT_ROWS: u64 = 50;
 
 /// The configuration of a demo: what `florin init` would write, with these nodes.
-fn configuration(site: &Site, nodes: &[(&str, &str)]) -> Result<String, Failure> {
+fn configuration(site: &Site, listen: SocketAddr, nodes: &[(&str, &str)]) -> Result<String, Failure> {
     let quorum = nodes.len().min(2);
     let trust = if quorum > 1 { "quorum" } else { "single" };
     let fresh = config::fresh(*uuid::Uuid::now_v7().as_bytes());
     let (head, _) = fresh.split_once("# One block for each node").expect("the nodes stand last in the template");
     let mut text = head
-        .replace("listen = \"127.0.0.1:7700\"", &format!("listen = \"127.0.0.1:{}\"", site.port))
+        .replace("listen = \"127.0.0.1:7700\"", &format!("listen = \"{listen}\""))
         .replace("# snapshot_rows = 100000", &format!("snapshot_rows = {SNAPSHOT_ROWS}"))
         .replace("quorum = 1", &format!("quorum = {quorum}"))
         .replace("trust = \"single\"\n", &format!("trust = \"{trust}\"\n"));

@@ -80,3 +80,21 @@ fn the_story_holds_on_bitcoind_with_sqlite() {
 fn the_story_holds_on_bitcoind_with_mariadb() {
     on_bitcoind(&Books::Mariadb);
 }
+
+#[test]
+fn a_port_in_use_is_named_before_anything_is_made() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("demo");
+    let demo = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(["demo", "--once", "--port", &port, "--dir"])
+        .arg(&place)
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8(demo.stderr).expect("text");
+    assert_eq!(demo.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error[listen_failed]") && said.contains(&format!("port {port} ")), "{said}");
+    assert!(said.contains("--port 0") && !said.contains("florin.toml"), "{said}");
+    assert!(!place.exists(), "the same folder can be named again");
+}

@@ -88,6 +88,11 @@ pub struct Server {
 }
 
 impl Bound {
+    /// Which one it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Answers from now on.
     ///
     /// # Errors
