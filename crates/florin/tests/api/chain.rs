@@ -11,6 +11,7 @@ use florin_devnet::miner::{Content, Mined, Miner};
 use florin_devnet::network::{Network, NodeId};
 use florin_devnet::outside::{AddressForm, OutsideWallet};
 use florin_devnet::policy::RelayPolicy;
+use florin_signer::approve::OperatorKey;
 use florin_signer::client::Client;
 use florin_signer::keystore::Purpose;
 use florin_signer::protocol::{Hello, PROTOCOL, Request};
@@ -49,6 +50,25 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The numbers of the operators whom the signer's policy names; two have to approve what is above its limits.
+pub const OPERATORS: [u8; 3] = [9, 10, 11];
+
+/// What the signer says, in the folder of the platform's files.
+pub const SIGNER_LOG: &str = "signer.log";
+
+/// Enters the operators into the signer's policy.
+fn name_operators(policy: &Path) {
+    let mut operators = "threshold = 2\n".to_owned();
+    for number in OPERATORS {
+        let key = OperatorKey::from_secret(&[number; 32]).public_text();
+        writeln!(operators, "[[operator]]\nname = \"{number}\"\nkey = \"{key}\"").expect("text");
+    }
+    let text = std::fs::read_to_string(policy).expect("a policy");
+    let named = text.replacen("# threshold = 2\n", &operators, 1);
+    assert_ne!(named, text);
+    std::fs::write(policy, named).expect("written");
+}
+
 /// The signer's process.
 struct Signer(Child);
 
@@ -61,6 +81,7 @@ impl Signer {
             .arg(folder.join("passphrase"))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.join(SIGNER_LOG)).expect("a file"))
             .spawn()
             .expect("it starts");
         let signer = Signer(child);
@@ -128,6 +149,7 @@ impl Chain {
         let fresh = signer::init(&path.join("signer"), config.platform_id(), network_name, &passphrase, Purpose::Demo);
         let fresh = fresh.expect("a signer's folder");
         write_private(&path.join("passphrase"), SECRET);
+        name_operators(&path.join("signer").join(signer::POLICY_FILE));
         let outside = OutsideWallet::new([5; 32]);
         let miner = Miner::new(outside.script(AddressForm::Segwit), 1);
         let signer = Signer::start(path);

@@ -279,8 +279,13 @@ pub fn key() -> String {
 
 /// An operator's public key and signature over a withdrawal's intent, as the interface takes them.
 pub fn approval_of(withdrawal: &Value) -> (String, String) {
+    approval_by(9, withdrawal)
+}
+
+/// The same by the operator of this number.
+pub fn approval_by(operator: u8, withdrawal: &Value) -> (String, String) {
     let intent = florin_core::hex::decode(withdrawal["intent"].as_str().expect("an intent")).expect("hexadecimal");
-    let key = OperatorKey::from_secret(&[9; 32]);
+    let key = OperatorKey::from_secret(&[operator; 32]);
     let approval = approve(&ShownIntent::read(&intent).expect("it can be shown"), &key);
     (key.public_text(), florin_core::hex::encode(&approval.signature))
 }
