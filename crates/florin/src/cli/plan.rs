@@ -2,7 +2,7 @@
 
 use super::Common;
 use super::change::{KeyArgs, change};
-use super::platform::{PageArgs, client, part};
+use super::platform::{PageArgs, client, part, with_sent};
 use super::show::{record, table};
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
@@ -63,7 +63,9 @@ pub(crate) fn run(command: PlanCommand, common: &Common, out: &mut dyn Write) ->
         PlanCommand::List { status, page } => {
             let query: Vec<_> = status.map(|status| ("status", status)).into_iter().chain(page.query()).collect();
             let columns = ["id", "asset", "amount", "fee", "status", "confirmations", "txid", "waits_for"];
-            table(out, common.json, &client.get("/api/v1/plans", &query)?, &columns)
+            let page = client.get("/api/v1/plans", &query)?;
+            let page = if common.json { page } else { with_sent(page) };
+            table(out, common.json, &page, &columns)
         }
         PlanCommand::Show { id } => {
             record(out, common.json, &client.get(&format!("/api/v1/plans/{}", part(&id)), &[])?)

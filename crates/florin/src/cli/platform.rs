@@ -513,6 +513,7 @@ pub(crate) fn withdrawal(command: WithdrawalCommand, common: &Common, out: &mut 
     match command {
         WithdrawalCommand::List { customer, page } => {
             let page = client.get(&path_of("withdrawals", customer.as_deref()), &page.query())?;
+            let page = if common.json { page } else { with_sent(page) };
             table(out, common.json, &page, &["id", "asset", "amount", "fee", "status", "confirmations", "txid"])
         }
         WithdrawalCommand::Show { id } => {
@@ -526,6 +527,18 @@ pub(crate) fn withdrawal(command: WithdrawalCommand, common: &Common, out: &mut 
             change(common, &key, &format!("/api/v1/withdrawals/{}/approvals", part(&id)), &body, out)
         }
     }
+}
+
+/// Withdrawals, or plans, as a table shows them: one that is on its way has the id of the transaction that was signed last for it.
+pub(super) fn with_sent(mut page: Value) -> Value {
+    for item in page.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten() {
+        let is_on_its_way = ["signed", "broadcast"].iter().any(|status| item["status"] == *status);
+        let sent = item["signed_txids"].as_array().and_then(|signed| signed.last()).cloned();
+        if let Some(sent) = sent.filter(|_| is_on_its_way && item["txid"].is_null()) {
+            item["txid"] = sent;
+        }
+    }
+    page
 }
 
 pub(crate) fn price(command: PriceCommand, common: &Common, out: &mut dyn Write) -> Done {
@@ -672,5 +685,19 @@ mod tests {
     fn a_part_of_a_path_leads_nowhere_else() {
         assert_eq!(part("019a-x_1:0"), "019a-x_1:0");
         assert_eq!(part("../a?b=c#d%2f\u{e9}"), "%2E%2E%2Fa%3Fb%3Dc%23d%252f%C3%A9");
+    }
+
+    #[test]
+    fn a_withdrawal_on_its_way_is_listed_with_the_transaction_that_was_sent() {
+        let shown = |status: &str, signed: Value, txid: Value| {
+            let page = json!({ "items": [{ "status": status, "signed_txids": signed, "txid": txid }] });
+            with_sent(page)["items"][0]["txid"].clone()
+        };
+        assert_eq!(shown("signed", json!(["a"]), Value::Null), "a");
+        assert_eq!(shown("broadcast", json!(["a", "b"]), Value::Null), "b");
+        assert_eq!(shown("queued", json!([]), Value::Null), Value::Null);
+        assert_eq!(shown("confirmed", json!(["a", "b"]), json!("a")), "a", "what pays it is known");
+        assert_eq!(shown("refunded", json!(["a"]), Value::Null), Value::Null, "nothing pays it");
+        assert_eq!(with_sent(json!({ "items": "x" })), json!({ "items": "x" }));
     }
 }

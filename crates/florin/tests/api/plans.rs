@@ -162,6 +162,14 @@ fn settle_by_command_line(
     let ask = |words: &[&str]| command_line(chain, world, words);
     let (code, listed) = ask(&["plan", "list", "--status", "broadcast"]);
     assert_eq!((code, &listed["items"][0]["id"]), (0, &plan["id"]), "{listed}");
+    // Of one that is on its way, people see the transaction that was sent.
+    let sent = plan["signed_txids"][0].as_str().expect("a signed transaction");
+    let token = chain.folder.path().join("token");
+    for words in [["plan", "list"], ["withdrawal", "list"]] {
+        let shown =
+            florin(&[&words[..], &["--url", &world.url, "--token-file", token.to_str().expect("text")]].concat());
+        assert!(shown.out.contains(&format!(" {sent}")), "{}{}", shown.out, shown.err);
+    }
     let (_, shown) = ask(&["plan", "show", &number]);
     assert_eq!(shown["inputs"][0]["present"], false);
     let conflict = |plan: &str, input: &str, txid: &str| {
