@@ -322,9 +322,40 @@ pub(crate) enum EventCommand {
     },
 }
 
+/// What each halt stops, and how it is lifted.
+const HALTS: &str = "\
+What each action stops:
+  credit    No deposit is credited, no bank receipt booked, no correction made in a customer's
+            favour. Deposits are still seen and counted.
+  quote     No quote is made or accepted; of one asset, none of a pair with it.
+  withdraw  No withdrawal is accepted. Those accepted before are planned, signed and sent.
+  sign      Nothing is planned or signed. Withdrawals are accepted and wait; what is signed is sent.
+
+Where money may be leaving that should not, it is 'florin halt sign'.
+
+A halt made here lasts until 'florin resume ACTION', with --asset where it was made with it. What
+waited goes on by itself then. 'florin status' lists what is halted, and why.";
+
+/// Why something may be halted, and when it may be lifted.
+const RESUMES: &str = "\
+A halt is lifted by its action, asset and reason, as 'florin status' lists it. Halts of one action
+for several reasons stand beside each other, and it stays halted until the last is lifted.
+
+When to lift which reason:
+  operator             When what it was made for is over: somebody halted it by 'florin halt'.
+  chain_split          Not at all: it ends by itself when the nodes agree. See which are wrong.
+  stale                Not at all: it ends by itself when nodes answer and blocks come.
+  foreign_spend        When it is known who spent coins of ours. Until then it is a key leak.
+  deep_reorganisation  When 'florin ledger verify' finds books and chain agreed.
+  signer_fenced        When journal and signer know the same past: see 'A journal that was set
+                       back' in operating.md.
+
+What each action stops, 'florin halt --help' says.";
+
 #[derive(Debug, Args)]
+#[command(after_help = HALTS)]
 pub(crate) struct HaltArgs {
-    /// credit, quote, withdraw or sign.
+    /// What is halted: credit, quote, withdraw or sign, as said below.
     action: String,
     /// The asset's code; all assets where absent.
     #[arg(long)]
@@ -334,13 +365,14 @@ pub(crate) struct HaltArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = RESUMES)]
 pub(crate) struct ResumeArgs {
-    /// credit, quote, withdraw or sign.
+    /// What goes on: credit, quote, withdraw or sign.
     action: String,
     /// The halt's asset; absent where it is of all.
     #[arg(long)]
     asset: Option<String>,
-    /// The halt's reason.
+    /// The halt's reason, as said below.
     #[arg(long, default_value = "operator")]
     reason: String,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 use super::support::{TOKEN, World, approval_of};
 use florin::cli::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE, run};
+use florin_core::asset::{HaltAction, HaltReason};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -93,6 +94,22 @@ fn every_command_explains_itself() {
     assert!(count >= 18, "{}", help.out);
     assert!(florin(&["--version"]).out.starts_with("florin "));
     assert_eq!(florin(&["ledger", "schema"]).out.trim_end(), florin_core::journal::schema().trim_end());
+}
+
+#[test]
+fn the_help_of_halts_says_what_each_stops_and_when_it_is_lifted() {
+    let explains = |help: &str, name: &str| {
+        help.lines().any(|line| line.starts_with(&format!("  {name} ")) && line.len() > name.len() + 30)
+    };
+    let (halt, resume) = (florin(&["halt", "--help"]).out, florin(&["resume", "--help"]).out);
+    for action in HaltAction::ALL {
+        assert!(explains(&halt, &action.name()), "{action:?}: {halt}");
+    }
+    assert!(halt.contains("lasts until 'florin resume ACTION'"), "{halt}");
+    // Nothing in this build halts for that one.
+    for reason in HaltReason::ALL.iter().filter(|reason| **reason != HaltReason::BooksDisagree) {
+        assert!(explains(&resume, &reason.name()), "{reason:?}: {resume}");
+    }
 }
 
 #[test]
