@@ -17,6 +17,7 @@ mod plan;
 mod platform;
 mod progress;
 mod prune;
+mod reading;
 mod serve;
 pub(crate) mod show;
 mod verify;

@@ -1,6 +1,7 @@
 //! `florin init` and `florin serve`: the files that a platform begins with, and the platform in the foreground.
 
 use super::Common;
+use super::reading::Reading;
 use super::show::{line, record};
 use crate::api::Server;
 use crate::api::token::{self, Token};
@@ -8,10 +9,12 @@ use crate::config::{self, Config};
 use crate::failure::Failure;
 use crate::platform::{Parts, Platform, private_folder};
 use clap::Args;
+use florin_core::id::Seq;
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, Args)]
@@ -75,7 +78,11 @@ pub(crate) fn serve(common: &Common, out: &mut dyn Write) -> Result<(), Failure>
     let token = Token::read(&config.path(&config.api.token_file))?;
     // The data folder's lock comes with the parts: whoever starts a second node by mistake is told of the first one, not of
     // its port.
-    let parts = Parts::of(&config)?;
+    let mut parts = Parts::of(&config)?;
+    if !common.json {
+        let began = Instant::now();
+        parts.stores.history = Box::new(Reading::new(parts.stores.history, move || began.elapsed(), say_read));
+    }
     let bound = Server::bind(config.api.listen)?;
     let platform = Arc::new(Platform::start(parts)?);
     let server = bound.serve(Arc::clone(&platform), token)?;
@@ -94,6 +101,12 @@ pub(crate) fn serve(common: &Common, out: &mut dyn Write) -> Result<(), Failure>
             "not everything became durable in time; what was not answered may be done or not: ask again with the same Idempotency-Key",
         ))
     }
+}
+
+/// Says how far the journal is read. It goes to the log: whoever looks there wants to know as much as who sits at a terminal.
+fn say_read(at: Seq, end: Seq) {
+    let percent = u64::try_from(u128::from(at.0) * 100 / u128::from(end.0.max(1))).unwrap_or(100);
+    tracing::info!(row = at.0, of = end.0, percent, "the journal is read");
 }
 
 /// Waits until the process is told to end.
