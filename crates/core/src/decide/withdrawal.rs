@@ -61,8 +61,8 @@ refusals! {
         WithdrawalUnknown => "withdrawal_unknown", "there is no such withdrawal";
         /// The key approved before.
         Repeated => "approval_repeated", "this operator approved the withdrawal already";
-        /// It does not wait for approval.
-        NotAwaiting => "approval_not_awaited", "the withdrawal does not wait for approval";
+        /// Its signing was requested, or it has ended.
+        NotAwaiting => "approval_not_awaited", "the withdrawal is being signed or has ended; approvals come before that";
         /// Its intent may not be signed any more.
         IntentExpired => "intent_expired", "the withdrawal's intent has expired";
         /// More than [`APPROVALS_MAX`].
@@ -199,7 +199,9 @@ pub(super) fn approve(
     if withdrawal.approvals.iter().any(|other| other.key == approval.key) {
         return Err(ApprovalRefusal::Repeated);
     }
-    if withdrawal.status != WithdrawalStatus::AwaitingApproval {
+    // One that is queued may need more than whoever queued it believed: the signer judges, and says so.
+    let is_awaiting = withdrawal.status == WithdrawalStatus::AwaitingApproval;
+    if !is_awaiting && withdrawal.status != WithdrawalStatus::Queued {
         return Err(ApprovalRefusal::NotAwaiting);
     }
     if draft.now > withdrawal.intent.expiry {
@@ -210,7 +212,7 @@ pub(super) fn approve(
     }
     let hold = withdrawal.hold;
     draft.emit(Event::WithdrawalApproved(WithdrawalApproved { withdrawal: id, approval: approval.clone() }));
-    if complete {
+    if complete && is_awaiting {
         move_unplanned(draft, id, WithdrawalStatus::Queued, hold);
     }
     Ok(Outcome::Done(complete))

@@ -404,7 +404,10 @@ fn approval_and_cancellation_are_refused_for_the_first_thing_wrong_with_them() {
     let unknown = WithdrawalId([9; 16]);
     let refused = |refusal| Refusal::Approval(refusal);
     assert_eq!(refuse(world, &approve(unknown, 1, true)), refused(ApprovalRefusal::WithdrawalUnknown));
-    assert_eq!(refuse(world, &approve(second, 1, true)), refused(ApprovalRefusal::NotAwaiting));
+    world.done(approve(second, 1, true));
+    world.done(cancel(second));
+    assert_eq!(refuse(world, &approve(second, 1, true)), refused(ApprovalRefusal::Repeated));
+    assert_eq!(refuse(world, &approve(second, 2, true)), refused(ApprovalRefusal::NotAwaiting));
     for key in 0..APPROVALS_MAX as u8 {
         world.done(approve(first, key, false));
     }

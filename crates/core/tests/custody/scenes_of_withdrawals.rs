@@ -381,7 +381,9 @@ fn large_withdrawals_wait_for_approvals() {
          approve w1 1
          queue w1 2
          approve w1 3
+         queue w1 4
          plan p1 w1 from t1:0 change 79989 fee 10
+         approve w1 5
          cancel w1
          show",
         expect![[r#"
@@ -390,7 +392,7 @@ fn large_withdrawals_wait_for_approvals() {
                w1 AwaitingApproval
             plan p1 w1 from t1:0 change 79989 fee 10: withdrawal_not_queued
             approve w1 1: approval_repeated
-            approve w1 3: approval_not_awaited
+            approve w1 5: approval_not_awaited
             cancel w1: withdrawal_not_cancellable
             -- 104: hot=-100000 ann=79949 inflight=20001 fees=50
                t1:0 100000 Credited

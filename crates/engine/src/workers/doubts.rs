@@ -30,6 +30,8 @@ pub struct Doubt {
     pub company: Company,
     /// How often it was refused.
     pub count: u32,
+    /// How many approvals it had then.
+    pub approvals: usize,
     /// How long its last pause is, in milliseconds.
     pause_ms: u64,
     /// When that began.
@@ -60,15 +62,19 @@ impl Doubts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a withdrawal was refused: its pause begins at `retry_ms` and doubles each time.
-    pub fn blame(&self, withdrawal: WithdrawalId, (company, code): (Company, &str), (now_ms, retry_ms): (u64, u64)) {
+    /// Notes that a withdrawal with so many approvals was refused: its pause begins at `retry_ms` and doubles each time.
+    pub fn blame(
+        &self,
+        (withdrawal, approvals): (WithdrawalId, usize),
+        (company, code): (Company, &str),
+        (now_ms, retry_ms): (u64, u64),
+    ) {
         let mut known = self.known();
         let count = known.withdrawals.get(&withdrawal).map_or(0, |doubt| doubt.count);
         let pause_ms = retry_ms.saturating_mul(1 << count.min(PAUSE_DOUBLINGS_MAX));
         let count = count.saturating_add(1);
-        known
-            .withdrawals
-            .insert(withdrawal, Doubt { code: code.to_owned(), company, count, pause_ms, since_ms: now_ms });
+        let doubt = Doubt { code: code.to_owned(), company, count, approvals, pause_ms, since_ms: now_ms };
+        known.withdrawals.insert(withdrawal, doubt);
     }
 
     /// Notes that no plan that spends a coin will be signed.
@@ -120,7 +126,7 @@ mod tests {
         let mut now_ms = 1_000_000;
         let mut pauses = Vec::new();
         for _ in 0..13 {
-            doubts.blame(id, (Company::Alone, "limit_payment"), (now_ms, 5_000));
+            doubts.blame((id, 0), (Company::Alone, "limit_payment"), (now_ms, 5_000));
             let doubt = doubts.of(id).expect("it was blamed");
             assert!(doubt.is_paused(now_ms) && doubt.is_paused(now_ms + doubt.pause_ms - 1));
             assert!(!doubt.is_paused(now_ms + doubt.pause_ms), "it ends");
@@ -147,8 +153,8 @@ mod tests {
         let doubts = Doubts::default();
         let coin = OutPoint { chain: florin_core::id::ChainId(1), txid: florin_core::id::TxId([2; 32]), vout: 3 };
         let (first, second) = (WithdrawalId([1; 16]), WithdrawalId([2; 16]));
-        doubts.blame(first, (Company::Alone, "approval_invalid"), (5, 5));
-        doubts.blame(second, (Company::Others, "limit_day"), (5, 5));
+        doubts.blame((first, 1), (Company::Alone, "approval_invalid"), (5, 5));
+        doubts.blame((second, 0), (Company::Others, "limit_day"), (5, 5));
         doubts.bar(coin, "outpoint_taken");
         doubts.retain(|id| id == second, |_| true);
         assert_eq!((doubts.of(first), doubts.of(second).map(|doubt| doubt.count)), (None, Some(1)));

@@ -187,7 +187,7 @@ impl Planner {
     }
 
     /// Which withdrawals are planned now, and which where those can't be paid. One that the signer refused goes alone and
-    /// before the others, but only when its pause is over: it then holds them up for one round.
+    /// before the others, but only when its pause is over or it got another approval: it then holds them up for one round.
     fn admitted(&self, queued: Vec<Withdrawal>, now_ms: u64) -> (Vec<Withdrawal>, Vec<Withdrawal>) {
         let (mut alone, mut together) = (Vec::new(), Vec::new());
         for withdrawal in queued {
@@ -196,7 +196,7 @@ impl Planner {
                 continue;
             };
             match doubt.company {
-                _ if doubt.is_paused(now_ms) => {}
+                _ if doubt.is_paused(now_ms) && withdrawal.approvals.len() <= doubt.approvals => {}
                 Company::Others => together.push(withdrawal),
                 Company::Alone if alone.is_empty() => alone.push(withdrawal),
                 Company::Alone => {}
@@ -460,13 +460,13 @@ fn way_out(code: &str, withdrawal: &Withdrawal, policy: &AssetPolicy) -> String 
     match code {
         "limit_payment" if withdrawal.amount <= policy.automatic_max => format!(
             "; its {amount} sat are above what the signer pays without approvals (payment_sat in its policy) and not above \
-             automatic_max, {} sat, from where on the platform asks for them: cancel it, set automatic_max to the signer's \
-             limit and ask for it anew, or raise that limit and start the signer again",
+             automatic_max, {} sat, from where on the platform asks for them: let operators approve it, or cancel it, and set \
+             automatic_max to the signer's limit",
             sat(policy.automatic_max),
         ),
         "limit_payment" | "approval_key_unknown" | "approval_repeated" | "approval_invalid" => format!(
-            "; too few of its approvals count, {} were given, and the signer's log says why: let the signer's policy name \
-             the operator whose key it does not know and start it again, or cancel the withdrawal and ask for it anew",
+            "; too few of its approvals count, {} were given, and the signer's log says why: let more operators of the \
+             signer's policy approve it, or cancel it",
             withdrawal.approvals.len(),
         ),
         "limit_hour" | "limit_day" | "limit_destination" => {

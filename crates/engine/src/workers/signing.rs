@@ -303,7 +303,9 @@ impl Signing {
         }
         let command = self.void(job, fence, now_ms)?;
         for withdrawal in blamed {
-            self.doubts.blame(withdrawal, (company, &refusal.code), (now_ms, self.config.retry_ms));
+            let shown = job.intents.iter().find(|intent| intent.intent.withdrawal == withdrawal);
+            let approvals = shown.map_or(0, |intent| intent.approvals.len());
+            self.doubts.blame((withdrawal, approvals), (company, &refusal.code), (now_ms, self.config.retry_ms));
         }
         if let Culprit::Coin(place) = refusal.culprit
             && let Some(input) = job.planned.inputs.get(place as usize)

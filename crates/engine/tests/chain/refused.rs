@@ -63,7 +63,7 @@ fn a_withdrawal_between_both_limits_is_named_with_its_way_out_also_while_it_is_t
     world.round();
     world.platform.step(&mut world.planner);
     let (detail, since_ms) = refused(&world).remove(0);
-    for word in ["limit_payment", "40000 sat", "payment_sat", "automatic_max, 50000 sat", "cancel it"] {
+    for word in ["limit_payment", "40000 sat", "payment_sat", "automatic_max, 50000 sat", "approve it", "cancel it"] {
         assert!(detail.contains(word), "{word}: {detail}");
     }
     let mut plans = 0;
@@ -93,6 +93,27 @@ fn a_withdrawal_with_too_few_approvals_that_count_is_named_with_its_way_out() {
         let (detail, _) = refused(&world).remove(0);
         assert!(detail.contains(code) && detail.contains("too few of its approvals count, 1 were given"), "{detail}");
     }
+}
+
+#[test]
+fn another_approval_ends_the_pause_of_a_withdrawal_that_had_too_few() {
+    let mut world = paying();
+    approve_above(&mut world, 50_000);
+    world.withdraw(10, 1, 40_000);
+    let withdrawal = world.withdrawal(0).id;
+    world.mood().refuses_withdrawal = Some((withdrawal, "limit_payment"));
+    while world.plan_status().len() < 3 {
+        world.round();
+    }
+    world.round();
+    assert_eq!(world.statuses(), [WithdrawalStatus::Queued], "it waits in its pause");
+    world.mood().refuses_withdrawal = None;
+    world.round();
+    assert_eq!(world.statuses(), [WithdrawalStatus::Queued], "nothing tells that it would be signed now");
+    let approval = Approval { key: [1; 32], signature: [0; 64] };
+    world.platform.must(Ask::internal(Command::ApproveWithdrawal { withdrawal, approval, complete: false }));
+    world.round();
+    assert_eq!(world.statuses(), [WithdrawalStatus::Signed]);
 }
 
 #[test]
