@@ -34,7 +34,9 @@ pub use withdrawal::{APPROVALS_MAX, ApprovalRefusal, CLOSED_KEPT_MS, CancelRefus
 
 use crate::amount::Amount;
 use crate::asset::{Halt, HaltAction, HaltReason};
-use crate::command::{Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MAX, Request, SESSION_MS, SESSIONS_MAX};
+use crate::command::{
+    Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MAX, REMEMBER_MS, Request, SESSION_MS, SESSIONS_MAX,
+};
 use crate::event::{Event, Forgotten, HoldPosted, HoldReleased, SessionAdvanced, TransfersPosted};
 use crate::id::{AccountId, AssetId, CommandId, HoldId, LedgerTime, SessionId};
 use crate::ledger::{Account, Hold, Owner, Transfer, TransferReason};
@@ -136,12 +138,12 @@ refusals! {
     pub enum OriginRefusal {
         /// Not a UUIDv7.
         InvalidId => "id_invalid", "a command's id is a UUID of version 7";
-        /// Older than what is remembered: it may have been executed, so it never is again.
+        /// The same id came with another request.
+        Mismatch => "idempotency_mismatch", "this id was used for another request";
+        /// Older than [`REMEMBER_MS`], or than what is remembered: it may have been executed, so it never is again.
         Expired => "id_expired", "the command's id is older than what is remembered; use a new one";
         /// Its time lies ahead of ours.
         Ahead => "id_ahead", "the command's id lies in the future; check the sender's clock";
-        /// The same id came with another request.
-        Mismatch => "idempotency_mismatch", "this id was used for another request";
         /// Not a UUIDv7.
         SessionInvalid => "session_invalid", "a session's id is a UUID of version 7";
         /// The sequence was executed already.
@@ -304,7 +306,8 @@ impl State {
                     let same = remembered.request == *request;
                     return if same { Ok(Some(remembered.outcome.clone())) } else { Err(OriginRefusal::Mismatch) };
                 }
-                if id.unix_ms() < self.counters.forgotten_until.0 {
+                let is_old = now.since_ms(LedgerTime(id.unix_ms())) >= REMEMBER_MS;
+                if is_old || id.unix_ms() < self.counters.forgotten_until.0 {
                     return Err(OriginRefusal::Expired);
                 }
                 if id.unix_ms() > now.0.saturating_add(ID_AHEAD_MS) {

@@ -168,8 +168,11 @@ fn drive(writer: &mut Writer, rows: &Rows, clock_ms: u64) {
     }
 }
 
+/// Under an id of the time at which these tests begin.
 fn by_operator(number: u64, command: Command) -> Ask {
-    let origin = Origin::Request { id: command_id(number), request: Digest([8; 32]) };
+    let mut id = command_id(number);
+    id.0[..6].copy_from_slice(&1_700_000_000_000_u64.to_be_bytes()[2..]);
+    let origin = Origin::Request { id, request: Digest([8; 32]) };
     Ask::Request(Request { origin, command })
 }
 

@@ -101,7 +101,20 @@ enum Command {
     Price(platform::PriceCommand),
     /// Books money that arrived at the bank.
     BankReceipt(platform::BankReceiptArgs),
-    /// Puts right what was booked wrongly, by a new transfer between customers, or between them and the house.
+    /// Puts right what was booked wrongly, by a new transfer between accounts of customers and of the house.
+    ///
+    /// Nothing in the books is ever changed: the wrong entry stays, and the correction stands after it with its reference.
+    /// A correction that was wrong itself is put right by another one.
+    ///
+    /// The amount goes from --debit to --credit. Each is a customer's id, or one of the house's accounts: 'inventory', what
+    /// quotes are filled from and the house pays from; 'fees' and 'spread', what it earned. --credit takes 'bank' as well,
+    /// for money that is not at the bank: it was booked as received and was not, or went back to its sender. All other
+    /// accounts of the house follow from blocks and deposits. No more is taken than is there and not held, and of fees no
+    /// more than the network left of them.
+    ///
+    /// A receipt booked to the wrong customer:
+    ///   florin correct --reference case-17 --asset EUR --amount 100.00 --debit WRONG --credit RIGHT
+    #[command(verbatim_doc_comment)]
     Correct(correct::CorrectArgs),
     /// Assets and their policies: list, show, change.
     #[command(subcommand)]

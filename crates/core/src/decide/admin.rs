@@ -91,6 +91,8 @@ refusals! {
         ChainNameTaken => "chain_name_taken", "another chain has this name";
         /// Another chain starts with the same block.
         ChainGenesisTaken => "chain_genesis_taken", "another chain starts with this block";
+        /// No asset has the coin's id.
+        ChainCoinUnknown => "chain_asset_unknown", "the chain's coin is not defined";
         /// The asset is not a coin, or says that it lives on another chain.
         ChainCoinMismatch => "chain_coin_mismatch", "the chain's coin does not name this chain";
         /// Above [`CONFIRMATIONS_MAX`].
@@ -301,7 +303,7 @@ pub(super) fn define_chain(draft: &mut Draft<'_>, chain: &Chain, start: &Block) 
     if others.any(|other| other.genesis == chain.genesis) {
         return Err(AdminRefusal::ChainGenesisTaken);
     }
-    let coin = draft.state.assets.get(&chain.coin).ok_or(AdminRefusal::AssetUnknown)?;
+    let coin = draft.state.assets.get(&chain.coin).ok_or(AdminRefusal::ChainCoinUnknown)?;
     if coin.kind != AssetKind::Coin || coin.chain != Some(chain.id) {
         return Err(AdminRefusal::ChainCoinMismatch);
     }

@@ -10,6 +10,9 @@ use crate::event::{CorrectionBooked, Event};
 use crate::id::AssetId;
 use crate::ledger::{Account, HouseAccount, Owner, Transfer, TransferReason};
 
+/// How much of an account's sum of credits corrections of a coin leave: half of what an amount holds.
+const COIN_SUMS_KEPT: Amount = Amount::new(1 << 127);
+
 refusals! {
     /// Why a correction is not booked.
     pub enum CorrectionRefusal {
@@ -26,7 +29,7 @@ refusals! {
         /// The giver's account follows from blocks, records or bank receipts.
         DebitNotCorrectable => "debit_not_correctable", "a correction takes from a customer, the inventory, the fees or the spread";
         /// The taker's account follows from blocks or records, or a coin is to be at a bank.
-        CreditNotCorrectable => "credit_not_correctable", "a correction gives to a customer, the inventory, the fees, the spread or, for money, the bank";
+        CreditNotCorrectable => "credit_not_correctable", "a correction gives to a customer, the inventory, the fees, the spread or, for money that is not at the bank, the bank";
         /// Both sides are the same account.
         ToItself => "transfer_to_itself", "a correction moves between two accounts";
         /// No customer has this id.
@@ -35,7 +38,7 @@ refusals! {
         CreditHalted => "credit_halted", "crediting is halted";
         /// The giver has less that is not held.
         InsufficientFunds => "insufficient_funds", "the account debited holds less than that";
-        /// An account's sums would exceed 128 bits.
+        /// An account's sums would exceed 128 bits, or half of that for a coin.
         TooLarge => "amount_too_large", "the account's sums would exceed what an amount holds";
     }
 }
@@ -65,7 +68,7 @@ pub(super) fn book(
     if matches!(credit, Owner::Customer(_)) && draft.state.is_halted(asset, HaltAction::Credit) {
         return Err(CorrectionRefusal::CreditHalted);
     }
-    check_room(draft, asset, amount, debit, credit)?;
+    check_room(draft, (asset, kind), amount, debit, credit)?;
     let (debit, credit) = (draft.account(debit.clone(), asset), draft.account(credit.clone(), asset));
     draft.emit(Event::CorrectionBooked(CorrectionBooked { reference: reference.to_owned() }));
     draft.post([Transfer { debit, credit, amount, reason: TransferReason::Correction }]);
@@ -97,18 +100,26 @@ fn check_owners(draft: &Draft<'_>, kind: AssetKind, debit: &Owner, credit: &Owne
 
 fn check_room(
     draft: &Draft<'_>,
-    asset: AssetId,
+    (asset, kind): (AssetId, AssetKind),
     amount: Amount,
     debit: &Owner,
     credit: &Owner,
 ) -> Result<(), CorrectionRefusal> {
     let ledger = &draft.state.ledger;
-    // Fees and spread may be negative by their rule; a correction gives no more of them than was earned.
-    let had = |account: &Account| account.available().min(account.credit_balance());
-    if amount > ledger.account_of(debit, asset).map_or(Amount::ZERO, had) {
+    // Fees and spread may be negative by their rule; a correction gives no more of them than was earned, and of fees no more
+    // than is left after what the network took.
+    let balance = ledger
+        .account_of(debit, asset)
+        .map_or(Amount::ZERO, |account| account.available().min(account.credit_balance()));
+    let network_fees = Owner::House(HouseAccount::NetworkFees);
+    let paid = ledger.account_of(&network_fees, asset).map_or(Amount::ZERO, Account::debit_balance);
+    let had = if *debit == Owner::House(HouseAccount::Fees) { balance.saturating_sub(paid) } else { balance };
+    if amount > had {
         return Err(CorrectionRefusal::InsufficientFunds);
     }
-    // What is owed of money is at the bank, so that this is never about what is there: sums alone are left to exceed.
-    let room = ledger.debit_room_of(debit, asset).min(ledger.credit_room_of(credit, asset));
+    // What is owed of money is at the bank, so that this is never about what is there: sums alone are left to exceed. Blocks
+    // can't be refused: of a coin, half of the range is left to what they bring.
+    let kept = if kind == AssetKind::Coin { COIN_SUMS_KEPT } else { Amount::ZERO };
+    let room = ledger.credit_room_of(credit, asset).saturating_sub(kept);
     if amount > room { Err(CorrectionRefusal::TooLarge) } else { Ok(()) }
 }

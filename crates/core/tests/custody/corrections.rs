@@ -34,23 +34,38 @@ fn deposit_that_was_corrected_to_another_and_vanishes_is_owed_by_whom_it_was_cre
          back 2
          blocks 2
          show
-         correct c2 1000 ann ben
-         correct c2 4000 ben inventory
+         withdraw w1 ann 300 x
+         withdraw w2 ben 300 y
+         correct c2 1001 ann ben
+         correct c2 1000 ben ann
          tick 100000
+         show
+         correct c3 2000 ben ann
+         withdraw w3 ann 300 z
          show
          block t1
          blocks 1
+         withdraw w3 ann 300 z
          show",
         expect![[r#"
             -- 102: ann=1000(1000 held) ben=4000 shortfall=-5000
                t1:0 5000 Missing
                ann frozen 1
-            correct c2 1000 ann ben: insufficient_funds
-            -- 102: inventory=4000 receivables=-4000
+            withdraw w1 ann 300 x: customer_frozen
+            correct c2 1001 ann ben: insufficient_funds
+            -- 102: ben=3000(350 held) receivables=-3000
                t1:0 5000 Reversed
+               w2 Queued
                ann frozen 1
-            -- 104: hot=-5000 ann=1000 inventory=4000
+            withdraw w3 ann 300 z: customer_frozen
+            -- 102: ann=2000 ben=1000(350 held) receivables=-3000
+               t1:0 5000 Reversed
+               w2 Queued
+               ann frozen 1
+            -- 104: hot=-5000 ann=4000(350 held) ben=1000(350 held)
                t1:0 5000 Credited
+               w2 Queued
+               w3 Queued
         "#]],
     );
 }
@@ -78,6 +93,30 @@ fn coin_of_nobody_is_given_from_the_inventory_and_its_block_can_still_be_taken_b
                t2:0 5000 Credited
             -- 104: inventory=4300(4300 held) ann=700 shortfall=-5000
                t2:0 5000 Missing
+        "#]],
+    );
+}
+
+#[test]
+fn fees_are_given_away_as_far_as_the_network_left_them() {
+    check(
+        "address a0 ann
+         block t1>a0=5000
+         blocks 3
+         withdraw w1 ann 1000 x
+         plan p1 w1 from t1:0 change 3970 fee 30
+         sign p1
+         inpool p1
+         block p1
+         correct c1 21 fees ann
+         correct c1 20 fees ann
+         show",
+        expect![[r#"
+            correct c1 21 fees ann: insufficient_funds
+            -- 105: hot=-3970 ann=3970 fees=30 networkfees=-30
+               t1:0 5000 Credited
+               w1 Confirmed
+               p1 Confirmed
         "#]],
     );
 }

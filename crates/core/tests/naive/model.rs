@@ -100,7 +100,7 @@ impl Naive {
                 if let Some((before, answer, _)) = self.answers.get(id) {
                     return if before == hash { Ok(answer.clone()) } else { Err("idempotency_mismatch".to_owned()) };
                 }
-                if time_of(*id) < self.forgotten {
+                if self.now - time_of(*id) >= DAY || time_of(*id) < self.forgotten {
                     return Err("id_expired".to_owned());
                 }
                 if time_of(*id) > self.now + 600_000 {

@@ -2,7 +2,8 @@
 
 use crate::world::*;
 use florin_core::command::{
-    Command, ID_AHEAD_MS, Origin, Outcome, Request, SESSION_KEPT_MS, SESSION_MS, SESSIONS_MAX, TIME_JUMP_MAX_MS,
+    Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MS, Request, SESSION_KEPT_MS, SESSION_MS, SESSIONS_MAX,
+    TIME_JUMP_MAX_MS,
 };
 use florin_core::decide::{AccountRefusal, OriginRefusal, Refusal, TICK_SESSION_EVENTS};
 use florin_core::event::{Event, SessionAdvanced, SessionForgotten};
@@ -27,9 +28,23 @@ fn id_is_refused_for_the_first_thing_wrong_with_it() {
     assert_eq!(send(&mut world, good, 1, open.clone()), Ok(Outcome::Done(true)));
     assert_eq!(send(&mut world, good, 1, open.clone()), Ok(Outcome::Done(true)), "a repetition gets its answer");
     assert_eq!(send(&mut world, good, 2, open), Err(OriginRefusal::Mismatch.into()));
-    let ahead = id_at(START_MS + ID_AHEAD_MS + 1, 1);
+    // The rank of each: an id that is old and remembered is a repetition or a mismatch, one that is old and not is expired.
+    let mut oldest = id_at(START_MS - REMEMBER_MS + 1, 1);
+    let open = Command::OpenCustomer(CustomerId([2; 16]));
+    assert_eq!(send(&mut world, oldest, 1, open.clone()), Ok(Outcome::Done(true)), "at its last moment it is taken");
+    world.pass_ms(1);
+    assert_eq!(send(&mut world, oldest, 1, open.clone()), Ok(Outcome::Done(true)), "a repetition gets its answer");
+    assert_eq!(send(&mut world, oldest, 2, open.clone()), Err(OriginRefusal::Mismatch.into()));
+    let another = id_at(START_MS - REMEMBER_MS + 1, 2);
+    assert_eq!(send(&mut world, another, 1, open.clone()), Err(OriginRefusal::Expired.into()));
+    assert_eq!(send(&mut world, id_at(0, 1), 1, open.clone()), Err(OriginRefusal::Expired.into()));
+    oldest.0[6] = 0x40;
+    assert_eq!(send(&mut world, oldest, 2, open), Err(OriginRefusal::InvalidId.into()));
+    let ranks = [OriginRefusal::InvalidId, OriginRefusal::Mismatch, OriginRefusal::Expired, OriginRefusal::Ahead];
+    assert_eq!(OriginRefusal::ALL[..4], ranks, "as they were met here");
+    let ahead = id_at(world.now.0 + ID_AHEAD_MS + 1, 1);
     assert_eq!(send(&mut world, ahead, 1, Command::OpenCustomer(ANN)), Err(OriginRefusal::Ahead.into()));
-    let just = id_at(START_MS + ID_AHEAD_MS, 1);
+    let just = id_at(world.now.0 + ID_AHEAD_MS, 1);
     assert_eq!(send(&mut world, just, 1, Command::OpenCustomer(ANN)), Err(AccountRefusal::CustomerExists.into()));
 }
 

@@ -274,7 +274,9 @@ pub fn way_out(code: &str) -> Option<&'static str> {
         "debit_not_correctable" => {
             "book money that arrived as a bank receipt; other accounts of the house follow from blocks and deposits"
         }
-        "credit_not_correctable" => "accounts of the house other than these follow from blocks and deposits",
+        "credit_not_correctable" => {
+            "accounts of the house other than these follow from blocks and deposits, and no coin is at a bank"
+        }
         "correction_reference_used" => "look whether it is the same correction; another one needs another reference",
         "idempotency_mismatch" => "use a new Idempotency-Key for a new request",
         "id_expired" => "find out whether the request was done, then use a new Idempotency-Key",
@@ -296,7 +298,9 @@ pub fn way_out(code: &str) -> Option<&'static str> {
         "time_unconfirmed" => "check the clock, then POST /api/v1/time/confirm",
         "network_mismatch" => "use an address of the network that this platform follows",
         "address_invalid" => "copy the address again as a whole",
-        "insufficient_funds" => "see what is available, held and pending: GET /api/v1/customers/{id}/balances",
+        "insufficient_funds" => {
+            "see what is available, held and pending: GET /api/v1/customers/{id}/balances, and for the house GET /api/v1/books"
+        }
         "plan_input_present" => {
             "nothing is lost: the plan confirms, or ends by itself where its input is taken for good"
         }

@@ -3,7 +3,7 @@
 use crate::api::ask::{AmountText, Order};
 use crate::api::customers::customer_id;
 use crate::api::problem::Problem;
-use crate::api::view::{DoneView, asset_of};
+use crate::api::view::{DoneView, asset_of, quoted};
 use crate::api::{Api, Reply, created};
 use axum::extract::State as Shared;
 use florin_core::command::Command;
@@ -30,20 +30,25 @@ pub(crate) struct Correction {
     amount: AmountText,
     /// Who gives: a customer's id, `inventory`, `fees` or `spread`.
     debit: String,
-    /// Who gets: the same, or for money `bank`.
+    /// Who gets: the same, or `bank` for money that is not at the bank.
     credit: String,
 }
 
-/// The owner that a word means. The accounts of the house that no correction may touch have their names too, so that the rules
-/// say why.
+/// The owner that a word means. All accounts of the house have their names, so that the rules say which of them no correction
+/// touches.
 fn owner(text: &str) -> Result<Owner, Problem> {
-    match HouseAccount::ALL.iter().find(|account| account.name() == text) {
-        Some(account) => Ok(Owner::House(*account)),
-        None => customer_id(text).map(Owner::Customer),
+    if let Some(account) = HouseAccount::ALL.iter().find(|account| account.name() == text) {
+        return Ok(Owner::House(*account));
     }
+    let expected = "and no account that is corrected: 'inventory', 'fees', 'spread' and, to be credited, 'bank'";
+    let unknown = |_| {
+        Problem::titled("customer_unknown", "there is no such customer".to_owned())
+            .detail(format!("{}, {expected}", quoted(text)))
+    };
+    customer_id(text).map(Owner::Customer).map_err(unknown)
 }
 
-/// Books a correction: a transfer between customers, or between them and the house. Nothing in the books is ever changed.
+/// Books a correction: a transfer between accounts of customers and of the house. Nothing in the books is ever changed.
 #[utoipa::path(post, path = "/api/v1/corrections", tag = "operations", request_body = Correction,
     responses((status = 201, body = DoneView), (status = "default", body = Problem)))]
 async fn book_correction(Shared(api): Shared<Arc<Api>>, order: Order<Correction>) -> Reply<DoneView> {

@@ -137,6 +137,7 @@ fn the_command_line_speaks_the_interface() {
     let correct =
         ["correct", "--reference", "C-1", "--asset", "EUR", "--amount", "0.40", "--debit", "inventory", "--credit"];
     let correct = [&correct[..], &[&customer]].concat();
+    assert!(florin(&["correct", "--help"]).out.contains("--debit WRONG --credit RIGHT"), "the help explains it");
     let (code, corrected) = ask(&correct);
     assert_eq!((code, &corrected["done"]), (0, &Value::from(true)));
     let euro = &ask(&["customer", "balances", &customer]).1["items"][1];

@@ -92,7 +92,8 @@ pub fn judge(site: &Site, load: Load, mut engine: Serve, mut signer: Process, mu
     check_snapshots(site);
     let record = load.finish();
     eprintln!("put off: {:?}; refused: {:?}", record.put_off, record.refused);
-    for kind in [Kind::Customer, Kind::Receipt, Kind::Address, Kind::Quote, Kind::Exchange, Kind::Withdrawal] {
+    use Kind::*;
+    for kind in [Customer, Receipt, Correction, Address, Quote, Exchange, Withdrawal] {
         eprintln!("{kind:?}: {}", record.count(kind));
         assert!(record.count(kind) > 0, "there was load of every kind");
     }

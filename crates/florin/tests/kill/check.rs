@@ -79,7 +79,7 @@ pub fn ask_again(site: &Site, record: &Record) {
 fn fixed_fields(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Customer => &["id", "name", "opened_ms"],
-        Kind::Receipt => &["done"],
+        Kind::Receipt | Kind::Correction => &["done"],
         Kind::Address => &["address", "script", "wallet", "index", "beneficiary"],
         Kind::Quote | Kind::Exchange => {
             &["id", "customer", "side", "base_amount", "quote_amount", "spread", "expiry_ms"]
@@ -199,20 +199,24 @@ fn check_commands(past: &Past, record: &Record) {
         assert!(commands.contains_key(&id), "acknowledged and not in the journal: {told:?}");
     }
     let mut references = BTreeMap::new();
+    let mut corrections = BTreeMap::new();
     let mut withdrawals = BTreeMap::new();
     let mut paths = BTreeSet::new();
     for event in past.events() {
         match event {
             Event::BankReceiptBooked(booked) => *references.entry(booked.reference.clone()).or_insert(0) += 1,
+            Event::CorrectionBooked(booked) => *corrections.entry(booked.reference.clone()).or_insert(0) += 1,
             Event::WithdrawalRequested(withdrawal) => *withdrawals.entry(withdrawal.id.to_string()).or_insert(0) += 1,
             Event::AddressIssued(address) => assert!(paths.insert(address.path), "{:?} was issued twice", address.path),
             _ => {}
         }
     }
-    assert!(references.values().chain(withdrawals.values()).all(|count| *count == 1), "something was booked twice");
-    let told: BTreeSet<String> =
-        record.of(Kind::Receipt).map(|told| text(&told.body, "reference").to_owned()).collect();
-    assert_eq!(references.into_keys().collect::<BTreeSet<_>>(), told, "bank receipts");
+    let counts = references.values().chain(corrections.values()).chain(withdrawals.values());
+    assert!(counts.copied().all(|count| count == 1), "something was booked twice");
+    for (kind, booked) in [(Kind::Receipt, references), (Kind::Correction, corrections)] {
+        let told: BTreeSet<String> = record.of(kind).map(|told| text(&told.body, "reference").to_owned()).collect();
+        assert_eq!(booked.into_keys().collect::<BTreeSet<_>>(), told, "{kind:?}");
+    }
     assert_eq!(withdrawals.into_keys().collect::<BTreeSet<_>>(), ids(record.of(Kind::Withdrawal)), "withdrawals");
 }
 
@@ -225,6 +229,10 @@ fn check_balances(state: &State, record: &Record) {
         let (cents, satoshi) = (cents.entry(customer).or_default(), satoshi.entry(customer).or_default());
         match told.kind {
             Kind::Receipt => *cents += units(text(&told.body, "amount"), 2),
+            Kind::Correction => {
+                let sign = if text(&told.body, "credit") == customer { 1 } else { -1 };
+                *cents += sign * units(text(&told.body, "amount"), 2);
+            }
             Kind::Exchange => {
                 let sign = if text(&told.answer, "side") == "buy" { 1 } else { -1 };
                 *satoshi += sign * units(text(&told.answer, "base_amount"), 8);

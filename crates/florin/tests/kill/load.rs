@@ -176,6 +176,8 @@ fn whole(mut response: ureq::http::Response<ureq::Body>) -> Option<(u16, Value)>
 pub enum Kind {
     Customer,
     Receipt,
+    /// Goodwill from the inventory, or back to it.
+    Correction,
     Address,
     Quote,
     Exchange,
@@ -322,12 +324,13 @@ impl Client {
         }
         while !self.shared.is_ending.load(Ordering::SeqCst) {
             let which = usize::try_from(self.random.within(0, self.owned.len() as u64)).expect("it is small");
-            match self.random.within(0, 12) {
+            match self.random.within(0, 13) {
                 0 if self.owned.len() < 5 => self.open(),
                 0..3 => self.receipt(which),
                 3 => self.address(which),
                 4..8 => self.exchange(which),
                 8..11 => self.withdraw(which),
+                11 => self.correct(which),
                 _ => self.look(which),
             }
             self.random.pause(1, 30);
@@ -369,6 +372,22 @@ impl Client {
         let body = json!({ "reference": reference, "asset": "EUR", "amount": shown(cents, 2), "beneficiary": id });
         self.ask(Kind::Receipt, &id, "/api/v1/bank-receipts", body).expect("receipts are always booked");
         self.owned[which].cents += cents;
+    }
+
+    /// The operator corrects the customer's euros by a little, either way.
+    fn correct(&mut self, which: usize) {
+        let Owned { id, cents, .. } = &self.owned[which];
+        let (id, cents) = (id.clone(), *cents);
+        let moved = i128::from(self.random.within(1, 900));
+        let takes = self.random.once_in(2) && cents > 10_000;
+        let (debit, credit) = if takes { (id.as_str(), "inventory") } else { ("inventory", id.as_str()) };
+        let reference = format!("{}-{}", self.index, self.record.acknowledged.len());
+        let body = json!({
+            "reference": reference, "asset": "EUR", "amount": shown(moved, 2), "debit": debit, "credit": credit,
+        });
+        if self.ask(Kind::Correction, &id, "/api/v1/corrections", body).is_some() {
+            self.owned[which].cents += if takes { -moved } else { moved };
+        }
     }
 
     fn address(&mut self, which: usize) {
