@@ -14,9 +14,11 @@
 //! | what does the platform do by itself | [`workers`] |
 //! | is the journal right | [`audit`] |
 //! | is it the one that was known | [`witness`] |
+//! | which panics are answered | [`caught`] |
 
 pub mod alarm;
 pub mod audit;
+pub mod caught;
 pub mod follower;
 pub mod lanes;
 pub mod leadership;

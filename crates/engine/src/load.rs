@@ -1,12 +1,12 @@
 //! Where a process starts: the newest snapshot and the rows after it, folded. It never repairs: a row that does not fit stops it.
 
+use crate::caught::caught;
 use crate::ports::Snapshots;
 use crate::witness::{Contradiction, Unreadable, compare};
 use florin_core::id::{Digest, Epoch, Seq};
 use florin_core::journal::{Batch, Journal, ReadError, Row, RowError};
 use florin_core::snapshot;
 use florin_core::state::State;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Rows read at once. At most a megabyte each, most of them far smaller: a bound on memory that still hides the store's latency.
 pub const READ_ROWS_MAX: usize = 64;
@@ -135,8 +135,7 @@ pub(crate) fn foreign(state: &State, platform: [u8; 16]) -> Option<[u8; 16]> {
 
 /// Folds a row whose place and hash were checked. After an error the state is good for nothing.
 pub(crate) fn fold(state: &mut State, row: &Row, batch: &Batch) -> Result<(), FoldError> {
-    catch_unwind(AssertUnwindSafe(|| state.apply_row(row, batch)))
-        .map_err(|payload| FoldError::Contradiction { seq: row.seq, what: panic_text(&*payload) })
+    caught(|| state.apply_row(row, batch)).map_err(|what| FoldError::Contradiction { seq: row.seq, what })
 }
 
 /// Loads the newest snapshot that can be used and folds all rows after it.
@@ -209,7 +208,7 @@ fn newest_snapshot(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> 
     if let Some(found) = compare(journal, SNAPSHOT, place)? {
         return Err(LoadError::Contradicted(found));
     }
-    let read = catch_unwind(AssertUnwindSafe(|| snapshot::read(&header, &chunks)));
+    let read = caught(|| snapshot::read(&header, &chunks));
     match read {
         Ok(Ok(state)) if state.counters().seq == header.seq => Ok(Some(Loaded { state, place })),
         Ok(Ok(_)) | Err(_) => {

@@ -6,8 +6,9 @@
 //! It must never answer before its reasons are durable (a refusal has reasons too), never send two different rows with
 //! one number, never let a poisoned command into a row, and never go on after another writer has appended.
 
+use crate::caught::caught;
 use crate::lanes::{Ask, Lane, Lanes};
-use crate::load::{Loaded, Place, panic_text};
+use crate::load::{Loaded, Place};
 use crate::scripts::{ScriptFault, Scripts};
 use florin_core::command::{Command, Origin, Outcome, Request};
 use florin_core::decide::{Refusal, Verdict};
@@ -17,7 +18,6 @@ use florin_core::journal::{Batch, EVENTS_MAX, Entry, ROW_BYTES_MAX, Row};
 use florin_core::state::State;
 use florin_core::wire::Field;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Commands decided into one row, refused ones counted: enough to fill a disk's sync with work, few enough that one row's
@@ -527,15 +527,15 @@ impl Writer {
         let now = self.open.as_ref().map_or_else(|| state.row_time(clock), |open| open.time);
         let request = Request { origin: Origin::Internal, command: Command::SeeClock { clock } };
         let rules = &mut self.rules;
-        match catch_unwind(AssertUnwindSafe(|| rules.decide(state, &request, now))) {
+        match caught(|| rules.decide(state, &request, now)) {
             Ok(Ok(Verdict::Decided { events, outcome })) => {
                 self.gather(Ticket(0), &request, (events, outcome), (now, clock_ms));
                 // Nobody asked, so nobody is answered.
                 self.open.iter_mut().for_each(|open| drop(open.replies.pop()));
             }
             Ok(Ok(Verdict::Repeated(_)) | Err(_)) => {}
-            Err(payload) => {
-                tracing::error!(what = panic_text(&*payload), "noting the clock made a rule panic");
+            Err(what) => {
+                tracing::error!(what, "noting the clock made a rule panic");
                 self.state = None;
                 self.role = Role::Poisoned;
             }
@@ -572,24 +572,24 @@ impl Writer {
             Ask::Request(request) => request,
             next => {
                 let command = Poison::of(next.origin(), || next.clone());
-                match catch_unwind(AssertUnwindSafe(|| rules.complete(scripts, state, next))) {
+                match caught(|| rules.complete(scripts, state, next)) {
                     Ok(Ok(request)) => request,
                     Ok(Err(fault)) => return self.hold(ticket, Answer::NoScript(fault)),
-                    Err(payload) => {
+                    Err(what) => {
                         // What was kept for deriving may be half changed.
                         self.scripts = Scripts::default();
-                        return self.poison(ticket, command, now, panic_text(&*payload));
+                        return self.poison(ticket, command, now, what);
                     }
                 }
             }
         };
-        match catch_unwind(AssertUnwindSafe(|| rules.decide(state, &request, now))) {
+        match caught(|| rules.decide(state, &request, now)) {
             Ok(Ok(Verdict::Decided { events, outcome })) => {
                 self.gather(ticket, &request, (events, outcome), (now, clock_ms))
             }
             Ok(Ok(Verdict::Repeated(outcome))) => self.hold(ticket, Answer::Repeated(outcome)),
             Ok(Err(refusal)) => self.hold(ticket, Answer::Refused(refusal)),
-            Err(payload) => self.poison(ticket, Poison::of_request(&request), now, panic_text(&*payload)),
+            Err(what) => self.poison(ticket, Poison::of_request(&request), now, what),
         }
     }
 

@@ -1,6 +1,7 @@
 //! `florin approve`: an operator's own tool. It shows what will be signed, decoded from the intent's bytes and not from what anybody says of them, and signs it on the operator's machine.
 
 use crate::failure::Failure;
+use crate::panics;
 use crate::secret;
 use clap::{Args, Subcommand};
 use florin_core::hex;
@@ -65,6 +66,7 @@ pub struct IntentArgs {
 /// # Errors
 /// The codes of the key's file and of the intent, `approval_declined`.
 pub fn run(args: &ApproveArgs) -> Result<(), Failure> {
+    panics::keep_words();
     match &args.command {
         ApproveCommand::Key(args) => make_key(args),
         ApproveCommand::Intent(args) => approve_intent(args),

@@ -1,7 +1,8 @@
 //! The command line: what can be said, and what is printed. It holds no rule of its own: commands go to the interface or to
 //! the module that does the work.
 //!
-//! Exit codes: 0 done, 1 failed, 2 said wrongly, 130 told to end, 141 nobody reads any more.
+//! Exit codes: 0 done, 1 failed, 2 said wrongly, 130 told to end, 141 nobody reads any more. Not from here: 70 and 74 of an engine or a
+//! journal that can't go on (`crate::platform::exit_code`), 101 of a panic.
 
 mod against_chain;
 mod against_segments;
@@ -24,6 +25,7 @@ mod verify;
 mod wallet;
 
 use crate::failure::Failure;
+use crate::log::{self, Form};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -200,6 +202,10 @@ fn say_usage(fault: &clap::Error, json: bool, out: &mut dyn Write, err: &mut dyn
 }
 
 fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
+    // These begin a log of their own.
+    if !matches!(command, Command::Serve | Command::Demo(_) | Command::Signer(_)) {
+        log::start(Form::of_output(common.json), log::filter_of_command());
+    }
     match command {
         Command::Init(args) => serve::init(&args, common, out),
         Command::Serve => serve::serve(common, out),
@@ -225,7 +231,7 @@ fn execute(command: Command, common: &Common, out: &mut dyn Write) -> Result<(),
         Command::Wallet(command) => wallet::run(command, common, out),
         Command::Ledger(command) => ledger::run(command, common, out),
         Command::Demo(args) => crate::demo::run(&args, common.json),
-        Command::Signer(args) => crate::signer::run(&args),
+        Command::Signer(args) => crate::signer::run(&args, common.json),
         Command::Approve(args) => crate::approve::run(&args),
     }
 }

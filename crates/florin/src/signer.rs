@@ -3,6 +3,8 @@
 use crate::cli::show::{line, record, rows};
 use crate::config::{Config, FILE_NAME};
 use crate::failure::Failure;
+use crate::log::{self, Form};
+use crate::panics;
 use crate::secret;
 use clap::{Args, Subcommand};
 use florin_chain::bitcoin::mnemonic::Mnemonic;
@@ -21,12 +23,11 @@ use florin_signer::session::Signer;
 use make::{Known, Origin, Restored, Wanted};
 use serde_json::{Value, json};
 use std::fs::{File, Metadata};
-use std::io::{ErrorKind, IsTerminal, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
 
 mod make;
 
@@ -139,17 +140,22 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// Runs `florin signer`.
+/// Runs `florin signer`; with `json` it logs so.
 ///
 /// # Errors
 /// The signer's own codes, each with what it was about.
-pub fn run(args: &SignerArgs) -> Result<(), Failure> {
+pub fn run(args: &SignerArgs, json: bool) -> Result<(), Failure> {
+    panics::keep_words();
+    if !matches!(args.command, SignerCommand::Serve(_)) {
+        log::start(Form::of_output(json), log::filter_of_command());
+    }
     match &args.command {
         SignerCommand::Init(args) => init_command(args),
         SignerCommand::Restore(args) => restore_command(args),
         SignerCommand::Serve(args) => {
             // Whoever started it for a while is not told of what is in order.
-            log(if args.until_stdin_closes { "warn" } else { "info" });
+            let level = if args.until_stdin_closes { "warn" } else { "info" };
+            log::start(Form::of_service(json), log::filter(level));
             if args.until_stdin_closes {
                 end_with_stdin();
             }
@@ -158,15 +164,6 @@ pub fn run(args: &SignerArgs) -> Result<(), Failure> {
         }
         SignerCommand::Status(args) => status(args),
     }
-}
-
-/// Logs go to standard error: lines for people on a terminal, JSON elsewhere.
-fn log(level: &str) {
-    let filter = EnvFilter::try_from_env("FLORIN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let is_terminal = std::io::stderr().is_terminal();
-    // A second start in one process keeps the first one's log.
-    drop(if is_terminal { builder.with_target(false).try_init() } else { builder.json().try_init() });
 }
 
 /// Ends this process when standard input does, so that it never outlives whoever started it, however that one ends. Between any

@@ -8,9 +8,9 @@ use florin_core::journal::{Row, SnapshotHeader};
 use florin_core::snapshot;
 use florin_core::state::State;
 use florin_engine::audit::JournalReport;
+use florin_engine::caught::caught;
 use florin_store::fault::StoreFault;
 use florin_store::snapshots::{self, SnapshotError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// A snapshot whose chunks are whole.
@@ -146,7 +146,7 @@ fn content(store: &mut snapshots::Snapshots, seq: Seq) -> Result<Content, Unusab
     };
     let header = loaded.header().clone();
     // What a snapshot says may break the state's rules; that is a finding and no end.
-    let folded = catch_unwind(AssertUnwindSafe(|| snapshot::read(&header, loaded.chunks())));
+    let folded = caught(|| snapshot::read(&header, loaded.chunks()));
     match folded {
         Ok(Ok(state)) => Ok(Content { folded: snapshot::hash(&state), header }),
         Ok(Err(error)) => damaged(error.code(), &sentence(&error)),

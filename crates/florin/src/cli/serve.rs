@@ -7,15 +7,15 @@ use crate::api::Server;
 use crate::api::token::{self, Token};
 use crate::config::{self, Config};
 use crate::failure::Failure;
+use crate::log::{self, Form};
 use crate::platform::{Parts, Platform, private_folder};
 use clap::Args;
 use florin_core::id::Seq;
 use serde_json::json;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
@@ -63,18 +63,9 @@ fn write_config(path: &Path, text: &str) -> Result<(), Failure> {
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)
 }
 
-/// Logs go to standard error: lines for people on a terminal, JSON elsewhere or where it is asked for.
-pub(crate) fn log(json: bool) {
-    let filter = EnvFilter::try_from_env("FLORIN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let is_terminal = std::io::stderr().is_terminal();
-    // A second start in one process keeps the first one's log.
-    drop(if json || !is_terminal { builder.json().try_init() } else { builder.with_target(false).try_init() });
-}
-
 pub(crate) fn serve(common: &Common, out: &mut dyn Write) -> Result<(), Failure> {
     let config = Config::read(&common.config)?;
-    log(common.json);
+    log::start(Form::of_service(common.json), log::filter("info"));
     let token = Token::read(&config.path(&config.api.token_file))?;
     // The data folder's lock comes with the parts: whoever starts a second node by mistake is told of the first one, not of
     // its port.

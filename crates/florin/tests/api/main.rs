@@ -9,6 +9,7 @@ mod documents;
 mod edges;
 mod leadership;
 mod pages;
+mod panics;
 mod plans;
 mod prune;
 mod refusals;
