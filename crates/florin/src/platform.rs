@@ -31,6 +31,7 @@ use florin_engine::read_model::FeedRow;
 use florin_engine::runtime::{self, Engine, EngineConfig, EngineHandle, Fatal, HeartbeatPart, Told};
 use florin_engine::snapshotter::SnapshotterConfig;
 use florin_engine::writer::{CoreRules, Rules, SubmitRefusal, WriterConfig};
+use florin_store::fail_stop::EXIT_STORAGE;
 use florin_store::fault::StoreFault;
 use florin_store::projection::Projection;
 use projector::Projector;
@@ -185,8 +186,22 @@ impl std::fmt::Debug for Parts {
 
 /// Ends the process: what it would say or write next could not be relied on. The next one starts from the journal.
 fn end_process(fatal: &Fatal) {
-    tracing::error!(code = fatal.code(), "the process ends");
-    std::process::exit(florin_store::fail_stop::EXIT_STORAGE);
+    let exit_code = exit_code(fatal);
+    tracing::error!(code = fatal.code(), exit_code, "the process ends");
+    std::process::exit(exit_code);
+}
+
+/// The exit code of a process whose engine can't go on, though its storage does what it should: `EX_SOFTWARE` of BSD's sysexits. It may
+/// be started again at once: a start reads the journal before it appends anything, and where that is not in order it says so and ends.
+pub const EXIT_ENGINE: i32 = 70;
+
+/// The exit code for what ends the process. [`EXIT_STORAGE`] is for a failed storage alone: nobody may start anything on that disk
+/// before somebody has looked at it.
+pub(crate) fn exit_code(fatal: &Fatal) -> i32 {
+    match fatal {
+        Fatal::Storage(_) => EXIT_STORAGE,
+        Fatal::Fold(_) | Fatal::OtherPlatform | Fatal::Contradicted(_) | Fatal::Panicked { .. } => EXIT_ENGINE,
+    }
 }
 
 /// A running platform.
@@ -447,4 +462,17 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Failure> {
     }
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|fault| Failure::new("folder_unwritable", format!("{} can't be made", path.display())).because(fault))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failed_storage_ends_with_the_code_that_nobody_may_start_after() {
+        let storage = Fatal::Storage(florin_core::journal::AppendError::Unknown("the disk".into()));
+        let panicked = Fatal::Panicked { thread: "writer".into(), what: "a rule".into() };
+        let codes = [storage, panicked, Fatal::OtherPlatform].map(|fatal| exit_code(&fatal));
+        assert_eq!(codes, [74, 70, 70]);
+    }
 }
