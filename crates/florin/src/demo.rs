@@ -1,6 +1,7 @@
 //! The demo: the whole platform on a network in process, and a visible story from a fresh seed to a confirmed withdrawal. Nothing in it is special: the platform is put together from a
 //! configuration file as `florin serve` does it, the signer is a process of its own, and the story speaks the HTTP interface.
 
+mod program;
 pub mod stage;
 pub mod story;
 pub mod world;
@@ -10,6 +11,7 @@ use crate::api::token::{self, Token};
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::failure::Failure;
+use crate::log::{self, Form};
 use crate::node::rpc::Rpc;
 use crate::platform::{Parts, Platform, private_folder};
 use crate::signer;
@@ -28,7 +30,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use story::FreshWallet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -65,6 +67,8 @@ pub struct DemoArgs {
 /// # Errors
 /// `story_broken` where the story does not hold, and whatever keeps it from being told.
 pub fn run(args: &DemoArgs, json: bool) -> Result<(), Failure> {
+    // Where the platform has to end the process, its log alone says why.
+    log::start(Form::of_output(json), log::filter("error"));
     let stage = if json { Stage::json() } else { Stage::new() };
     stage.line("Florin demo: a whole platform, and a blockchain to run it on. Nothing leaves this machine.");
     // Given up again at once: it only says before anything is made that the port can be had.
@@ -75,19 +79,16 @@ pub fn run(args: &DemoArgs, json: bool) -> Result<(), Failure> {
     let site = Site { folder: folder.path.clone(), port: args.port, mariadb: args.mariadb.clone(), program };
     let demo = Demo::start(&site, World::start()?)?;
     folder.remove_on_signal();
-    let (address, config) = (demo.server.address(), folder.path.join(config::FILE_NAME));
-    stage.line(&format!(
-        "\nWhere to look while it runs:\n   http://{address}/api/v1/openapi.json\n   florin --config {} status",
-        config.display()
-    ));
+    let (address, florin) = (demo.server.address(), program::command(&site.program, &folder.path));
+    stage.line(&format!("\nWhere to look while it runs:\n   http://{address}/api/v1/openapi.json\n   {florin} status"));
     demo.tell(stage.clone())?;
     stage.line("\nThe story is told, and everything held.");
     if args.once {
         return Ok(());
     }
     stage.line(&format!(
-        "It stays up and mines a block every {} seconds. Try another shell:\n   florin --config {} customer list\n   florin --config {} event tail\nCtrl-C ends it.",
-        BLOCK_EVERY.as_secs(), config.display(), config.display()
+        "It stays up and mines a block every {} seconds. Try another shell:\n   {florin} customer list\n   {florin} event tail\nCtrl-C ends it.",
+        BLOCK_EVERY.as_secs()
     ));
     loop {
         std::thread::sleep(BLOCK_EVERY);
@@ -115,7 +116,7 @@ pub struct Demo {
     server: Server,
     client: Client,
     platform: Arc<Platform>,
-    _signer: SignerProcess,
+    signer: Mutex<SignerProcess>,
     _nodes: Vec<NodeServer>,
 }
 
@@ -159,15 +160,16 @@ impl Demo {
         let token_file = config.path(&config.api.token_file);
         let server = bound.serve(platform.clone(), Token::read(&token_file)?)?;
         let client = Client::new(&format!("http://{}", server.address()), &token::read_text(&token_file)?);
-        Ok(Demo { world, wallet, server, client, platform, _signer: signer, _nodes: servers })
+        Ok(Demo { world, wallet, server, client, platform, signer: Mutex::new(signer), _nodes: servers })
     }
 
     /// Tells the story on a stage.
     ///
     /// # Errors
-    /// `story_broken`.
+    /// `story_broken`, `signer_ended`.
     pub fn tell(&self, stage: Stage) -> Result<(), Failure> {
-        story::tell(stage, &self.client, &self.world, &self.wallet)
+        let look = || self.signer.lock().unwrap_or_else(PoisonError::into_inner).refuse_ended();
+        story::tell(stage, &self.client, &self.world, &self.wallet, &look)
     }
 }
 
@@ -317,6 +319,15 @@ impl SignerProcess {
                 return Err(Failure::new("signer_start_failed", "the signer did not come up"));
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A platform whose signer is away waits for it, without end; a story does not.
+    fn refuse_ended(&mut self) -> Result<(), Failure> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Err(Failure::new("signer_ended", format!("the signer's process has ended ({status})"))
+                .hint("nothing else in this demo ends it; what it wrote to standard error says why")),
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 }

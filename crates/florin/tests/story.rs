@@ -8,7 +8,10 @@ use florin::platform::Stores;
 use florin_core::id::Seq;
 use florin_devnet::bitcoind::Bitcoind;
 use florin_engine::load::load_counted;
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use tempfile::TempDir;
 
 /// Where the books are kept.
 enum Books {
@@ -87,7 +90,7 @@ fn a_port_in_use_is_named_before_anything_is_made() {
     let port = taken.local_addr().expect("an address").port().to_string();
     let folder = tempfile::tempdir().expect("a folder");
     let place = folder.path().join("demo");
-    let demo = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+    let demo = Command::new(env!("CARGO_BIN_EXE_florin"))
         .args(["demo", "--once", "--port", &port, "--dir"])
         .arg(&place)
         .output()
@@ -97,4 +100,100 @@ fn a_port_in_use_is_named_before_anything_is_made() {
     assert!(said.starts_with("error[listen_failed]") && said.contains(&format!("port {port} ")), "{said}");
     assert!(said.contains("--port 0") && !said.contains("florin.toml"), "{said}");
     assert!(!place.exists(), "the same folder can be named again");
+}
+
+/// A demo as a process of its own, which ends with its test.
+struct Running {
+    demo: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    folder: TempDir,
+}
+
+impl Running {
+    fn start(words: &[&str]) -> Running {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_florin"))
+            .args(["demo", "--port", "0", "--dir", "a demo"])
+            .args(words)
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let lines = BufReader::new(demo.stdout.take().expect("a pipe")).lines();
+        Running { demo, lines, folder }
+    }
+
+    /// Reads on until a line is of interest.
+    fn until(&mut self, is_it: impl Fn(&str) -> bool) -> String {
+        let mut seen = Vec::new();
+        for line in self.lines.by_ref() {
+            let line = line.expect("text");
+            if is_it(&line) {
+                return line;
+            }
+            seen.push(line);
+        }
+        panic!("it ended: {}", seen.join("\n"));
+    }
+
+    /// The signer's process: the one that the demo started.
+    fn signer(&self) -> u32 {
+        let demo = self.demo.id().to_string();
+        let processes = std::fs::read_dir("/proc").expect("processes").filter_map(|entry| {
+            let number: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let status = std::fs::read_to_string(format!("/proc/{number}/status")).ok()?;
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().to_owned();
+            (parent == demo).then_some(number)
+        });
+        let started: Vec<u32> = processes.collect();
+        assert_eq!(started.len(), 1, "a demo starts one process: {started:?}");
+        started[0]
+    }
+
+    /// Its exit code, what it still said, and what it said of faults.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let rest: Vec<String> = self.lines.by_ref().map(|line| line.expect("text")).collect();
+        let mut faults = String::new();
+        self.demo.stderr.take().expect("a pipe").read_to_string(&mut faults).expect("text");
+        (self.demo.wait().expect("it ends").code(), rest.join("\n"), faults)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended already can't be killed.
+        let _ = self.demo.kill();
+        let _ = self.demo.wait();
+    }
+}
+
+#[test]
+fn a_demo_whose_signer_is_killed_does_not_hold() {
+    let mut running = Running::start(&["--once"]);
+    let command = running.until(|line| line.ends_with(" status"));
+    // What it prints can be typed as it stands, in whatever folder.
+    let asked = Command::new("sh").args(["-c", command.trim()]).current_dir("/").output().expect("a shell");
+    let said = String::from_utf8_lossy(&asked.stdout).into_owned();
+    assert!(asked.status.success() && said.contains("leading"), "{command}: {said} {asked:?}");
+    running.until(|line| line.starts_with("2. "));
+    let signer = running.signer().to_string();
+    assert!(Command::new("kill").args(["-KILL", &signer]).status().expect("kill is there").success());
+    let (code, said, faults) = running.end();
+    assert_eq!(code, Some(1), "{said}\n{faults}");
+    assert!(faults.starts_with("error[signer_ended]"), "{faults}");
+    assert!(!said.contains("everything held"), "{said}");
+}
+
+#[test]
+fn a_demo_under_which_the_journal_is_set_back_ends_with_70_and_says_why() {
+    let mut running = Running::start(&[]);
+    running.until(|line| line.starts_with("It stays up"));
+    let journal =
+        rusqlite::Connection::open(running.folder.path().join("a demo/data/journal.sqlite3")).expect("it opens");
+    journal.execute("DELETE FROM journal WHERE seq > (SELECT max(seq) FROM journal) - 2", []).expect("deleted");
+    drop(journal);
+    let (code, _, faults) = running.end();
+    assert_eq!(code, Some(florin::platform::EXIT_ENGINE), "{faults}");
+    assert!(faults.contains("the engine stops") && faults.contains("code=\"journal_"), "{faults}");
 }

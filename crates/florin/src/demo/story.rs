@@ -26,12 +26,18 @@ pub struct FreshWallet {
     pub internal: String,
 }
 
-/// Tells the story on a stage.
+/// Tells the story on a stage. `look` says what keeps it from going on that the platform would only wait for.
 ///
 /// # Errors
 /// `story_broken` with the sentence that does not hold, or what went wrong on the way.
-pub fn tell(stage: Stage, ask: &Client, world: &World, wallet: &FreshWallet) -> Result<(), Failure> {
-    let mut story = Story { ask, world, stage };
+pub fn tell(
+    stage: Stage,
+    ask: &Client,
+    world: &World,
+    wallet: &FreshWallet,
+    look: &dyn Fn() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut story = Story { ask, world, stage, look };
     story.wallet(wallet)?;
     let (first, second) = story.customers()?;
     story.inventory()?;
@@ -39,7 +45,8 @@ pub fn tell(stage: Stage, ask: &Client, world: &World, wallet: &FreshWallet) -> 
     story.exchange(&first.id)?;
     story.withdrawal(&first.id)?;
     story.fork(&second)?;
-    story.books()
+    story.books()?;
+    look()
 }
 
 /// A customer, and where her coins come in.
@@ -60,6 +67,7 @@ struct Story<'a> {
     ask: &'a Client,
     world: &'a World,
     stage: Stage,
+    look: &'a dyn Fn() -> Result<(), Failure>,
 }
 
 fn broken(text: impl Into<String>) -> Failure {
@@ -95,6 +103,7 @@ impl Story<'_> {
     fn until<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>, Failure>) -> Result<T, Failure> {
         let start = Instant::now();
         loop {
+            (self.look)()?;
             self.world.exchange()?;
             if let Some(found) = look()? {
                 return Ok(found);
