@@ -7,6 +7,7 @@ pub mod lookout;
 pub mod overtaking;
 pub mod planner;
 pub mod pricing;
+mod rates;
 pub mod signing;
 pub mod ticker;
 

@@ -113,6 +113,7 @@ fn an_expired_plan_whose_input_a_reorganisation_took_is_given_up() {
     let seats = || vec![nodes[0].seat("a")];
     let config = PlannerConfig {
         chain: CHAIN,
+        quorum: 1,
         blocks: 2,
         rate_min: 1_000,
         rate_max: 100_000,

@@ -85,6 +85,7 @@ pub fn workers(world: &mut World) -> Vec<Box<dyn Worker>> {
     let follower = Follower::new(follower, seats(world), key).expect("the checkpoint is the network's");
     let planner = PlannerConfig {
         chain: CHAIN,
+        quorum: 2,
         blocks: 3,
         rate_min: 1_000,
         rate_max: 100_000,

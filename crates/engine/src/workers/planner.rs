@@ -3,6 +3,7 @@
 
 use super::doubts::{Company, Doubts};
 use super::overtaking::{Reach, Waiting, change_to_come, is_coming, is_spendable, not_to_be_overtaken};
+use super::rates::Rates;
 use super::{View, Worker, see};
 use crate::alarm::{Alarm, Alarms};
 use crate::follower::nodes::Seat;
@@ -34,6 +35,8 @@ const ROUNDS_MAX: usize = 64;
 pub struct PlannerConfig {
     /// The chain.
     pub chain: ChainId,
+    /// How many failure groups must estimate a fee rate; at least 1.
+    pub quorum: usize,
     /// Into one of how many next blocks a transaction should get.
     pub blocks: u16,
     /// The lowest rate that is worth sending, in satoshi for 1,000 virtual bytes.
@@ -271,26 +274,29 @@ impl Planner {
         self.doubts.bar_of(coin).or_else(|| taken.contains(&coin).then(|| "outpoint_taken".to_owned()))
     }
 
-    /// The rate to pay: the middle one of what the nodes say, within the bounds.
+    /// The rate to pay: what the nodes' failure groups agree on, within the bounds.
     fn rate(&mut self, genesis: BlockHash, now_ms: u64) -> Option<SatPerKvb> {
-        let mut rates = Vec::new();
+        let mut rates = Rates::default();
         self.seats.iter_mut().for_each(|seat| seat.node.prepare());
         for seat in &mut self.seats {
             match seat.node.info().and_then(|info| {
-                let is_ours = info.genesis == genesis;
-                if is_ours { seat.node.fee_estimate(self.config.blocks) } else { Ok(None) }
+                // One that fetches the chain knows the rates of the past.
+                let is_asked = info.genesis == genesis && !info.is_syncing;
+                if is_asked { seat.node.fee_estimate(self.config.blocks) } else { Ok(None) }
             }) {
-                Ok(rate) => rates.extend(rate),
+                Ok(Some(rate)) => rates.hear(&seat.group, rate),
+                Ok(None) => {}
                 Err(fault) => self.alarms.say(now_ms, fault.code(), &seat.name, &fault),
             }
         }
-        rates.sort_unstable();
         let is_regtest = network_of(genesis) == Some(Network::Regtest);
-        let rate = match rates.get(rates.len().saturating_sub(1) / 2) {
-            Some(rate) => *rate,
+        let rate = match rates.agreed(self.config.quorum) {
+            Some(rate) => rate,
             None if is_regtest => self.config.rate_fallback,
             None => {
-                self.alarms.say(now_ms, "fee_estimate_missing", self.config.chain, "no node estimates a fee rate");
+                let (count, quorum) = (rates.groups(), self.config.quorum);
+                let detail = format!("{count} failure groups estimate a fee rate, and the quorum is {quorum}");
+                self.alarms.say(now_ms, "fee_estimate_missing", self.config.chain, detail);
                 return None;
             }
         };

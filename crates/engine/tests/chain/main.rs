@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod fees;
 mod line;
 mod lookout;
 mod mempool;
@@ -382,6 +383,7 @@ fn seats(nodes: &[FakeNode]) -> Vec<Seat> {
 fn planner(seats: Vec<Seat>, doubts: &Doubts) -> Planner {
     let config = PlannerConfig {
         chain: CHAIN,
+        quorum: 2,
         blocks: 2,
         rate_min: 1_000,
         rate_max: 100_000,

@@ -108,6 +108,11 @@ pub fn payment(tag: u8, outputs: Vec<(ScriptBuf, u64)>) -> Transaction {
     transaction(vec![input], outputs)
 }
 
+/// The first block of the network that nodes of another one follow: signet's.
+pub fn other_genesis() -> BlockHash {
+    core_hash(bitcoin::constants::genesis_block(bitcoin::Network::Signet).block_hash())
+}
+
 /// How a node misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Manner {
@@ -176,7 +181,8 @@ impl Node for FakeNode {
     fn info(&mut self) -> Result<NodeInfo, NodeFault> {
         let state = self.speaking()?;
         let (height, _) = self.blocks.get(state.tip).expect("a tip was mined");
-        let genesis = if state.manner == Manner::OtherNetwork { BlockHash([9; 32]) } else { self.blocks.genesis() };
+        let is_other = state.manner == Manner::OtherNetwork;
+        let genesis = if is_other { other_genesis() } else { self.blocks.genesis() };
         Ok(NodeInfo {
             network: "regtest".to_owned(),
             genesis,

@@ -48,6 +48,7 @@ fn start(rows: &Rows, nodes: &[FakeNode]) -> EngineHandle {
     let seats = || ["a", "b"].iter().zip(nodes).map(|(name, node)| node.seat(name)).collect::<Vec<_>>();
     let planner = PlannerConfig {
         chain: CHAIN,
+        quorum: 2,
         blocks: 2,
         rate_min: 1_000,
         rate_max: 100_000,

@@ -227,6 +227,7 @@ pub(super) fn seats(
         .map_err(|fault| Failure::new(fault.code(), "the chain can't be followed from there").because(fault))?;
     let planner = PlannerConfig {
         chain: CHAIN,
+        quorum: chain.quorum,
         blocks: FEE_BLOCKS,
         rate_min: chain.fee_floor_sat_kvb,
         rate_max: chain.fee_cap_sat_kvb,
