@@ -9,7 +9,7 @@ use florin_core::command::{Command, EPOCH_GAP_MAX_MS, Origin, Outcome, Request, 
 use florin_core::decide::{OriginRefusal, Refusal};
 use florin_core::event::Event;
 use florin_core::id::{Digest, LedgerTime, Seq};
-use florin_core::journal::{Batch, Journal, ROW_BYTES_MAX};
+use florin_core::journal::{Batch, ROW_BYTES_MAX};
 use florin_core::snapshot;
 use florin_core::wire::Message;
 use florin_engine::lanes::{Ask, Lane, REST_LANE_MAX};
@@ -416,9 +416,10 @@ impl Process {
         if self.in_flight.is_none() {
             self.in_flight = self.writer.next_row();
         } else if random.chance(60) {
-            let fault = match random.below(4) {
+            let fault = match random.below(6) {
                 0 => Fault::UnknownWritten,
                 1 => Fault::UnknownLost,
+                2 => Fault::UnknownLate,
                 _ => Fault::None,
             };
             let sealed = self.in_flight.take().expect("it was there");
@@ -491,6 +492,9 @@ fn run(seed: u64, counts: &mut BTreeMap<&'static str, u64>) {
     for _ in 0..400 {
         clock_ms += random.below(20);
         let which = random.below(2) as usize;
+        if random.chance(10) {
+            rows.arrive(rows.under_way());
+        }
         if random.chance(2) {
             // The process dies, whatever it was about to do; its in-flight row may still arrive.
             if let Some(sealed) = processes[which].in_flight.take()
@@ -532,27 +536,78 @@ fn two_writers_with_faults_and_crashes_lose_nothing_and_repeat_nothing() {
     }
 }
 
+/// What may become of an attempt to append. One that arrives before the next attempt is [`Fault::UnknownWritten`]; a late one
+/// arrives after it, whichever row that was of.
+const FATES: [Fault; 4] = [Fault::None, Fault::UnknownWritten, Fault::UnknownLost, Fault::UnknownLate];
+
+/// Attempts for two rows: each may be tried again, and every mixture of fates comes about.
+const FATED_ATTEMPTS: u32 = 6;
+
 #[test]
 fn an_append_of_unknown_fate_settles_in_every_order() {
-    // Every order of four fates for each of two rows, with the process alive throughout.
-    for orders in 0..3u32.pow(6) {
+    // Every order of four fates over six attempts, with the process alive throughout. The first row is the epoch's.
+    let (mut second_row_late, mut after_both) = (0, 0);
+    for order in 0..FATES.len().pow(FATED_ATTEMPTS) {
         let rows = Rows::default();
         let mut writer = writer("a");
         writer.take_lead(Loaded::empty(), 1);
         writer.submit(Ticket(1), open(1, customer(1))).unwrap();
-        let mut rest = orders;
-        for _ in 0..6 {
-            let fault = [Fault::None, Fault::UnknownWritten, Fault::UnknownLost][(rest % 3) as usize];
-            rest /= 3;
+        let mut rest = order;
+        for _ in 0..FATED_ATTEMPTS {
+            let fate = FATES[rest % FATES.len()];
+            rest /= FATES.len();
             writer.decide_waiting(1);
+            let late = rows.under_way();
             if let Some(sealed) = writer.next_row() {
-                writer.appended(rows.append_with(&sealed.row, fault));
+                writer.appended(rows.append_with(&sealed.row, fate));
+                second_row_late += u32::from(fate == Fault::UnknownLate && sealed.row.seq == Seq(2));
             }
+            rows.arrive(late);
         }
         pump(&mut writer, &rows);
-        assert_eq!(writer.take_replies(), [done(1, 2)], "{orders}");
-        assert_eq!(rows.clone().head().unwrap().unwrap().0, Seq(2), "{orders}");
+        let late = rows.under_way();
+        after_both += u32::from(!late.is_empty());
+        rows.arrive(late);
+        assert_eq!(writer.take_replies(), [done(1, 2)], "{order}");
+        assert_eq!(rows.all().iter().map(|row| row.seq).collect::<Vec<_>>(), [Seq(1), Seq(2)], "{order}");
         assert_eq!(writer.attempts(), 0);
+    }
+    assert!(second_row_late > 1_000 && after_both > 100, "{second_row_late} {after_both}");
+}
+
+#[test]
+fn of_a_late_row_and_another_leaders_the_first_to_arrive_stands_and_the_other_is_fenced() {
+    for arrives_first in [true, false] {
+        let rows = Rows::default();
+        let mut first = leading(&rows);
+        first.submit(Ticket(1), open(1, customer(1))).unwrap();
+        first.decide_waiting(1_000);
+        let sealed = first.next_row().unwrap();
+        first.appended(rows.append_with(&sealed.row, Fault::UnknownLate));
+        let mut second = writer("b");
+        // It knows nothing of the row that is under way.
+        second.take_lead(loaded(&rows), 1_000);
+        let epoch = second.next_row().unwrap();
+        assert_eq!(epoch.row.seq, sealed.row.seq);
+        if arrives_first {
+            rows.arrive(rows.under_way());
+            assert_eq!(rows.append_with(&epoch.row, Fault::None), Appended::Fenced);
+        } else {
+            assert_eq!(rows.append_with(&epoch.row, Fault::None), Appended::Durable);
+            rows.arrive(rows.under_way());
+        }
+        let again = first.next_row().unwrap();
+        assert_eq!(again.row, sealed.row, "the same bytes");
+        first.appended(rows.append_with(&again.row, Fault::None));
+        let replies = first.take_replies();
+        if arrives_first {
+            assert_eq!(replies, [done(1, 2)]);
+            assert_eq!(rows.all()[1], sealed.row);
+        } else {
+            assert_eq!(replies, [Reply { ticket: Ticket(1), after: Seq(1), answer: Answer::NotCommitted }]);
+            assert_eq!(rows.all()[1], epoch.row);
+        }
+        assert_eq!(rows.all().len(), 2);
     }
 }
 

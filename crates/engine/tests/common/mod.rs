@@ -43,19 +43,34 @@ pub enum Fault {
     None,
     UnknownWritten,
     UnknownLost,
+    /// It is under way still, and comes with [`Rows::arrive`].
+    UnknownLate,
 }
 
-/// Rows in memory. Clones are handles on the same rows.
+/// Rows in memory, and those that are under way. Clones are handles on the same rows.
 #[derive(Debug, Clone, Default)]
-pub struct Rows(pub Arc<Mutex<Vec<Row>>>);
+pub struct Rows(pub Arc<Mutex<Vec<Row>>>, Arc<Mutex<Vec<Row>>>);
 
 impl Rows {
     pub fn all(&self) -> Vec<Row> {
         self.0.lock().unwrap().clone()
     }
+    /// The rows that are under way arrive, as far as they find a place by now. Nobody hears what became of them.
+    pub fn arrive(&self, late: Vec<Row>) {
+        late.iter().for_each(|row| drop(self.clone().append(row)));
+    }
+    /// Takes the rows that are under way, for [`Rows::arrive`].
+    pub fn under_way(&self) -> Vec<Row> {
+        std::mem::take(&mut *self.1.lock().unwrap())
+    }
     pub fn append_with(&self, row: &Row, fault: Fault) -> Appended {
-        if fault == Fault::UnknownLost {
-            return Appended::Unknown;
+        match fault {
+            Fault::UnknownLost => return Appended::Unknown,
+            Fault::UnknownLate => {
+                self.1.lock().unwrap().push(row.clone());
+                return Appended::Unknown;
+            }
+            Fault::None | Fault::UnknownWritten => {}
         }
         match (self.clone().append(row), fault) {
             (_, Fault::UnknownWritten) => Appended::Unknown,
