@@ -382,6 +382,23 @@ impl Value for Bytes {
     }
 }
 
+/// What stands apart in memory, so that a larger value makes nothing around it larger; on the wire it is the value.
+impl<T: Value> Value for Box<T> {
+    const KIND: Kind = T::KIND;
+    fn write(&self, out: &mut Vec<u8>) {
+        T::write(self, out);
+    }
+    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        T::read(reader).map(Box::new)
+    }
+    fn schema(schema: &mut Schema) -> String {
+        T::schema(schema)
+    }
+    fn note() -> String {
+        T::note()
+    }
+}
+
 impl<const N: usize> Value for [u8; N] {
     const KIND: Kind = Kind::Bytes;
     fn write(&self, out: &mut Vec<u8>) {

@@ -234,7 +234,7 @@ pub(super) fn request_quote(
         draft.emit(Event::QuoteEnded(QuoteEnded { quote: older, accepted: false }));
     }
     draft.emit(Event::QuoteOffered(quote.clone()));
-    Ok(Outcome::Quote(quote))
+    Ok(Outcome::Quote(Box::new(quote)))
 }
 
 /// The amount that a customer names.
@@ -355,7 +355,7 @@ pub(super) fn accept_quote(
     });
     draft.post(transfers);
     draft.emit(Event::QuoteEnded(QuoteEnded { quote: id, accepted: true }));
-    Ok(Outcome::Exchanged(quote))
+    Ok(Outcome::Exchanged(Box::new(quote)))
 }
 
 /// A transfer between owners whose accounts may not be open yet.

@@ -1,5 +1,6 @@
 //! The second ledger itself: names, numbers and plain arithmetic. It imports nothing of the first.
 
+use crate::big::Big;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const DAY: i128 = 86_400_000;
@@ -7,11 +8,11 @@ pub(crate) const DAY: i128 = 86_400_000;
 /// What both are asked, in words that belong to neither.
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
-    Transfers(Vec<(String, String, i128)>),
-    Receipt { reference: String, asset: i128, amount: i128, who: String },
-    Correction { reference: String, asset: i128, amount: i128, debit: String, credit: String },
-    Price { base: i128, quote: i128, up: i128, down: i128, as_of: i128, age: i128, bp: i128, stands: i128 },
-    Quote { who: String, base: i128, quote: i128, buys: bool, names_base: bool, amount: i128 },
+    Transfers(Vec<(String, String, u128)>),
+    Receipt { reference: String, asset: i128, amount: u128, who: String },
+    Correction { reference: String, asset: i128, amount: u128, debit: String, credit: String },
+    Price { base: i128, quote: i128, up: u128, down: u128, as_of: i128, age: i128, bp: i128, stands: i128 },
+    Quote { who: String, base: i128, quote: i128, buys: bool, names_base: bool, amount: u128 },
     Accept { who: String, id: i128 },
     Halt(i128),
     Resume(i128),
@@ -35,26 +36,46 @@ pub(crate) struct Offer {
     pub(crate) base: i128,
     pub(crate) quote: i128,
     pub(crate) buys: bool,
-    pub(crate) moves: i128,
-    pub(crate) pays: i128,
-    pub(crate) margin: i128,
+    pub(crate) moves: Big,
+    pub(crate) pays: Big,
+    pub(crate) margin: Big,
     pub(crate) until: i128,
-    pub(crate) price: (i128, i128),
+    pub(crate) price: Ratio,
 }
+
+/// So many of one per so many of another.
+pub(crate) type Ratio = (Big, Big);
+
+/// What an account was debited and credited, each summed up by itself: that only the difference is right proves little.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) debits: Big,
+    pub(crate) credits: Big,
+}
+
+impl Sums {
+    /// Whether so much more is owed than owes.
+    fn has(self, amount: Big) -> bool {
+        self.credits >= self.debits + amount
+    }
+}
+
+/// A price as it was set: the ratio, its time, its age, margin, how long quotes stand.
+pub(crate) type Priced = (Ratio, [i128; 4]);
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Naive {
     pub(crate) now: i128,
     pub(crate) kinds: BTreeMap<i128, &'static str>,
-    /// Name and asset to what is owed; negative: owes.
-    pub(crate) balances: BTreeMap<(String, i128), i128>,
+    /// Name and asset to sums.
+    pub(crate) accounts: BTreeMap<(String, i128), Sums>,
     /// Plain accounts: asset, and the rule of their balance.
     pub(crate) plain: BTreeMap<String, (i128, &'static str)>,
     pub(crate) customers: BTreeSet<String>,
     pub(crate) references: BTreeSet<String>,
     pub(crate) cases: BTreeSet<String>,
-    /// By pair: numerator, denominator, as of, age, margin, how long quotes stand.
-    pub(crate) prices: BTreeMap<(i128, i128), [i128; 6]>,
+    /// By pair.
+    pub(crate) prices: BTreeMap<(i128, i128), Priced>,
     pub(crate) offers: BTreeMap<i128, Offer>,
     pub(crate) halted: BTreeSet<i128>,
     /// By id: hash, answer, when.
@@ -141,7 +162,7 @@ impl Naive {
                 self.correction(reference, *asset, *amount, debit, credit)?
             }
             Ask::Price { base, quote, up, down, as_of, age, bp, stands } => {
-                self.price((*base, *quote), [*up, *down, *as_of, *age, *bp, *stands])?
+                self.price((*base, *quote), ((Big::from(*up), Big::from(*down)), [*as_of, *age, *bp, *stands]))?
             }
             Ask::Quote { .. } => return self.quote(ask, id),
             Ask::Accept { who, id } => {
@@ -169,16 +190,21 @@ impl Naive {
         Ok("done".to_owned())
     }
 
-    pub(crate) fn balance(&self, name: &str, asset: i128) -> i128 {
-        self.balances.get(&(name.to_owned(), asset)).copied().unwrap_or(0)
+    pub(crate) fn sums(&self, name: &str, asset: i128) -> Sums {
+        self.accounts.get(&(name.to_owned(), asset)).copied().unwrap_or_default()
     }
 
-    pub(crate) fn change(&mut self, debit: &str, credit: &str, asset: i128, amount: i128) {
-        *self.balances.entry((debit.to_owned(), asset)).or_default() -= amount;
-        *self.balances.entry((credit.to_owned(), asset)).or_default() += amount;
+    /// Moves it, and says so where a sum is then more than an amount can be.
+    pub(crate) fn change(&mut self, debit: &str, credit: &str, asset: i128, amount: Big) -> Result<(), &'static str> {
+        let debited = self.accounts.entry((debit.to_owned(), asset)).or_default();
+        debited.debits = debited.debits + amount;
+        let is_too_large = debited.debits > Big::limit();
+        let credited = self.accounts.entry((credit.to_owned(), asset)).or_default();
+        credited.credits = credited.credits + amount;
+        if is_too_large || credited.credits > Big::limit() { Err("amount_too_large") } else { Ok(()) }
     }
 
-    pub(crate) fn transfers(&mut self, transfers: &[(String, String, i128)]) -> Result<(), &'static str> {
+    pub(crate) fn transfers(&mut self, transfers: &[(String, String, u128)]) -> Result<(), &'static str> {
         if transfers.is_empty() {
             return Err("transfers_empty");
         }
@@ -197,13 +223,19 @@ impl Naive {
         }
         for (debit, credit, amount) in transfers {
             let (asset, rule) = self.plain[debit];
-            self.change(debit, credit, asset, *amount);
-            if rule == "owed" && self.balance(debit, asset) < 0 {
+            let amount = Big::from(*amount);
+            let (debited, credited) = (self.sums(debit, asset), self.sums(credit, asset));
+            if rule == "owed" && !debited.has(amount) {
                 return Err("insufficient_funds");
             }
-            if self.plain[credit].1 == "owes" && self.balance(credit, asset) > 0 {
+            // The account debited is judged to its end before the one credited.
+            if debited.debits + amount > Big::limit() {
+                return Err("amount_too_large");
+            }
+            if self.plain[credit].1 == "owes" && credited.debits < credited.credits + amount {
                 return Err("credit_exceeds_debits");
             }
+            self.change(debit, credit, asset, amount)?;
         }
         Ok(())
     }
@@ -212,7 +244,7 @@ impl Naive {
         &mut self,
         reference: &str,
         asset: i128,
-        amount: i128,
+        amount: u128,
         who: &str,
     ) -> Result<(), &'static str> {
         if reference.is_empty() || reference.contains(' ') {
@@ -231,15 +263,14 @@ impl Naive {
             return Err("customer_unknown");
         }
         self.references.insert(reference.to_owned());
-        self.change("bank", who, asset, amount);
-        Ok(())
+        self.change("bank", who, asset, Big::from(amount))
     }
 
     pub(crate) fn correction(
         &mut self,
         reference: &str,
         asset: i128,
-        amount: i128,
+        amount: u128,
         debit: &str,
         credit: &str,
     ) -> Result<(), &'static str> {
@@ -269,27 +300,27 @@ impl Naive {
         if [debit, credit].iter().any(|name| is_customer(name) && !self.customers.contains(*name)) {
             return Err("customer_unknown");
         }
-        if self.balance(debit, asset) < amount {
+        let amount = Big::from(amount);
+        if !self.sums(debit, asset).has(amount) {
             return Err("insufficient_funds");
         }
         self.cases.insert(reference.to_owned());
-        self.change(debit, credit, asset, amount);
-        Ok(())
+        self.change(debit, credit, asset, amount)
     }
 
-    pub(crate) fn price(&mut self, pair: (i128, i128), new: [i128; 6]) -> Result<(), &'static str> {
-        let [up, down, as_of, age, bp, stands] = new;
+    pub(crate) fn price(&mut self, pair: (i128, i128), new: Priced) -> Result<(), &'static str> {
+        let ((up, down), [as_of, age, bp, stands]) = new;
         if self.jumped.is_some() {
             return Err("time_unconfirmed");
         }
         if as_of > self.now {
             return Err("price_ahead");
         }
-        if self.prices.get(&(pair.1, pair.0)).is_some_and(|[_, _, as_of, age, ..]| self.now - as_of <= *age) {
+        if self.prices.get(&(pair.1, pair.0)).is_some_and(|(_, [as_of, age, ..])| self.now - as_of <= *age) {
             return Err("pair_reversed");
         }
         let old = self.prices.get(&pair).copied();
-        if old.is_some_and(|old| as_of < old[2]) {
+        if old.is_some_and(|(_, [old_as_of, ..])| as_of < old_as_of) {
             return Err("price_older");
         }
         if !(1..=DAY).contains(&age) {
@@ -301,8 +332,9 @@ impl Naive {
         if bp > 2_000 {
             return Err("spread_too_large");
         }
-        if let Some([old_up, old_down, ..]) = old {
-            let far = up * old_down > 10 * old_up * down || 10 * up * old_down < old_up * down;
+        if let Some(((old_up, old_down), _)) = old {
+            let ten = Big::from(10);
+            let far = up * old_down > ten * old_up * down || ten * up * old_down < old_up * down;
             if far && !self.is_halted(pair) {
                 return Err("price_out_of_band");
             }
@@ -321,7 +353,7 @@ impl Naive {
         if !self.customers.contains(who) {
             return Err("customer_unknown");
         }
-        let [up, down, as_of, age, bp, stands] = *self.prices.get(&(*base, *quote)).ok_or("price_unknown")?;
+        let (price, [as_of, age, bp, stands]) = *self.prices.get(&(*base, *quote)).ok_or("price_unknown")?;
         if self.is_halted((*base, *quote)) {
             return Err("quote_halted");
         }
@@ -334,43 +366,28 @@ impl Naive {
         if *amount == 0 {
             return Err("amount_zero");
         }
-        let at_most = |number: i128, per: i128| number / per;
-        let at_least = |number: i128, per: i128| (number + per - 1) / per;
-        // Value first: the least that the house may ask, the most that it may give.
-        let (moves, value, pays) = match (*buys, *names_base) {
-            (true, true) => {
-                let value = at_least(amount * up, down);
-                (*amount, value, value + at_least(value * bp, 10_000))
-            }
-            (false, true) => {
-                let value = at_most(amount * up, down);
-                (*amount, value, value - at_least(value * bp, 10_000))
-            }
-            (true, false) => {
-                let value = at_most(amount * 10_000, 10_000 + bp);
-                (at_most(value * down, up), value, *amount)
-            }
-            (false, false) => {
-                let value = at_least(amount * 10_000, 10_000 - bp);
-                (at_least(value * down, up), value, *amount)
-            }
+        let (moves, value, pays) = worth(*buys, *names_base, Big::from(*amount), price, Big::from(bp as u128));
+        let [Some(moved), Some(_), Some(paid)] = [moves, value, pays].map(Big::fits) else {
+            return Err("amount_too_large");
         };
-        if moves <= 0 || pays <= 0 {
+        if moved == 0 || paid == 0 {
             return Err("quote_too_small");
         }
-        let margin = (pays - value).abs();
-        if if *buys { self.balance(who, *quote) < pays } else { self.balance(who, *base) < moves } {
+        let margin = if *buys { pays - value } else { value - pays };
+        let (gives, given) = if *buys { (*quote, pays) } else { (*base, moves) };
+        if !self.sums(who, gives).has(given) {
             return Err("insufficient_funds");
         }
-        if if *buys { self.balance("inventory", *base) < moves } else { self.balance("inventory", *quote) < value } {
+        let (gives, given) = if *buys { (*base, moves) } else { (*quote, value) };
+        if !self.sums("inventory", gives).has(given) {
             return Err("inventory_insufficient");
         }
         self.offers.retain(|_, offer| offer.who != *who);
-        let (until, price) = (self.now + stands, (up, down));
+        let until = self.now + stands;
         let offer =
             Offer { who: who.clone(), base: *base, quote: *quote, buys: *buys, moves, pays, margin, until, price };
         self.offers.insert(id, offer);
-        Ok(format!("offer of {moves} for {pays}, {margin} of it margin, until {until}"))
+        Ok(format!("offer of {moved} for {paid}, {margin:?} of it margin, until {until}"))
     }
 
     pub(crate) fn accept(&mut self, who: &str, id: i128) -> Result<(), &'static str> {
@@ -384,32 +401,32 @@ impl Naive {
         if self.is_halted((offer.base, offer.quote)) {
             return Err("quote_halted");
         }
-        let [up, down, ..] = self.prices[&(offer.base, offer.quote)];
-        let (now, then) = (up * offer.price.1 * 100, offer.price.0 * down);
-        if now > then * 105 || now < then * 95 {
+        let ((up, down), _) = self.prices[&(offer.base, offer.quote)];
+        let (now, then) = (up * offer.price.1 * Big::from(100), offer.price.0 * down);
+        if now > then * Big::from(105) || now < then * Big::from(95) {
             return Err("price_moved");
         }
         let (base, quote) = (offer.base, offer.quote);
         if offer.buys {
-            if self.balance(who, quote) < offer.pays {
+            if !self.sums(who, quote).has(offer.pays) {
                 return Err("insufficient_funds");
             }
-            if self.balance("inventory", base) < offer.moves {
+            if !self.sums("inventory", base).has(offer.moves) {
                 return Err("inventory_insufficient");
             }
-            self.change(who, "inventory", quote, offer.pays - offer.margin);
-            self.change(who, "spread", quote, offer.margin);
-            self.change("inventory", who, base, offer.moves);
+            self.change(who, "inventory", quote, offer.pays - offer.margin)?;
+            self.change(who, "spread", quote, offer.margin)?;
+            self.change("inventory", who, base, offer.moves)?;
         } else {
-            if self.balance(who, base) < offer.moves {
+            if !self.sums(who, base).has(offer.moves) {
                 return Err("insufficient_funds");
             }
-            if self.balance("inventory", quote) < offer.pays + offer.margin {
+            if !self.sums("inventory", quote).has(offer.pays + offer.margin) {
                 return Err("inventory_insufficient");
             }
-            self.change(who, "inventory", base, offer.moves);
-            self.change("inventory", who, quote, offer.pays);
-            self.change("inventory", "spread", quote, offer.margin);
+            self.change(who, "inventory", base, offer.moves)?;
+            self.change("inventory", who, quote, offer.pays)?;
+            self.change("inventory", "spread", quote, offer.margin)?;
         }
         self.offers.remove(&id);
         Ok(())
@@ -460,5 +477,29 @@ impl Naive {
             self.ticked = now;
         }
         Ok(())
+    }
+}
+
+/// What moves, its value by the price, and what is paid for it or paid out, whatever their size. Each division is rounded for the
+/// house: the least that it may ask, the most that it may give.
+fn worth(buys: bool, names_base: bool, amount: Big, (up, down): Ratio, bp: Big) -> (Big, Big, Big) {
+    let whole = Big::from(10_000);
+    match (buys, names_base) {
+        (true, true) => {
+            let value = (amount * up).over(down);
+            (amount, value, value + (value * bp).over(whole))
+        }
+        (false, true) => {
+            let value = amount * up / down;
+            (amount, value, value - (value * bp).over(whole))
+        }
+        (true, false) => {
+            let value = amount * whole / (whole + bp);
+            (value * down / up, value, amount)
+        }
+        (false, false) => {
+            let value = (amount * whole).over(whole - bp);
+            ((value * down).over(up), value, amount)
+        }
     }
 }

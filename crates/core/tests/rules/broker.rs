@@ -22,7 +22,7 @@ pub fn offer(world: &mut World) -> Quote {
 
 fn quoted(outcome: Outcome) -> Quote {
     match outcome {
-        Outcome::Quote(quote) => quote,
+        Outcome::Quote(quote) => *quote,
         other => panic!("a quote was expected, not {other:?}"),
     }
 }
@@ -189,7 +189,7 @@ fn acceptance_is_refused_for_the_first_thing_wrong_with_it() {
     world.done(Command::Resume(halt_of(Some(EUR), HaltAction::Quote)));
     check_ladder(&mut world, vec![(accept(ANN, &quote), AcceptQuoteRefusal::PriceMoved)]);
     world.done(Command::SetPrice(Price { quote_units: Amount::new(5_251), ..price }));
-    assert!(matches!(world.done(accept(ANN, &quote)), Outcome::Exchanged(done) if done == quote));
+    assert!(matches!(world.done(accept(ANN, &quote)), Outcome::Exchanged(done) if *done == quote));
     check_ladder(&mut world, vec![(accept(ANN, &quote), AcceptQuoteRefusal::QuoteUnknown)]);
 }
 
