@@ -54,7 +54,10 @@ impl Watched {
         let block: Block = deserialize(bytes).ok()?;
         let (mut receipts, mut spends) = (Vec::new(), Vec::new());
         let mut ours = self.outpoint_twin.clone();
+        let mut next_start = bytes.len() - block.txdata.iter().map(|tx| tx.total_size()).sum::<usize>();
         for (tx_index, tx) in block.txdata.iter().enumerate() {
+            let tx_start = next_start as u32;
+            next_start += tx.total_size();
             if tx.is_coinbase() != (tx_index == 0) {
                 return None;
             }
@@ -62,7 +65,7 @@ impl Watched {
             for (input_index, input) in tx.input.iter().enumerate() {
                 if ours.contains(&input.previous_output) {
                     let (outpoint, input_index) = (input.previous_output, input_index as u32);
-                    spends.push(Spend { outpoint, txid, input_index, tx_index });
+                    spends.push(Spend { outpoint, txid, input_index, tx_index, tx_start });
                 }
             }
             for (vout, output) in tx.output.iter().enumerate() {
@@ -140,7 +143,7 @@ fn every_transaction_of_a_real_block_scans_alone() {
         let spends = whole.spends.iter().filter(|spend| spend.tx_index as usize == tx_index);
         // Outputs received in the same block are known to the block's scan only.
         let known = spends.filter(|spend| watched.outpoint_twin.contains(&spend.outpoint));
-        let spends = known.map(|spend| Spend { tx_index: 0, ..*spend }).collect();
+        let spends = known.map(|spend| Spend { tx_index: 0, tx_start: 0, ..*spend }).collect();
         assert_eq!(scan, TxScan { txid: tx.compute_txid(), receipts, spends });
     }
     let coinbase = serialize(&block.txdata[0]);

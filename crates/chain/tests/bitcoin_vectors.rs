@@ -2,6 +2,7 @@
 
 use bitcoin::hex::FromHex;
 use florin_chain::bitcoin::address::{address_text, parse_address};
+use florin_chain::bitcoin::derive::ScriptDeriver;
 use florin_chain::bitcoin::descriptor::{Descriptor, DescriptorError, checksum};
 use florin_chain::bitcoin::keys::{
     AccountSecrets, AddressIndex, Branch, KeyError, ScriptKind, SecretKeyTree, parse_xpub,
@@ -250,6 +251,51 @@ fn bip382_ranged_scripts() {
     for (place, expected) in scripts.into_iter().enumerate() {
         let script = descriptor.script(index(place as u32)).expect("a key");
         assert_eq!(script.as_script().to_hex_string(), expected);
+    }
+}
+
+/// The script of a kind for one point, built as for the keys of an account.
+fn script_of_point(kind: ScriptKind, point: &str) -> String {
+    let key: bitcoin::secp256k1::PublicKey = point.parse().expect("a point");
+    let deriver = ScriptDeriver::new(kind, &XPUB.parse().expect("an extended public key"));
+    deriver.script_of_key(&key).expect("a key").as_script().to_hex_string()
+}
+
+#[test]
+fn bip381_scripts() {
+    let point = "03a34b99f22c790c4e36b2b3c2c35a36db06226e41c692fc82b8b56ac1c540c5bd";
+    assert_eq!(script_of_point(ScriptKind::Pkh, point), "76a9149a1c78a507689f6f54b847ad1cef1e614ee23f1e88ac");
+    // The vector names the key at 0; the range that we watch begins with it.
+    let xpub = "xpub69H7F5dQzmVd3vPuLKtcXJziMEQByuDidnX3YdwgtNsecY5HRGtAAQC5mXTt4dsv9RzyjgDjAQs9VGVV6ydYCHnprc9vvaA5YtqWyL6hyds";
+    let descriptor = parse(&format!("pkh([bd16bee5/2147483647h]{xpub}/*)")).expect("a valid descriptor");
+    let script = descriptor.script(index(0)).expect("a key").as_script().to_hex_string();
+    assert_eq!(script, "76a914ebdc90806a9c4356c1c88e42216611e1cb4c1c1788ac");
+    for (body, expected) in [
+        (format!("pk({point})"), DescriptorError::FunctionUnknown),
+        (format!("pkh([deadbeef/1/2h/3/4h]{point})"), DescriptorError::Key(KeyError::Base58)),
+        (format!("sh(pk({point}))"), DescriptorError::FunctionUnknown),
+        (format!("sh(pkh({point}))"), DescriptorError::FunctionUnknown),
+        (format!("pk(pk({point}))"), DescriptorError::FunctionUnknown),
+        (format!("sh({point})"), DescriptorError::FunctionUnknown),
+        (format!("sh(sh(pkh({point})))"), DescriptorError::FunctionUnknown),
+    ] {
+        assert_eq!(parse(&body).err(), Some(expected), "{body}");
+    }
+}
+
+#[test]
+fn bip386_scripts() {
+    let point = "a34b99f22c790c4e36b2b3c2c35a36db06226e41c692fc82b8b56ac1c540c5bd";
+    let script = "512077aab6e066f8a7419c5ab714c12c67d25007ed55a43cadcacb4d7a970a093f11";
+    // Only x counts: both points with it pay to the same output.
+    for parity in ["02", "03"] {
+        assert_eq!(script_of_point(ScriptKind::Tr, &format!("{parity}{point}")), script);
+    }
+    let tree = format!("tr({point},pk(669b8afcec803a0d323e9a17f3ea8e68e8abe5a278020a929adbec52421adbd0))");
+    assert_eq!(parse(&tree).err(), Some(DescriptorError::FunctionUnknown), "we watch no script trees");
+    for function in ["wsh", "sh"] {
+        let nested = format!("{function}(tr({point}))");
+        assert_eq!(parse(&nested).err(), Some(DescriptorError::FunctionUnknown));
     }
 }
 

@@ -113,7 +113,15 @@ impl ScriptDeriver {
     /// # Errors
     /// [`KeyError::NoKeyAtIndex`], for one index in 2^127.
     pub fn script(&self, index: AddressIndex) -> Result<DerivedScript, KeyError> {
-        let key = self.public_key(index)?;
+        self.script_of_key(&self.public_key(index)?)
+    }
+
+    /// The locking script of this branch's kind for a key, whether the key is the branch's or not.
+    ///
+    /// # Errors
+    /// [`KeyError::NoKeyAtIndex`], where the key can't be tweaked: for one in 2^127.
+    #[inline]
+    pub fn script_of_key(&self, key: &PublicKey) -> Result<DerivedScript, KeyError> {
         Ok(match self.kind {
             ScriptKind::Pkh => DerivedScript::new(&[&[0x76, 0xa9, 20], &hash160(&key.serialize()), &[0x88, 0xac]]),
             ScriptKind::ShWpkh => {
@@ -121,7 +129,7 @@ impl ScriptDeriver {
                 DerivedScript::new(&[&[0xa9, 20], &hash160(redeem.as_bytes()), &[0x87]])
             }
             ScriptKind::Wpkh => DerivedScript::new(&[&[0, 20], &hash160(&key.serialize())]),
-            ScriptKind::Tr => DerivedScript::new(&[&[0x51, 32], &self.output_key(&key)?]),
+            ScriptKind::Tr => DerivedScript::new(&[&[0x51, 32], &self.output_key(key)?]),
         })
     }
 

@@ -149,6 +149,8 @@ pub struct Spend {
     pub input_index: u32,
     /// Position of the spending transaction in the block.
     pub tx_index: u32,
+    /// Where the spending transaction starts in the bytes that were scanned, so that it alone need be decoded.
+    pub tx_start: u32,
 }
 
 /// What a block says, and what of it concerns us. Receipts and spends are in the order of the block.
@@ -203,7 +205,9 @@ pub fn scan_block(
     }
     let mut passed = Passed::new(scripts, outpoints, bytes.len());
     let mut txids = Vec::with_capacity(tx_count);
+    let mut starts = Vec::with_capacity(tx_count);
     for index in 0..tx_count as u32 {
+        starts.push(walk.place as u32);
         let (txid, coinbase) = passed.transaction(&mut walk, index)?;
         if coinbase != (index == 0) {
             return Err(ScanError::CoinbaseMisplaced { index });
@@ -217,7 +221,7 @@ pub fn scan_block(
     if merkle_root_of(&txids)? != merkle_root {
         return Err(ScanError::MerkleMismatch);
     }
-    let (receipts, spends) = passed.finds(bytes, &txids, true);
+    let (receipts, spends) = passed.finds(bytes, (&txids, &starts), true);
     let (version_to_bits, nonce) = header.split_last_chunk().expect("a header has 80 bytes");
     let word = |place: usize| u32::from_le_bytes(header[place..place + 4].try_into().expect("4 bytes"));
     Ok(BlockScan {
@@ -249,7 +253,7 @@ pub fn scan_tx(bytes: &[u8], scripts: &WatchedScripts, outpoints: &WatchedOutpoi
     if walk.place != bytes.len() {
         return Err(ScanError::Trailing { place: walk.place });
     }
-    let (receipts, spends) = passed.finds(bytes, &[txid], false);
+    let (receipts, spends) = passed.finds(bytes, (&[txid], &[0]), false);
     Ok(TxScan { txid: Txid::from_byte_array(txid), receipts, spends })
 }
 
@@ -435,8 +439,13 @@ impl<'a> Passed<'a> {
         Ok(())
     }
 
-    /// Looks up everything that was passed.
-    fn finds(&self, bytes: &[u8], txids: &[[u8; 32]], coinbase: bool) -> (Vec<Receipt>, Vec<Spend>) {
+    /// Looks up everything that was passed, in transactions with these ids that start at these places.
+    fn finds(
+        &self,
+        bytes: &[u8],
+        (txids, starts): (&[[u8; 32]], &[u32]),
+        coinbase: bool,
+    ) -> (Vec<Receipt>, Vec<Spend>) {
         let txid = |seen: &Seen| Txid::from_byte_array(txids[seen.tx_index as usize]);
         let output = |place: u32| {
             let mut walk = Walk { bytes, place: self.outputs.seen[place as usize].start as usize };
@@ -468,7 +477,8 @@ impl<'a> Passed<'a> {
         let spend = |place: u32| {
             let seen = self.inputs.seen[place as usize];
             let spent = outpoint_from_bytes(outpoint(place));
-            Spend { outpoint: spent, txid: txid(&seen), input_index: seen.index, tx_index: seen.tx_index }
+            let (tx_index, tx_start) = (seen.tx_index, starts[seen.tx_index as usize]);
+            Spend { outpoint: spent, txid: txid(&seen), input_index: seen.index, tx_index, tx_start }
         };
         (receipts, spent.into_iter().map(spend).collect())
     }

@@ -2,7 +2,7 @@
 //! never leaves anything of a block out.
 
 use crate::terms::{core_hash, core_outpoint, core_txid, library_outpoint};
-use bitcoin::consensus::encode;
+use bitcoin::consensus::Decodable;
 use florin_chain::bitcoin::scan::{ScanError, scan_block};
 use florin_chain::bitcoin::watch::{WatchKey, WatchedOutpoints, WatchedScripts};
 use florin_core::amount::Amount;
@@ -211,16 +211,16 @@ fn spends(
     state: &State,
     chain: ChainId,
 ) -> Result<Vec<(u32, Spend)>, BlockFault> {
-    let block: bitcoin::Block =
-        encode::deserialize(&held.bytes).map_err(|error| BlockFault::Undecodable(error.to_string()))?;
-    let mut by_tx: BTreeMap<u32, Vec<OutPoint>> = BTreeMap::new();
+    let mut by_tx: BTreeMap<(u32, u32), Vec<OutPoint>> = BTreeMap::new();
     for spend in scanned {
-        by_tx.entry(spend.tx_index).or_default().push(core_outpoint(chain, spend.outpoint));
+        by_tx.entry((spend.tx_index, spend.tx_start)).or_default().push(core_outpoint(chain, spend.outpoint));
     }
     let mut found = Vec::with_capacity(by_tx.len());
-    for (index, inputs) in by_tx {
-        let missing = || BlockFault::Undecodable(format!("transaction {index} is missing"));
-        let transaction = block.txdata.get(index as usize).ok_or_else(missing)?;
+    for ((index, start), inputs) in by_tx {
+        // The rest of the block is not decoded.
+        let mut bytes = held.bytes.get(start as usize..).unwrap_or_default();
+        let transaction = bitcoin::Transaction::consensus_decode(&mut bytes)
+            .map_err(|error| BlockFault::Undecodable(format!("transaction {index}: {error}")))?;
         let outputs: Vec<(Bytes, Amount)> = transaction
             .output
             .iter()
