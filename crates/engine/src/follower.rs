@@ -9,6 +9,7 @@
 
 pub mod blocks;
 pub mod condition;
+pub mod conflicts;
 pub mod line;
 pub mod mempool;
 pub mod nodes;
@@ -132,7 +133,7 @@ impl Follower {
             seats: Seats::new(seats, config.network),
             headers,
             watched: Watched::new(WatchKey::new(key)),
-            mempool: Mempool::new(config.quorum),
+            mempool: Mempool::new(config.quorum, WatchKey::new(key)),
             cursor: None,
             wanted: None,
             held: None,
@@ -177,12 +178,13 @@ impl Follower {
     pub fn fetch(&mut self, now_ms: u64) -> bool {
         let mut news = self.is_caught_up;
         if self.is_caught_up {
-            self.mempool.poll(&mut self.seats);
+            self.mempool.poll(&mut self.seats, &self.headers);
             self.mempool.fetch(&mut self.seats, &self.watched, self.config.chain);
         }
         if let Some((height, hash)) = self.wanted.take() {
             match self.seats.block(height, hash) {
                 Some(bytes) => {
+                    self.mempool.look_through(hash, &bytes);
                     self.held = Some(Held { height, hash, bytes });
                     news = true;
                 }

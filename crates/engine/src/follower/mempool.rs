@@ -2,15 +2,18 @@
 //! nothing here counts as money.
 
 use super::blocks::Watched;
-use super::nodes::{Seats, Waiting};
+use super::conflicts::Conflicts;
+use super::nodes::{Pool, Seats, Waiting};
 use crate::alarm::Alarms;
 use crate::lanes::Ask;
 use crate::terms::core_outpoint;
+use florin_chain::bitcoin::header::HeaderChain;
 use florin_chain::bitcoin::scan::scan_tx;
+use florin_chain::bitcoin::watch::WatchKey;
 use florin_core::amount::Amount;
 use florin_core::command::{Command, Receipt};
 use florin_core::custody::{Branch, DepositStatus, OutPoint, PlanStatus, WithdrawalStatus};
-use florin_core::id::{ChainId, TxId};
+use florin_core::id::{BlockHash, ChainId, TxId};
 use florin_core::state::State;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +24,8 @@ pub const LISTED_MAX: usize = 1_000_000;
 /// For how many polls a node is not asked again for a transaction that it listed and did not give. Whoever lists ids of
 /// nothing takes [`FETCH_MAX`] questions once in so many polls, and what is kept in mind of it stays below both together.
 pub const REFETCH_POLLS: u32 = 60;
-/// In how many polls in a row, each answered by every node, a payment must be absent before it counts as gone: one moment's
-/// absence is usual while a node restarts or a block arrives.
+/// In how many polls, each answered by a quorum of failure groups, a payment must be absent before it counts as gone: one
+/// moment's absence is usual while a node restarts or a block arrives.
 pub const ABSENT_POLLS: u32 = 3;
 /// Sightings in one command.
 pub const SIGHTINGS_MAX: usize = 256;
@@ -35,10 +38,11 @@ struct Listed {
 }
 
 /// What waits, as far as it concerns us.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mempool {
     /// In how many failure groups a transaction must wait before the journal hears of it: bytes that match their id need not be
-    /// a transaction that any block could take.
+    /// a transaction that any block could take. And how many must have listed what waits before one that none of all that list
+    /// has may count as gone: a node that is away would otherwise keep it for ever.
     quorum: usize,
     /// All that waits on any node.
     waiting: BTreeMap<TxId, Listed>,
@@ -51,31 +55,44 @@ pub(crate) struct Mempool {
     receipts: BTreeMap<OutPoint, Receipt>,
     /// Waiting transactions that spend coins of ours.
     spends: BTreeMap<TxId, Vec<OutPoint>>,
-    /// Payments that the state knows and no node shows, with the number of polls.
+    /// Payments that the state knows and no node shows, with the number of polls that a quorum answered.
     absent: BTreeMap<OutPoint, u32>,
-    /// Counts polls that every node answered.
-    complete_polls: u32,
+    conflicts: Conflicts,
     scripts_watched: usize,
 }
 
 impl Mempool {
     /// Knows of nothing yet.
-    pub(crate) fn new(quorum: usize) -> Mempool {
-        Mempool { quorum: quorum.max(1), ..Mempool::default() }
+    pub(crate) fn new(quorum: usize, key: WatchKey) -> Mempool {
+        Mempool {
+            quorum: quorum.max(1),
+            waiting: BTreeMap::new(),
+            unfetched: BTreeMap::new(),
+            polls: 0,
+            scanned: BTreeSet::new(),
+            receipts: BTreeMap::new(),
+            spends: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            conflicts: Conflicts::new(key),
+            scripts_watched: 0,
+        }
     }
 
     /// Asks every node what waits.
-    pub(crate) fn poll(&mut self, seats: &mut Seats) {
-        let (pools, is_all) = seats.mempools();
+    pub(crate) fn poll(&mut self, seats: &mut Seats, headers: &HeaderChain) {
+        let pools = seats.mempools(headers);
         if pools.is_empty() {
             return;
         }
-        let is_complete = is_all && pools.iter().all(|(_, txids)| txids.len() <= LISTED_MAX);
         self.waiting.clear();
         let mut groups: BTreeMap<String, usize> = BTreeMap::new();
-        for (node, txids) in pools {
+        let mut complete = BTreeSet::new();
+        for Pool { node, txids, is_current } in pools {
             let count = groups.len();
             let group = *groups.entry(seats.group(node).unwrap_or_default().to_owned()).or_insert(count);
+            if is_current && txids.len() <= LISTED_MAX {
+                complete.insert(group);
+            }
             for txid in txids.into_iter().take(LISTED_MAX) {
                 let listed = self.waiting.entry(txid).or_default();
                 listed.nodes.push(node);
@@ -89,8 +106,7 @@ impl Mempool {
         self.scanned.retain(|txid| waiting.contains_key(txid));
         self.receipts.retain(|outpoint, _| waiting.contains_key(&outpoint.txid));
         self.spends.retain(|txid, _| waiting.contains_key(txid));
-        if is_complete {
-            self.complete_polls = self.complete_polls.wrapping_add(1);
+        if complete.len() >= self.quorum {
             self.absent.values_mut().for_each(|polls| *polls = polls.saturating_add(1));
         }
     }
@@ -113,6 +129,9 @@ impl Mempool {
             };
             self.scanned.insert(*txid);
             let Ok(scan) = scan_tx(&bytes, &watched.scripts, &watched.outpoints) else { continue };
+            if !scan.receipts.is_empty() {
+                self.conflicts.learn(*txid, &bytes);
+            }
             for receipt in scan.receipts {
                 let path = watched.path(receipt.script_handle);
                 let amount = Amount::new(u128::from(receipt.amount_sat));
@@ -125,6 +144,11 @@ impl Mempool {
                 self.spends.insert(*txid, spent);
             }
         }
+    }
+
+    /// Looks through a block for what can't come any more because of it.
+    pub(crate) fn look_through(&mut self, hash: BlockHash, bytes: &[u8]) {
+        self.conflicts.look_through(hash, bytes);
     }
 
     /// What to fetch, each from a node that lists it and has not failed to give it: first what waits in a quorum of groups, so
@@ -177,19 +201,28 @@ impl Mempool {
         asks
     }
 
-    /// Unconfirmed deposits that no node has shown for long enough.
+    /// Unconfirmed deposits that no node has shown for long enough, or in whose place a journalled block has something else.
     fn gone(&mut self, state: &State, chain: ChainId) -> Vec<OutPoint> {
         let waiting = &self.waiting;
-        let absent = state
-            .deposits()
-            .values()
-            .filter(|deposit| deposit.outpoint.chain == chain && deposit.status == DepositStatus::Seen)
-            .filter(|deposit| !waiting.contains_key(&deposit.outpoint.txid));
+        let deposits = state.deposits().values().filter(|deposit| deposit.status == DepositStatus::Seen);
+        let seen: Vec<OutPoint> =
+            deposits.map(|deposit| deposit.outpoint).filter(|outpoint| outpoint.chain == chain).collect();
         let old = std::mem::take(&mut self.absent);
-        self.absent =
-            absent.map(|deposit| (deposit.outpoint, old.get(&deposit.outpoint).copied().unwrap_or(0))).collect();
-        let gone = self.absent.iter().filter(|(_, polls)| **polls >= ABSENT_POLLS);
-        gone.map(|(outpoint, _)| *outpoint).take(SIGHTINGS_MAX).collect()
+        let absent = seen.iter().filter(|outpoint| !waiting.contains_key(&outpoint.txid));
+        self.absent = absent.map(|outpoint| (*outpoint, old.get(outpoint).copied().unwrap_or(0))).collect();
+        let seen_txids: BTreeSet<TxId> = seen.iter().map(|outpoint| outpoint.txid).collect();
+        self.conflicts.retain(|txid| waiting.contains_key(txid) || seen_txids.contains(txid));
+        let is_journalled = |hash: BlockHash| {
+            state
+                .chains()
+                .get(&chain)
+                .is_some_and(|chain| chain.blocks.values().rev().any(|block| block.at.hash == hash))
+        };
+        let is_gone = |outpoint: &OutPoint| {
+            self.absent.get(outpoint).is_some_and(|polls| *polls >= ABSENT_POLLS)
+                || self.conflicts.ended_by(&outpoint.txid).is_some_and(is_journalled)
+        };
+        seen.into_iter().filter(is_gone).take(SIGHTINGS_MAX).collect()
     }
 
     /// Signed plans of which a version waits, and whose withdrawals do not say so yet.

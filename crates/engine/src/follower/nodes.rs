@@ -105,6 +105,13 @@ impl Known {
         }
     }
 
+    /// Whether it follows the best chain up to the block before the tip, which takes a moment from one node to the next. One
+    /// that fetches the chain takes no transactions in, and one on another branch may have mined what waits elsewhere.
+    fn is_current(&self, headers: &HeaderChain) -> bool {
+        let is_syncing = self.info.as_ref().is_none_or(|info| info.is_syncing);
+        !is_syncing && self.agreed(headers).is_some_and(|height| height + 1 >= headers.tip().height)
+    }
+
     /// The last block that its active chain may share with the best one, as long as its tip's header is not known: while
     /// headers are fetched in portions, a node that was asked first is not on another branch.
     fn agreed_at_most(&self, headers: &HeaderChain) -> Option<u32> {
@@ -153,6 +160,17 @@ pub struct Seats {
     /// The block that comes next in the journal, where that is known.
     next: Option<Height>,
     asking_max: Duration,
+}
+
+/// What waits on a node.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// The node's place.
+    pub(crate) node: usize,
+    /// What it lists.
+    pub(crate) txids: Vec<TxId>,
+    /// Whether it stands where the chain does, so that what it does not list tells something.
+    pub(crate) is_current: bool,
 }
 
 /// What a node gives of a transaction that it lists as waiting.
@@ -286,17 +304,17 @@ impl Seats {
         None
     }
 
-    /// The ids of all waiting transactions by node, once every usable node has listed them or failed to; `true` beside them
-    /// where none failed.
-    pub(crate) fn mempools(&mut self) -> (Vec<(usize, Vec<TxId>)>, bool) {
+    /// What waits, by node, once every usable node has listed it or failed to.
+    pub(crate) fn mempools(&mut self, headers: &HeaderChain) -> Vec<Pool> {
         self.known.iter_mut().for_each(Known::list);
         if self.known.iter().any(Known::is_listing) {
-            return (Vec::new(), false);
+            return Vec::new();
         }
-        let known = self.known.iter_mut().enumerate();
-        let pools: Vec<_> = known.filter_map(|(index, known)| Some((index, known.listed.take()?))).collect();
-        let is_all = !pools.is_empty() && pools.len() == self.known.len();
-        (pools, is_all)
+        let pool = |(node, known): (usize, &mut Known)| {
+            let txids = known.listed.take()?;
+            Some(Pool { node, txids, is_current: known.is_current(headers) })
+        };
+        self.known.iter_mut().enumerate().filter_map(pool).collect()
     }
 
     /// The failure group of a node.
@@ -616,17 +634,37 @@ mod tests {
             vec![Ok(Some(vec![TxId([1; 32])])), Ok(None), Err(NodeFault::Timeout), Ok(None)];
         let mut step = |seats: &mut Seats| {
             assert_eq!(seats.poll(&mut chain, None, now_ms), 1, "it follows the chain");
-            let (pools, is_all) = seats.mempools();
+            let pools = seats.mempools(&chain).iter().map(|pool| (pool.node, pool.is_current)).collect::<Vec<_>>();
             let mut alarms = Alarms::default();
             seats.say_alarms(&mut alarms, &chain, now_ms);
             let codes: Vec<_> = alarms.all().iter().map(|alarm| alarm.code).collect();
-            (pools.len(), is_all, seats.statuses(&chain).remove(0).condition.code(), codes)
+            (pools, seats.statuses(&chain).remove(0).condition.code(), codes)
         };
-        assert_eq!(step(&mut seats), (0, false, None, vec![]), "it is waited for");
+        assert_eq!(step(&mut seats), (vec![], None, vec![]), "it is waited for");
         let unread = "node_mempool_unread";
-        assert_eq!(step(&mut seats), (1, false, Some(unread), vec![unread]));
-        assert_eq!(step(&mut seats), (1, false, Some(unread), vec![unread]), "others go on while it lists again");
-        assert_eq!(step(&mut seats), (2, true, None, vec![]));
+        assert_eq!(step(&mut seats), (vec![(1, true)], Some(unread), vec![unread]));
+        assert_eq!(
+            step(&mut seats),
+            (vec![(1, true)], Some(unread), vec![unread]),
+            "others go on while it lists again"
+        );
+        assert_eq!(step(&mut seats), (vec![(0, true), (1, true)], None, vec![]));
+    }
+
+    #[test]
+    fn what_a_node_does_not_list_tells_nothing_while_it_is_behind() {
+        let headers = branch(1, 6);
+        let (_, mut seats, mut chain) = one(&headers);
+        for (name, other) in [("one behind", &headers[..6]), ("two behind", &headers[..5]), ("beside", &branch(2, 5))] {
+            let (_, mut other, _) = one(other);
+            other.known[0].seat.name = name.to_owned();
+            seats.known.extend(other.known);
+        }
+        seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000);
+        let current: Vec<_> = seats.mempools(&chain).into_iter().map(|pool| pool.is_current).collect();
+        assert_eq!(current, [true, true, false, false]);
+        seats.known[0].info.as_mut().unwrap().is_syncing = true;
+        assert!(!seats.mempools(&chain)[0].is_current);
     }
 
     #[test]
@@ -703,13 +741,13 @@ mod tests {
     fn one_mempool_takes_no_more_than_its_time() {
         let (stub, mut seats, mut chain) = one(&branch(1, 1));
         seats.poll(&mut chain, None, u64::from(CLOCK_S) * 1_000);
-        seats.mempools();
+        seats.mempools(&chain);
         *stub.asked.lock().unwrap() = 0;
         seats.waiting_transaction(0, TxId([1; 32]));
         seats.known[0].asked_for_waiting = WAITING_MAX + Duration::from_nanos(1);
         seats.waiting_transaction(0, TxId([1; 32]));
         assert_eq!(*stub.asked.lock().unwrap(), 1);
-        seats.mempools();
+        seats.mempools(&chain);
         seats.waiting_transaction(0, TxId([1; 32]));
         assert_eq!(*stub.asked.lock().unwrap(), 2, "the next listing begins anew");
     }

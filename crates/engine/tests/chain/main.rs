@@ -81,7 +81,7 @@ fn a_deposit_is_seen_waits_and_is_credited_at_its_depth() {
 }
 
 #[test]
-fn a_payment_that_leaves_every_mempool_is_lost_only_when_all_say_so() {
+fn a_payment_that_leaves_every_mempool_is_lost_only_when_a_quorum_says_so() {
     let (mut platform, _, nodes, mut follower) = world();
     let script = platform.address(1, 1);
     nodes.iter().for_each(|node| node.state().mempool.push(payment(1, vec![(script.clone(), 50_000)])));

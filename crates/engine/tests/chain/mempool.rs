@@ -1,13 +1,13 @@
-//! What one node alone says of its mempool: it reaches no journal, and does not keep others waiting.
+//! What fewer nodes than the quorum say of their mempools, or don't say: it reaches no journal, and keeps nothing waiting.
 
-use crate::network::{FakeNode, payment};
+use crate::network::{Blocks, FakeNode, Manner, payment, transaction};
 use crate::platform::*;
 use bitcoin::Transaction;
 use florin_core::custody::DepositStatus;
 use florin_core::decide::SEEN_PER_ADDRESS_MAX;
 use florin_core::id::TxId;
 use florin_engine::follower::Follower;
-use florin_engine::follower::mempool::{FETCH_MAX, REFETCH_POLLS};
+use florin_engine::follower::mempool::{ABSENT_POLLS, FETCH_MAX, REFETCH_POLLS};
 use std::collections::BTreeMap;
 
 fn statuses(platform: &Platform) -> BTreeMap<DepositStatus, usize> {
@@ -100,4 +100,76 @@ fn more_payments_to_one_address_than_are_noted_do_not_stand_before_others() {
     let before = platform.model.at();
     assert!(platform.step(&mut follower).is_empty(), "nothing is asked for that would not be noted");
     assert_eq!(platform.model.at(), before);
+}
+
+/// Three nodes in groups of their own, of which two must agree, and an unconfirmed payment that all of them show.
+fn seen_by_three() -> (Platform, Blocks, Vec<FakeNode>, Follower, Transaction) {
+    let (mut platform, blocks, mut nodes, _) = world();
+    nodes.push(FakeNode::new(&blocks));
+    let seats = ["a", "b", "c"].iter().zip(&nodes).map(|(name, node)| node.seat(name)).collect();
+    let mut follower = Follower::new(follower_config(2), seats, [3; 16]).unwrap();
+    let script = platform.address(1, 1);
+    let paying = payment(1, vec![(script, 50_000)]);
+    show(&nodes, &paying);
+    steps(&mut platform, &mut follower, 2);
+    assert_eq!(statuses(&platform), BTreeMap::from([(DepositStatus::Seen, 1)]));
+    (platform, blocks, nodes, follower, paying)
+}
+
+#[test]
+fn a_node_that_is_away_does_not_keep_a_payment_that_is_gone() {
+    let (mut platform, _, nodes, mut follower, _) = seen_by_three();
+    nodes[2].state().manner = Manner::Silent;
+    nodes[..2].iter().for_each(|node| node.state().mempool.clear());
+    steps(&mut platform, &mut follower, ABSENT_POLLS - 1);
+    assert_eq!(statuses(&platform), BTreeMap::from([(DepositStatus::Seen, 1)]), "a moment's absence is usual");
+    steps(&mut platform, &mut follower, 2);
+    assert_eq!(statuses(&platform), BTreeMap::from([(DepositStatus::Replaced, 1)]));
+}
+
+#[test]
+fn a_payment_stays_while_any_node_lists_it_or_fewer_groups_than_the_quorum_list_anything() {
+    let (mut platform, blocks, nodes, mut follower, paying) = seen_by_three();
+    let seen = BTreeMap::from([(DepositStatus::Seen, 1)]);
+    nodes[2].state().manner = Manner::Silent;
+    // A small mempool throws out what others keep.
+    nodes[0].state().mempool.clear();
+    steps(&mut platform, &mut follower, 4 * ABSENT_POLLS);
+    assert_eq!(statuses(&platform), seen);
+    nodes[1].state().manner = Manner::Silent;
+    steps(&mut platform, &mut follower, 4 * ABSENT_POLLS);
+    assert_eq!(statuses(&platform), seen);
+    // One that is behind, with an empty mempool, is no voice against it.
+    nodes[1].state().manner = Manner::Honest;
+    nodes[1].state().mempool.clear();
+    nodes[2].state().manner = Manner::Honest;
+    nodes[2].state().mempool.clear();
+    show(&nodes[2..], &paying);
+    let tip = blocks.extend(blocks.genesis(), 0, 3);
+    [&nodes[0], &nodes[2]].iter().for_each(|node| node.state().tip = tip);
+    platform.settle(&mut follower);
+    nodes[2].state().manner = Manner::Silent;
+    steps(&mut platform, &mut follower, 4 * ABSENT_POLLS);
+    assert_eq!((platform.tip().hash, statuses(&platform)), (tip, seen));
+    nodes[1].state().tip = tip;
+    steps(&mut platform, &mut follower, 4 * ABSENT_POLLS);
+    assert_eq!(statuses(&platform), BTreeMap::from([(DepositStatus::Replaced, 1)]));
+}
+
+#[test]
+fn a_payment_whose_input_a_block_spends_otherwise_is_gone_whoever_still_lists_it() {
+    let (mut platform, blocks, nodes, mut follower, paying) = seen_by_three();
+    let other = transaction(paying.input.clone(), vec![(bitcoin::ScriptBuf::from_bytes(vec![0x51]), 40_000)]);
+    let mined = blocks.mine(blocks.genesis(), 0, vec![other]);
+    nodes[0].state().tip = mined;
+    nodes[..2].iter().for_each(|node| node.state().mempool.clear());
+    steps(&mut platform, &mut follower, 4 * ABSENT_POLLS);
+    let seen = BTreeMap::from([(DepositStatus::Seen, 1)]);
+    assert_eq!(statuses(&platform), seen, "one node's block is none of the journal's");
+    nodes[1].state().tip = mined;
+    platform.settle(&mut follower);
+    assert_eq!(platform.tip().hash, mined);
+    assert_eq!(statuses(&platform), BTreeMap::from([(DepositStatus::Replaced, 1)]), "the third node lists it for ever");
+    steps(&mut platform, &mut follower, 4 * ABSENT_POLLS);
+    assert_eq!(statuses(&platform), BTreeMap::from([(DepositStatus::Replaced, 1)]));
 }
