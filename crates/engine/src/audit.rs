@@ -1,14 +1,22 @@
 //! Whether the journal is right: every row, every link, the fold, and the books at the end. It reads and judges; it repairs nothing.
 
-use crate::load::{FoldError, Place, READ_ROWS_MAX, fold};
+pub mod addresses;
+mod archived;
+mod records;
+mod sum;
+
+use crate::caught::caught;
+use crate::load::{FoldError, Place, READ_ROWS_MAX};
+use archived::Archived;
 use florin_core::amount::Amount;
 use florin_core::custody::{Beneficiary, BlockRef, OutPoint, Plan, PlanStatus};
-use florin_core::id::{AccountId, AssetId, ChainId, Digest, Seq, TxId, WalletId};
+use florin_core::id::{AccountId, AssetId, ChainId, Digest, HoldId, Seq, TxId, WalletId};
 use florin_core::journal::{Journal, ReadError, Row, SnapshotHeader};
-use florin_core::ledger::{Account, HouseAccount, Owner};
+use florin_core::ledger::{Account, BalanceRule, HouseAccount, Owner};
 use florin_core::snapshot;
 use florin_core::state::State;
 use std::collections::{BTreeMap, BTreeSet};
+use sum::sum;
 
 /// What a journal was found to be.
 #[derive(Debug)]
@@ -29,6 +37,8 @@ pub struct JournalReport {
     pub snapshot_matches: Option<bool>,
     /// The state after the last row that is right; absent where the wrong row broke it while it was folded.
     pub state: Option<State>,
+    /// What records that left the state until then still stand for in the books.
+    archived: Archived,
 }
 
 /// Reads the whole journal: checks numbers, links and hashes, folds every row, and compares the state with a snapshot's.
@@ -71,6 +81,7 @@ pub fn judge_journal(
         unreadable: None,
         snapshot_matches: None,
         state: Some(State::default()),
+        archived: Archived::default(),
     };
     loop {
         // One bad row spoils all that are read with it; row by row the bad one is found.
@@ -102,13 +113,21 @@ impl JournalReport {
     fn add(&mut self, row: &Row) -> Result<(), FoldError> {
         let batch = row.open(self.head.seq, self.head.hash)?;
         let mut state = self.state.take().expect("the state is there until a row breaks it");
-        fold(&mut state, row, &batch)?;
+        let archived = &mut self.archived;
+        caught(|| archived.fold(&mut state, row, &batch))
+            .map_err(|what| FoldError::Contradiction { seq: row.seq, what })?;
         self.state = Some(state);
         self.head = Place { seq: row.seq, hash: row.hash };
         self.rows += 1;
         self.entries += batch.entries.len() as u64;
         self.events += batch.entries.iter().map(|entry| entry.events.len() as u64).sum::<u64>();
         Ok(())
+    }
+
+    /// What is wrong in the books after the last row. As [`check_books`], and exact in every account: what left the state on the
+    /// way was counted.
+    pub fn check_books(&self) -> Vec<BookFault> {
+        self.state.as_ref().map(|state| check(state, Some(&self.archived))).unwrap_or_default()
     }
 
     /// The hash of the state after the last row.
@@ -127,7 +146,7 @@ impl JournalReport {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BookFault {
     /// Debits and credits of an asset differ.
-    #[error("asset {asset}: debits are {debits:?} and credits {credits:?}")]
+    #[error("asset {asset}: debits are {} and credits {}", debits.units(), credits.units())]
     Unbalanced {
         /// The asset.
         asset: AssetId,
@@ -155,7 +174,7 @@ pub enum BookFault {
         account: AccountId,
     },
     /// A wallet's account is not the sum of its unspent coins.
-    #[error("wallet {wallet}: its coins hold {coins:?} and its account says {account:?}")]
+    #[error("wallet {wallet}: its coins hold {} and its account says {}", coins.units(), account.units())]
     Custody {
         /// The wallet.
         wallet: WalletId,
@@ -164,11 +183,30 @@ pub enum BookFault {
         /// The account's debit balance.
         account: Amount,
     },
-    /// What the platform has and what it owes differ.
-    #[error("asset {asset}: custody, bank and claims are not what is owed and owned")]
-    Equation {
+    /// One of the house's accounts is not what the records say that it stands for.
+    #[error(
+        "asset {asset}: the house's account {} holds {} in debit and {} in credit, and the records say {}",
+        house.name(), debit.units(), credit.units(), records.units()
+    )]
+    Records {
         /// The asset.
         asset: AssetId,
+        /// The account.
+        house: HouseAccount,
+        /// Its debit balance.
+        debit: Amount,
+        /// Its credit balance.
+        credit: Amount,
+        /// The sum of the records, on the account's own side.
+        records: Amount,
+    },
+    /// A hold is not the one withdrawal's or deposit's that names it, or nothing names it, or what is named is not open.
+    #[error("hold {hold}: it is not that of one open withdrawal or deposit, of its amount and between its accounts")]
+    Hold {
+        /// The hold.
+        hold: HoldId,
+        /// Of which asset, as far as that can be said.
+        asset: Option<AssetId>,
     },
 }
 
@@ -181,22 +219,43 @@ impl BookFault {
             BookFault::Pending { .. } => "books_pending",
             BookFault::BelowZero { .. } => "books_below_zero",
             BookFault::Custody { .. } => "books_custody",
-            BookFault::Equation { .. } => "books_equation",
+            BookFault::Records { .. } => "books_records",
+            BookFault::Hold { .. } => "books_hold",
+        }
+    }
+
+    /// Whose books it is in; `None` where that can't be said.
+    pub fn asset(&self, state: &State) -> Option<AssetId> {
+        match self {
+            BookFault::Unbalanced { asset, .. } | BookFault::Overflow { asset } | BookFault::Records { asset, .. } => {
+                Some(*asset)
+            }
+            BookFault::Pending { account } | BookFault::BelowZero { account } => {
+                state.ledger().account(*account).map(|account| account.asset)
+            }
+            BookFault::Custody { wallet, .. } => {
+                let wallet = state.wallets().get(wallet)?;
+                state.chains().get(&wallet.chain).map(|of_chain| of_chain.chain.coin)
+            }
+            BookFault::Hold { asset, .. } => *asset,
         }
     }
 }
 
-/// Checks the books of a state, each rule by sums of its own over the accounts, holds and coins.
+/// Checks the books of a state, each rule by sums of its own over the accounts, holds, coins and records.
+///
+/// A state alone does not say what stood in records that have left it; [`JournalReport::check_books`], which has read the whole
+/// journal, knows that as well, and finds more in suspense and shortfall once blocks were archived.
 pub fn check_books(state: &State) -> Vec<BookFault> {
+    check(state, None)
+}
+
+fn check(state: &State, archived: Option<&Archived>) -> Vec<BookFault> {
     let mut faults = Vec::new();
     let mut by_asset: BTreeMap<AssetId, Vec<&Account>> = BTreeMap::new();
     for account in state.ledger().accounts() {
         by_asset.entry(account.asset).or_default().push(account);
-        let below = match account.owner {
-            Owner::Customer(_) => account.credit_balance() < account.debits_pending || is_debit_heavy(account),
-            _ => false,
-        };
-        if below {
+        if !is_within_rule(account) {
             faults.push(BookFault::BelowZero { account: account.id });
         }
     }
@@ -205,29 +264,20 @@ pub fn check_books(state: &State) -> Vec<BookFault> {
     }
     check_holds(state, &mut faults);
     check_custody(state, &mut faults);
+    records::check_house(state, archived, &mut faults);
+    records::check_hold_records(state, &mut faults);
     faults
 }
 
-fn is_debit_heavy(account: &Account) -> bool {
-    account.debits_posted > account.credits_posted
-}
-
-/// A sum over accounts. Each account's own sums fit 128 bits, and those of an asset together need not: high and low part.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Sum(u64, u128);
-
-impl Sum {
-    /// The sum as an amount, where it is one.
-    fn amount(self) -> Option<Amount> {
-        (self.0 == 0).then_some(Amount::new(self.1))
+/// Whether what an account has covers what it owes and what is held of it, by the rule of whoever owns it.
+fn is_within_rule(account: &Account) -> bool {
+    let Account { debits_posted, credits_posted, debits_pending, credits_pending, .. } = *account;
+    let covers = |have: Amount, owe: Amount, held: Amount| owe.checked_add(held).is_some_and(|owe| owe <= have);
+    match account.owner.rule().unwrap_or(account.rule) {
+        BalanceRule::CreditNormal => covers(credits_posted, debits_posted, debits_pending),
+        BalanceRule::DebitNormal => covers(debits_posted, credits_posted, credits_pending),
+        BalanceRule::Free => true,
     }
-}
-
-fn sum(amounts: impl IntoIterator<Item = Amount>) -> Sum {
-    amounts.into_iter().fold(Sum(0, 0), |sum, amount| {
-        let (low, carried) = sum.1.overflowing_add(amount.units());
-        Sum(sum.0 + u64::from(carried), low)
-    })
 }
 
 fn check_asset(asset: AssetId, accounts: &[&Account], faults: &mut Vec<BookFault>) {
@@ -238,35 +288,6 @@ fn check_asset(asset: AssetId, accounts: &[&Account], faults: &mut Vec<BookFault
             (Some(debits), Some(credits)) => BookFault::Unbalanced { asset, debits, credits },
             _ => BookFault::Overflow { asset },
         });
-    }
-    // What is had and claimed = what is owed and owned. Negative balances change sides, so that nothing is subtracted.
-    let (had, owed): (Vec<&Account>, Vec<&Account>) = accounts.iter().partition(|account| is_had(&account.owner));
-    let left = had.iter().map(|account| account.debit_balance());
-    let right = owed.iter().map(|account| account.credit_balance());
-    let left = sum(left.chain(owed.iter().map(|account| account.debit_balance())));
-    let right = sum(right.chain(had.iter().map(|account| account.credit_balance())));
-    if left != right {
-        faults.push(BookFault::Equation { asset });
-    }
-}
-
-/// Whether an account says what the platform has or may claim, and not what it owes or owns.
-fn is_had(owner: &Owner) -> bool {
-    match owner {
-        Owner::Custody(_) => true,
-        Owner::Customer(_) | Owner::Plain(_) => false,
-        Owner::House(house) => match house {
-            HouseAccount::Bank | HouseAccount::NetworkFees | HouseAccount::Receivables | HouseAccount::Shortfall => {
-                true
-            }
-            HouseAccount::Inventory
-            | HouseAccount::Fees
-            | HouseAccount::Spread
-            | HouseAccount::Clearing
-            | HouseAccount::InFlight
-            | HouseAccount::Suspense
-            | HouseAccount::Opening => false,
-        },
     }
 }
 

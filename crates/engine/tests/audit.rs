@@ -170,11 +170,11 @@ fn books_that_can_not_be_are_named() {
     let bank = Owner::House(HouseAccount::Bank);
     let held = || Owner::Customer(customer(1));
     assert_eq!(codes(&books(&[(bank.clone(), 10, 0), (held(), 0, 10)])), Vec::<&str>::new());
-    assert_eq!(codes(&books(&[(bank.clone(), 10, 0), (held(), 0, 9)])), ["books_unbalanced", "books_equation"]);
-    assert_eq!(codes(&books(&[(bank.clone(), 0, 5), (held(), 5, 0)])), ["books_below_zero"]);
+    assert_eq!(codes(&books(&[(bank.clone(), 10, 0), (held(), 0, 9)])), ["books_unbalanced"]);
+    assert_eq!(codes(&books(&[(bank.clone(), 0, 5), (held(), 5, 0)])), ["books_below_zero"; 2]);
     let most = u128::MAX;
     let both = [(bank.clone(), most, 0), (held(), most, 0)];
-    assert_eq!(codes(&books(&both)), ["books_below_zero", "books_overflow", "books_equation"]);
+    assert_eq!(codes(&books(&both)), ["books_below_zero", "books_overflow"]);
     let many = || Owner::Customer(customer(2));
     let balanced =
         [(bank.clone(), most, 0), (Owner::Custody(WalletId(1)), most, 0), (held(), 0, most), (many(), 0, most)];
@@ -188,14 +188,15 @@ fn books_that_can_not_be_are_named() {
         reason: TransferReason::Withdrawal,
     };
     state.apply(&Event::RestateHold(Hold { id: HoldId(1), transfer }));
-    assert_eq!(codes(&state), ["books_pending"; 2], "the hold is in neither account's sums");
+    let wrong = ["books_pending", "books_pending", "books_hold"];
+    assert_eq!(codes(&state), wrong, "the hold is in neither account's sums, and nobody's");
 }
 
 const CHAIN: ChainId = ChainId(1);
 
 /// A state with one wallet whose account says ten, and no coin.
 fn wallet_of_ten() -> State {
-    let mut state = books(&[(Owner::Custody(WalletId(1)), 10, 0), (Owner::House(HouseAccount::Suspense), 0, 10)]);
+    let mut state = books(&[(Owner::Custody(WalletId(1)), 10, 0), (Owner::House(HouseAccount::Inventory), 0, 10)]);
     state.apply(&Event::ChainDefined(Chain {
         id: CHAIN,
         family: ChainFamily::Bitcoin,
@@ -293,7 +294,8 @@ fn between_two_tips_a_wallet_has_the_change_of_undone_plans_as_well_and_nothing_
     assert_eq!(case(Some(part(2, true)), PlanStatus::Confirmed, change(7, 3, at(2))), custody, "the plan stands");
     assert_eq!(case(Some(part(2, true)), PlanStatus::Signed, coin(7, 3, at(2))), custody, "no change");
     let odd = Coin { suspense: true, ..change(7, 3, at(2)) };
-    assert_eq!(case(Some(part(2, true)), PlanStatus::Signed, odd), custody, "its arrival is booked");
+    let booked = ["books_custody", "books_records"];
+    assert_eq!(case(Some(part(2, true)), PlanStatus::Signed, odd), booked, "its arrival is booked elsewhere");
     // Without it the coins are short of what they have to be.
     let mut state = wallet_of_ten();
     state.apply(&part(2, true));

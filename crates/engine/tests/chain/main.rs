@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod fees;
+mod forged;
 mod line;
 mod lookout;
 mod mempool;

@@ -1,0 +1,79 @@
+//! What records that left the state still stand for in the house's accounts. It is counted while a whole journal is folded, and
+//! is not part of the state: whoever begins at a snapshot does not have it.
+
+use super::sum::Sum;
+use florin_core::amount::Amount;
+use florin_core::custody::{PlanStatus, Withdrawal, WithdrawalStatus};
+use florin_core::event::Event;
+use florin_core::id::{AssetId, ChainId, TxId};
+use florin_core::journal::{Batch, Entry, Row};
+use florin_core::state::State;
+use std::collections::BTreeMap;
+
+/// What a transaction that no plan meant has taken of us, and what it paid of withdrawals whose plans ended by it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Foreign {
+    pub(super) taken: Sum,
+    pub(super) paid: Sum,
+}
+
+/// Sums of archived records that closed nothing: nobody came for coins in suspense that a plan spent since, and what was stolen
+/// stays stolen, however deep the block is.
+#[derive(Debug, Clone, Default)]
+pub struct Archived {
+    /// Coins whose arrival is in suspense.
+    pub(super) suspense: BTreeMap<AssetId, Sum>,
+    /// Spends that no plan meant.
+    pub(super) foreign: BTreeMap<(ChainId, TxId), Foreign>,
+}
+
+impl Archived {
+    /// Folds a row as [`State::apply_row`] does, and counts what leaves the state with it.
+    ///
+    /// # Panics
+    /// As [`State::apply_row`].
+    pub(super) fn fold(&mut self, state: &mut State, row: &Row, batch: &Batch) {
+        let leaves = |event: &Event| matches!(event, Event::CoinRemoved(_) | Event::WithdrawalArchived(_));
+        if !batch.entries.iter().flat_map(|entry| &entry.events).any(leaves) {
+            return state.apply_row(row, batch);
+        }
+        state.begin_row(row.seq, row.time);
+        for Entry { command, request, events, outcome } in &batch.entries {
+            // One by one: what an event removes may have changed by one just before it.
+            for event in events {
+                self.count(state, event);
+                state.apply(event);
+            }
+            let (command, request, outcome) = (*command, *request, outcome.clone());
+            state.apply_entry(&Entry { command, request, events: Vec::new(), outcome });
+        }
+        assert_eq!(state.counters().epoch, row.epoch, "a row is written under the epoch that is in force");
+    }
+
+    fn count(&mut self, state: &State, event: &Event) {
+        if let Event::CoinRemoved(removed) = event {
+            // One that is taken back with its block leaves unspent.
+            let Some(coin) = state.coins().get(&removed.outpoint) else { return };
+            let Some(spent) = &coin.spent else { return };
+            let chain = coin.outpoint.chain;
+            if let Some(of_chain) = state.chains().get(&chain).filter(|_| coin.suspense) {
+                self.suspense.entry(of_chain.chain.coin).or_default().add(coin.amount);
+            }
+            if spent.plan.is_none() {
+                self.foreign.entry((chain, spent.txid)).or_default().taken.add(coin.amount);
+            }
+        }
+        if let Event::WithdrawalArchived(archived) = event
+            && let Some((payer, amount)) = state.withdrawals().get(&archived.withdrawal).and_then(|it| paid(state, it))
+        {
+            self.foreign.entry(payer).or_default().paid.add(amount);
+        }
+    }
+}
+
+/// The transaction that paid a withdrawal in the place of its plan, and how much; `None` for every other withdrawal.
+pub(super) fn paid(state: &State, withdrawal: &Withdrawal) -> Option<((ChainId, TxId), Amount)> {
+    let by = withdrawal.paid.as_ref().filter(|_| withdrawal.status == WithdrawalStatus::Final)?;
+    let plan = state.plans().get(&withdrawal.plan?).filter(|plan| plan.status == PlanStatus::Conflicted)?;
+    Some(((plan.anchor.chain, by.txid), withdrawal.amount))
+}
