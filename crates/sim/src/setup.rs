@@ -100,7 +100,7 @@ pub fn workers(world: &mut World) -> Vec<Box<dyn Worker>> {
     let signer = RemoteSigner::new(world.signer.clone(), None);
     let signing = SigningConfig { chain: CHAIN, retry_ms: 1_000 };
     let signing = Signing::new(signing, Box::new(signer), Box::new(world.journal()), seats(world)).telling(doubts);
-    let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, repeat_ms: 5_000 }, seats(world));
+    let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, quorum: 2, repeat_ms: 5_000 }, seats(world));
     vec![Box::new(follower), Box::new(planner), Box::new(signing), Box::new(broadcaster), Box::new(Ticker::new(1_000))]
 }
 

@@ -25,6 +25,8 @@ pub const MISSED_MS: u64 = 5_000;
 pub struct BroadcasterConfig {
     /// The chain.
     pub chain: ChainId,
+    /// How many failure groups must have a transaction before its withdrawals say that it is broadcast; at least 1.
+    pub quorum: usize,
     /// After how long an unconfirmed transaction is sent again, in milliseconds. Nodes forget, restart and evict.
     pub repeat_ms: u64,
 }
@@ -48,8 +50,8 @@ struct Sent {
     last_ms: u64,
     /// The nodes, by place, that could not be told since.
     missed: BTreeSet<usize>,
-    /// Whether any node has it since.
-    has: bool,
+    /// The failure groups that say they have it since.
+    groups: BTreeSet<String>,
     /// What a node said that refused it since.
     rejected: Option<String>,
 }
@@ -121,9 +123,9 @@ impl Broadcaster {
         order
     }
 
-    /// Sends to the nodes that are due; says whether one of them has it now.
+    /// Sends to the nodes that are due; says whether a quorum has it now. What one node says alone may be a lie, or stay with it.
     fn send(&mut self, job: &Job, due: &BTreeSet<usize>, open: &[usize], now_ms: u64) -> bool {
-        let (mut has, mut rejected, mut missed) = (false, None, due.clone());
+        let (mut groups, mut rejected, mut missed) = (BTreeSet::new(), None, due.clone());
         for place in open.iter().filter(|place| due.contains(place)) {
             // Who did not answer in this step gets the rest later: the others don't wait for it once more.
             if self.late.contains(place) {
@@ -131,7 +133,7 @@ impl Broadcaster {
             }
             let seat = &mut self.seats[*place];
             match seat.node.send(&job.signed.0) {
-                Ok(SendResult::Sent | SendResult::AlreadyKnown) => has = true,
+                Ok(SendResult::Sent | SendResult::AlreadyKnown) => drop(groups.insert(seat.group.clone())),
                 Ok(SendResult::Rejected { reason }) => rejected = Some(format!("{}: {reason}", seat.name)),
                 Err(fault) => {
                     if matches!(fault, NodeFault::Timeout | NodeFault::Transport(_)) {
@@ -148,9 +150,14 @@ impl Broadcaster {
             *sent = Sent { all_ms: now_ms, ..Sent::default() };
         }
         (sent.last_ms, sent.missed) = (now_ms, missed);
-        sent.has |= has;
+        sent.groups.append(&mut groups);
         sent.rejected = rejected.or(sent.rejected.take());
-        has
+        self.is_agreed(job.txid)
+    }
+
+    /// Whether as many groups say that they have a transaction as have to.
+    fn is_agreed(&self, txid: TxId) -> bool {
+        self.sent.get(&txid).is_some_and(|sent| sent.groups.len() >= self.config.quorum.max(1))
     }
 }
 
@@ -175,7 +182,8 @@ impl Worker for Broadcaster {
             }
         }
         for job in &jobs {
-            let refused = self.sent.get(&job.txid).filter(|sent| !sent.has).and_then(|sent| sent.rejected.as_ref());
+            let unsettled = self.sent.get(&job.txid).filter(|_| !self.is_agreed(job.txid));
+            let refused = unsettled.and_then(|sent| sent.rejected.as_ref());
             if let Some(reason) = refused {
                 self.alarms.say(now_ms, "transaction_rejected", format!("plan {}", job.plan), reason);
             }

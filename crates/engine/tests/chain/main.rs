@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test is a failed test")]
 
+mod broadcast;
 #[path = "../common/mod.rs"]
 mod common;
 mod fees;
@@ -419,7 +420,7 @@ fn paying_of(kind: ScriptKind) -> Paying {
     let signing = SigningConfig { chain: CHAIN, retry_ms: RETRY_MS };
     let rows = Box::new(platform.rows.clone());
     let signing = Signing::new(signing, Box::new(signer.clone()), rows, seats(&nodes)).telling(doubts);
-    let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, repeat_ms: 30_000 }, seats(&nodes));
+    let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, quorum: 2, repeat_ms: 30_000 }, seats(&nodes));
     Paying { platform, blocks, nodes, follower, planner, signing, signer, broadcaster }
 }
 

@@ -138,6 +138,8 @@ pub struct NodeState {
     /// How often it was asked for a waiting transaction.
     pub asked: usize,
     pub sent: Vec<Transaction>,
+    /// Why it takes no transaction.
+    pub rejects: Option<&'static str>,
     pub estimate: Option<u64>,
 }
 
@@ -158,6 +160,7 @@ impl FakeNode {
             invented: Vec::new(),
             asked: 0,
             sent: Vec::new(),
+            rejects: None,
             estimate: Some(2_000),
         };
         FakeNode { blocks: blocks.clone(), state: Arc::new(Mutex::new(state)) }
@@ -233,6 +236,9 @@ impl Node for FakeNode {
     fn send(&mut self, bytes: &[u8]) -> Result<SendResult, NodeFault> {
         let mut state = self.speaking()?;
         let tx: Transaction = bitcoin::consensus::encode::deserialize(bytes).expect("the engine sends transactions");
+        if let Some(reason) = state.rejects {
+            return Ok(SendResult::Rejected { reason: reason.to_owned() });
+        }
         if state.mempool.contains(&tx) {
             return Ok(SendResult::AlreadyKnown);
         }

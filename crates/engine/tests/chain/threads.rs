@@ -58,7 +58,7 @@ fn start(rows: &Rows, nodes: &[FakeNode]) -> EngineHandle {
         batch_max: 100,
     };
     let signing = SigningConfig { chain: CHAIN, retry_ms: 10_000 };
-    let broadcaster = BroadcasterConfig { chain: CHAIN, repeat_ms: 30_000 };
+    let broadcaster = BroadcasterConfig { chain: CHAIN, quorum: 2, repeat_ms: 30_000 };
     let workers: Vec<Box<dyn Worker>> = vec![
         Box::new(Planner::new(planner, seats(), Box::new(|| [5; 32]))),
         Box::new(Signing::new(signing, Box::new(TestSigner::default()), Box::new(rows.clone()), seats())),

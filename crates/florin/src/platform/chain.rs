@@ -238,7 +238,7 @@ pub(super) fn seats(
     };
     let doubts = Doubts::default();
     let planning = Planner::new(planner, chain.seats(&rests), Box::new(random)).heeding(doubts.clone());
-    let broadcaster = BroadcasterConfig { chain: CHAIN, repeat_ms: REPEAT_MS };
+    let broadcaster = BroadcasterConfig { chain: CHAIN, quorum: chain.quorum, repeat_ms: REPEAT_MS };
     let mut workers = vec![
         ticker,
         Seated { worker: Box::new(Broadcaster::new(broadcaster, chain.seats(&rests))), cadence_ms },
