@@ -95,6 +95,55 @@ fn check_no_tables(folder: &Path) {
     );
 }
 
+/// What a command that only reads says where it fails, on a configuration of its own.
+fn refused(config: &Path, words: &[&str]) -> Value {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let common = ["florin", "--json", "--config", config.to_str().expect("text"), "ledger"];
+    let code = run(common.iter().chain(words).map(OsString::from), &mut out, &mut err);
+    assert_eq!((code, out.len()), (EXIT_FAILED, 0), "{words:?}");
+    serde_json::from_slice(&err).expect("JSON")
+}
+
+/// Every command that only reads the journal, with folders that it would write into.
+fn check_readers_refused(folder: &Path, config: &Path, expected: &str) {
+    let [files, signatures] = ["files", "signatures"].map(|name| folder.join(name));
+    let [to, into] = [&files, &signatures].map(|path| path.to_str().expect("text"));
+    for words in
+        [&["verify"][..], &["head"], &["export", to], &["prune", "--dry-run"], &["prune"], &["checkpoint", into]]
+    {
+        let failure = refused(config, words);
+        assert_eq!(failure["code"], expected, "{words:?}: {failure}");
+    }
+    assert!(!files.exists() && !signatures.exists());
+}
+
+/// Where the prefix is mistyped or the tables are another build's, readers say so and change nothing on the server.
+fn check_readers_change_nothing(folder: &Path, prefix: &str, conn: &mut mysql::Conn) {
+    let config = folder.join("mistyped.toml");
+    let text = fs::read_to_string(folder.join(FILE_NAME)).expect("text");
+    // Of those that the server's user may make.
+    let mistyped = "florin_mistyped";
+    fs::write(&config, text.replace(&format!("prefix = \"{prefix}\""), &format!("prefix = \"{mistyped}\"")))
+        .expect("written");
+    check_readers_refused(folder, &config, "journal_missing");
+    let made: Vec<String> = conn.query(format!("SHOW DATABASES LIKE '{mistyped}%'")).expect("it answers");
+    assert_eq!(made, Vec::<String>::new(), "nothing is made");
+
+    let config = folder.join(FILE_NAME);
+    let version = format!("{prefix}_journal.florin_schema");
+    let sql = format!("SELECT version FROM {version} WHERE component = 'journal'");
+    let own: u32 = conn.query_first(&sql).expect("it answers").expect("a number");
+    for (other, code) in [(own - 1, "store_older_schema"), (own + 1, "store_newer_schema")] {
+        conn.query_drop(format!("UPDATE {version} SET version = {other} WHERE component = 'journal'")).expect("SQL");
+        check_readers_refused(folder, &config, code);
+        let stands: Option<u32> = conn.query_first(&sql).expect("it answers");
+        assert_eq!(stands, Some(other), "it is nobody's to bring up to date");
+    }
+    conn.query_drop(format!("UPDATE {version} SET version = {own} WHERE component = 'journal'")).expect("SQL");
+    let verified = verify(folder, &[]);
+    assert_eq!((verified.code, verified.list(false)), (0, Vec::new()), "{}{}", verified.report, verified.failure);
+}
+
 /// The platform's folder, copied while nothing runs on it.
 fn copy(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().expect("a folder");
@@ -237,6 +286,7 @@ fn tables_on_mariadb_are_compared_and_each_damaged_one_is_told() {
     let text = fs::read_to_string(folder.path().join(FILE_NAME)).expect("text");
     let prefix = text.lines().find_map(|line| line.strip_prefix("prefix = \"")?.strip_suffix('"')).expect("a prefix");
     let mut conn = mysql::Conn::new(mysql::Opts::from_url(&url).expect("an address")).expect("it answers");
+    check_readers_change_nothing(folder.path(), prefix, &mut conn);
     conn.query_drop(format!("USE {prefix}_projection")).expect("it is there");
     let damages = [
         ("events", "UPDATE events SET at_ms = at_ms + 1", "table_record_differs"),

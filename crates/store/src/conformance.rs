@@ -37,6 +37,7 @@ macro_rules! journal_conformance {
             a_reader_sees_rows_and_appends_none
             one_of_two_racing_writers_wins_each_row
             the_same_row_from_two_writers_is_stored_once
+            an_append_of_unknown_fate_settles_in_every_order
             random_sequences_match_the_model
         );
     };
@@ -330,6 +331,49 @@ pub fn the_same_row_from_two_writers_is_stored_once(fixture: &dyn Fixture) {
         scope.spawn(|| write(others));
         write(mine);
     });
+    assert_eq!(all(&mut *fixture.open()), rows);
+}
+
+/// What becomes of the first append of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is answered.
+    Answered,
+    /// It arrives, and its answer is lost.
+    Written,
+    /// It never arrives.
+    Lost,
+    /// Its answer is lost, and it arrives when the next row stands.
+    Late,
+}
+
+/// Every order of the fates of three rows' first appends, each played by a connection of its own: the writer appends the same
+/// row again until it is answered, every row stands once, and one that arrives late changes nothing.
+pub fn an_append_of_unknown_fate_settles_in_every_order(fixture: &dyn Fixture) {
+    const FATES: [Fate; 4] = [Fate::Answered, Fate::Written, Fate::Lost, Fate::Late];
+    let (mut journal, mut lost) = (fixture.open(), fixture.open());
+    let mut rows: Vec<Row> = Vec::new();
+    for order in 0..FATES.len().pow(3) {
+        let mut late: Option<Row> = None;
+        for position in 0..3 {
+            let fate = FATES[order / FATES.len().pow(position) % FATES.len()];
+            let row = row_after(rows.last().map(|row| (row.seq, row.hash)), 1, order.to_be_bytes().to_vec());
+            if fate == Fate::Written {
+                assert!(settle(&mut *lost, &row), "order {order}: row {} arrives", row.seq);
+            }
+            assert!(settle(&mut *journal, &row), "order {order}: row {} was called another's", row.seq);
+            rows.push(row.clone());
+            if let Some(late) = late.take() {
+                assert!(settle(&mut *lost, &late), "order {order}: row {} stands already", late.seq);
+            }
+            late = (fate == Fate::Late).then_some(row);
+        }
+        // What a writer before this one sent arrives when another row has its place.
+        let before = rows.len().checked_sub(2).map(|index| (rows[index].seq, rows[index].hash));
+        assert_fenced(&mut *lost, &row_after(before, 9, vec![9]), "another row of the same number");
+        let head = rows.last().map(|row| (row.seq, row.hash));
+        assert_eq!(journal.head().expect("the journal answers"), head, "order {order}");
+    }
     assert_eq!(all(&mut *fixture.open()), rows);
 }
 

@@ -4,8 +4,7 @@
 use crate::fault::StoreFault;
 use crate::maria::MariaConnection;
 use crate::record::{Cell, Cells};
-use crate::sqlite::{cells, to_sql};
-use rusqlite::Connection;
+use crate::sqlite::{SqliteFile, cells, to_sql};
 
 /// Rows of one `INSERT`. SQLite takes 32,766 parameters, our widest table has some twenty columns.
 const INSERT_ROWS_MAX: usize = 500;
@@ -46,6 +45,19 @@ pub(crate) struct Schema {
     pub page_bytes: u32,
 }
 
+impl Schema {
+    /// Judges the version of tables that a reader finds; 0 where there are none. It can't bring them up to date.
+    pub(crate) fn check_readable(&self, found: u64) -> Result<(), StoreFault> {
+        let (component, known) = (self.component, self.steps.len() as u32);
+        match u32::try_from(found).unwrap_or(u32::MAX) {
+            0 => Err(StoreFault::Absent { component }),
+            found if found < known => Err(StoreFault::Older { component, found, known }),
+            found if found > known => Err(StoreFault::Newer { component, found, known }),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Dialect {
     /// The statements of one step.
     pub(crate) fn statements(self, step: &str) -> Vec<String> {
@@ -61,7 +73,7 @@ impl Dialect {
 /// A connection to either database.
 #[derive(Debug)]
 pub(crate) enum Database {
-    Sqlite(Connection),
+    Sqlite(SqliteFile),
     Maria(Box<MariaConnection>),
 }
 

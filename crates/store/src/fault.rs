@@ -62,6 +62,22 @@ pub enum StoreFault {
         /// The newest version that this build knows.
         known: u32,
     },
+    /// The tables were made by an older build, and whoever asks is not to change them.
+    #[error("the tables of {component} have version {found}; a writer of this build brings them to {known}")]
+    Older {
+        /// Which tables.
+        component: &'static str,
+        /// Their version.
+        found: u32,
+        /// The version that this build reads.
+        known: u32,
+    },
+    /// There are no tables, and whoever asks is not to make them.
+    #[error("there are no tables of {component}")]
+    Absent {
+        /// Which tables.
+        component: &'static str,
+    },
     /// A name or an address of a database is not of the form that is allowed.
     #[error("{what} is not of the form that is allowed")]
     Configuration {
@@ -84,6 +100,8 @@ impl StoreFault {
             StoreFault::OutOfRange { .. } => "store_out_of_range",
             StoreFault::Setting { .. } => "store_setting",
             StoreFault::Newer { .. } => "store_newer_schema",
+            StoreFault::Older { .. } => "store_older_schema",
+            StoreFault::Absent { .. } => "store_absent",
             StoreFault::Configuration { .. } => "store_configuration",
         }
     }

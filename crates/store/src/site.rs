@@ -34,13 +34,14 @@ impl Site {
         })
     }
 
-    /// The journal for a reader. On SQLite the writer has to have been opened before, which settles what a crash left.
+    /// The journal for a reader in the process of the writer, which has to have been opened before: it makes the tables, and on
+    /// SQLite settles what a crash left.
     ///
     /// # Errors
     /// As [`Site::journal`].
     pub fn journal_reader(&self) -> Result<Box<dyn Journal>, StoreFault> {
         Ok(match self {
-            Site::Folder(folder) => Box::new(FailStop(SqliteJournal::open_reader(&folder.join(journal::FILE))?)),
+            Site::Folder(folder) => Box::new(FailStop(SqliteJournal::open_own_reader(&folder.join(journal::FILE))?)),
             Site::Server(server) => Box::new(MariaJournal::open_reader(server)?),
         })
     }
@@ -52,7 +53,7 @@ impl Site {
     pub fn pruner(&self) -> Result<Pruner, StoreFault> {
         Ok(match self {
             Site::Folder(folder) => Pruner::Sqlite(SqliteJournal::open_pruner(&folder.join(journal::FILE))?),
-            Site::Server(server) => Pruner::Maria(MariaJournal::open(server)?),
+            Site::Server(server) => Pruner::Maria(MariaJournal::open_pruner(server)?),
         })
     }
 
@@ -84,8 +85,8 @@ impl Site {
     /// As [`Site::journal`].
     pub fn projection_reader(&self) -> Result<Projection, StoreFault> {
         match self {
-            Site::Folder(folder) => Projection::open_sqlite_reader(&folder.join(projection::FILE)),
-            Site::Server(server) => Projection::open_maria(server),
+            Site::Folder(folder) => Projection::open_sqlite_own_reader(&folder.join(projection::FILE)),
+            Site::Server(server) => Projection::open_maria_reader(server),
         }
     }
 

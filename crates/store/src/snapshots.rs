@@ -106,7 +106,7 @@ impl Snapshots {
         Ok(Snapshots { database: Database::Sqlite(sqlite::open_writer(path, &SCHEMA, Durability::Full)?) })
     }
 
-    /// Opens an existing file for reading, and changes nothing in it.
+    /// Opens an existing file for reading: file and log stay as they are.
     ///
     /// # Errors
     /// Where the file does not exist, was not made by this build, or can't be read.

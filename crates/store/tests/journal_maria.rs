@@ -107,11 +107,11 @@ fn a_row_that_is_there_and_can_not_be_flushed_has_an_unknown_fate() {
 #[test]
 fn a_head_is_flushed_before_it_is_told() {
     let store = Maria::fresh();
+    let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
     let mut reader = MariaJournal::open_reader(&store.server).expect("the journal opens for reading");
     let mut hand = foreign(&store);
     assert_eq!(reader.head().expect("the journal answers"), None);
     assert_eq!(flushes(&mut hand), 0, "nothing was seen");
-    let mut journal = MariaJournal::open(&store.server).expect("the journal opens");
     let row = row_after(None, 1, vec![1]);
     journal.append(&row).expect("the first row is appended");
     for count in 1..=2 {

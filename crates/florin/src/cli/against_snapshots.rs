@@ -33,7 +33,7 @@ impl Unusable {
     fn tell(self, name: &str, findings: &mut Findings) {
         match self {
             // The next writer brings it up to date.
-            Unusable::Store(fault @ StoreFault::Setting { .. }) => {
+            Unusable::Store(fault @ (StoreFault::Older { .. } | StoreFault::Absent { .. })) => {
                 findings.skips(name, format!("of another build: {}", sentence(&fault)));
             }
             Unusable::Store(fault) => findings.unreadable(name, &fault, format!("unreadable: {}", sentence(&fault))),

@@ -179,7 +179,7 @@ fn open(config: &Config) -> Result<Option<Projection>, Beside> {
     };
     opened.map(Some).map_err(|fault| match fault {
         // A build that has not run yet, or tables that were taken away: the next start makes them.
-        StoreFault::Setting { .. } => {
+        StoreFault::Older { .. } | StoreFault::Absent { .. } => {
             Beside::Incomparable(format!("not as this build makes them: {}", sentence(&fault)))
         }
         fault => {

@@ -198,6 +198,8 @@ impl Findings {
             | StoreFault::OutOfRange { .. }
             | StoreFault::Setting { .. }
             | StoreFault::Newer { .. }
+            | StoreFault::Older { .. }
+            | StoreFault::Absent { .. }
             | StoreFault::Configuration { .. } => self.differs(name, Why::Fault(fault.code()), detail),
         }
     }

@@ -109,15 +109,30 @@ pub(crate) fn open_kept_journal_reader(config: &Config) -> Result<Box<dyn Journa
     match &config.store {
         StoreConfig::Sqlite => {
             let path = sqlite_journal(config)?;
-            let journal = SqliteJournal::open_reader(&path).map_err(|fault| cannot_open("the journal", fault))?;
+            let journal = SqliteJournal::open_reader(&path).map_err(|fault| cannot_read_journal(config, fault))?;
             Ok(Box::new(journal))
         }
         StoreConfig::Mariadb { url_file, prefix, .. } => {
             let server = maria_server(config, url_file, prefix)?;
-            let journal = MariaJournal::open_reader(&server).map_err(|fault| cannot_open("the journal", fault))?;
+            let journal = MariaJournal::open_reader(&server).map_err(|fault| cannot_read_journal(config, fault))?;
             Ok(Box::new(journal))
         }
     }
+}
+
+/// A journal that a reader can't open. Where there is none, nobody but 'florin serve' makes one: a name that is mistyped would
+/// be taken for an empty platform.
+fn cannot_read_journal(config: &Config, fault: StoreFault) -> Failure {
+    if !matches!(fault, StoreFault::Absent { .. }) {
+        return cannot_open("the journal", fault);
+    }
+    let place = match &config.store {
+        StoreConfig::Sqlite => config.data().join(sqlite_journal::FILE).display().to_string(),
+        StoreConfig::Mariadb { prefix, .. } => format!("{prefix}_journal, a database of the server"),
+    };
+    Failure::new("journal_missing", format!("there is no journal at {place}")).because(fault).hint(
+        "'florin serve' makes one; where there should be one, see platform.data, or store.prefix and store.url_file",
+    )
 }
 
 /// The file of the journal.
@@ -126,8 +141,7 @@ fn sqlite_journal(config: &Config) -> Result<PathBuf, Failure> {
     if path.exists() {
         return Ok(path);
     }
-    Err(Failure::new("journal_missing", format!("there is no journal at {}", path.display()))
-        .hint("'florin serve' makes one"))
+    Err(cannot_read_journal(config, StoreFault::Absent { component: "journal" }))
 }
 
 /// The journal of a configuration, for deleting its oldest rows. Whatever runs goes on.
@@ -139,7 +153,7 @@ pub(crate) fn open_pruner(config: &Config) -> Result<Pruner, Failure> {
         StoreConfig::Sqlite => sqlite_journal(config).map(|_| Site::Folder(config.data()))?,
         StoreConfig::Mariadb { url_file, prefix, .. } => Site::Server(maria_server(config, url_file, prefix)?),
     };
-    site.pruner().map_err(|fault| cannot_open("the journal", fault))
+    site.pruner().map_err(|fault| cannot_read_journal(config, fault))
 }
 
 /// The search tables of a configuration, for reading.

@@ -79,12 +79,23 @@ impl MariaJournal {
         Ok(MariaJournal { connection: server.connect("journal", &SCHEMA)?, role: Role::Writer })
     }
 
-    /// Connects for reading. Appending through it is always refused as fenced.
+    /// Connects for reading: makes nothing, and brings nothing up to date. All that it ever writes is the counter by which a head
+    /// that is told is flushed. Appending through it is always refused as fenced.
     ///
     /// # Errors
-    /// As [`MariaJournal::open`].
+    /// [`StoreFault::Absent`], [`StoreFault::Older`] and [`StoreFault::Newer`] where no writer of this build has made the tables;
+    /// where the server can't be reached, or is set up so that it could lose what it acknowledged.
     pub fn open_reader(server: &MariaServer) -> Result<MariaJournal, StoreFault> {
-        Ok(MariaJournal { connection: server.connect("journal", &SCHEMA)?, role: Role::Reader })
+        Ok(MariaJournal { connection: server.connect_existing("journal", &SCHEMA)?, role: Role::Reader })
+    }
+
+    /// Connects to tables that exist for [`MariaJournal::delete_prefix`], beside a writer that goes on. Appending through it is
+    /// always refused as fenced.
+    ///
+    /// # Errors
+    /// As [`MariaJournal::open_reader`].
+    pub fn open_pruner(server: &MariaServer) -> Result<MariaJournal, StoreFault> {
+        MariaJournal::open_reader(server)
     }
 
     /// Deletes a prefix that [`permit`](crate::retention::permit) has released, while the journal goes on. `progress` is

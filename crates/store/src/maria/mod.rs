@@ -113,28 +113,25 @@ impl MariaServer {
     pub(crate) fn connect_reader(&self, area: &'static str, schema: &Schema) -> Result<MariaConnection, StoreFault> {
         let database = format!("{}_{area}", self.prefix);
         let mut conn = Conn::new(self.opts.clone())?;
-        let wanted = "that of this build; start the writer first";
         match conn.query_drop(format!("USE `{database}`")) {
             Err(mysql::Error::MySqlError(error)) if error.code == UNKNOWN_DATABASE => {
-                return Err(StoreFault::Setting {
-                    setting: "the version of the tables",
-                    found: "0".to_owned(),
-                    wanted,
-                });
+                return Err(StoreFault::Absent { component: schema.component });
             }
             used => used?,
         }
         let conn = Some(conn);
         let mut connection = MariaConnection { opts: self.opts.clone(), database, conn, within: false, writes: false };
-        let found = connection.version(schema)?;
-        let known = schema.steps.len() as u32;
-        if found == u64::from(known) {
-            return Ok(connection);
-        }
-        if let Some(found) = u32::try_from(found).ok().filter(|found| *found > known) {
-            return Err(StoreFault::Newer { component: schema.component, found, known });
-        }
-        Err(StoreFault::Setting { setting: "the version of the tables", found: found.to_string(), wanted })
+        let found = if connection.has_versions()? { connection.version(schema)? } else { 0 };
+        schema.check_readable(found)?;
+        Ok(connection)
+    }
+
+    /// As [`MariaServer::connect_reader`], for who writes into tables that exist.
+    pub(crate) fn connect_existing(&self, area: &'static str, schema: &Schema) -> Result<MariaConnection, StoreFault> {
+        let mut connection = self.connect_reader(area, schema)?;
+        connection.writes = true;
+        connection.check_settings()?;
+        Ok(connection)
     }
 }
 
@@ -297,6 +294,14 @@ impl MariaConnection {
         let done = self.migrate_locked(schema);
         self.query("florin_schema", "SELECT RELEASE_LOCK(?)", vec![lock])?;
         done
+    }
+
+    /// Whether anybody has ever made tables of ours in the database.
+    fn has_versions(&mut self) -> Result<bool, StoreFault> {
+        let sql =
+            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = 'florin_schema'";
+        let found = self.query("florin_schema", sql, vec![Cell::Text(self.database.clone())])?;
+        Ok(found.into_iter().next().map(|mut row| row.number("count")).transpose()?.is_some_and(|count| count > 0))
     }
 
     /// How many steps the database has seen.

@@ -132,12 +132,20 @@ impl Projection {
         Ok(Projection { database: Database::Sqlite(connection) })
     }
 
-    /// In an existing SQLite file, for queries beside the projector.
+    /// In an existing SQLite file, for queries from outside of the projector's process: file and log stay as they are.
     ///
     /// # Errors
     /// Where the file does not exist, was not made by this build, or can't be read.
     pub fn open_sqlite_reader(path: &Path) -> Result<Projection, StoreFault> {
         Ok(Projection { database: Database::Sqlite(sqlite::open_reader(path, &schema::SCHEMA)?) })
+    }
+
+    /// As [`Projection::open_sqlite_reader`], beside the projector in its process: closed last, it settles the log.
+    ///
+    /// # Errors
+    /// As [`Projection::open_sqlite_reader`].
+    pub fn open_sqlite_own_reader(path: &Path) -> Result<Projection, StoreFault> {
+        Ok(Projection { database: Database::Sqlite(sqlite::open_own_reader(path, &schema::SCHEMA)?) })
     }
 
     /// In a database of their own on a MariaDB server.

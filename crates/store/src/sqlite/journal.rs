@@ -1,14 +1,14 @@
 //! The journal in a SQLite file of its own: one writer, any number of readers. It never acknowledges a row that the disk has
 //! not confirmed, and never touches the file again after the disk has failed once.
 
-use super::{Durability, cells};
+use super::{Durability, SqliteFile, cells};
 use crate::database::Schema;
 use crate::fault::StoreFault;
 use crate::record::{Cells, is_sound};
 use crate::retention::{self, Permit, PrefixError, PrefixTables};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, ReadError, Row};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use std::path::Path;
 
 /// The file's name within a platform's folder.
@@ -61,7 +61,7 @@ enum Role {
 /// A handle on a journal in a SQLite file.
 #[derive(Debug)]
 pub struct SqliteJournal {
-    connection: Connection,
+    connection: SqliteFile,
     role: Role,
     /// Set by the first failure of the storage, and never cleared: see [`StoreFault::Storage`].
     failed: bool,
@@ -94,19 +94,26 @@ impl SqliteJournal {
     }
 
     /// Opens an existing journal for reading, on a connection of its own: it neither waits for the writer nor keeps it
-    /// waiting. Appending through it is always refused as fenced.
+    /// waiting, and leaves file and log as they are, also where a crash left rows in the log. Appending through it is always
+    /// refused as fenced.
     ///
     /// # Errors
-    /// Where the file does not exist, was not made by this build's writer, or can't be read.
+    /// [`StoreFault::Absent`], [`StoreFault::Older`] and [`StoreFault::Newer`] where no writer of this build has made the tables;
+    /// any other fault of the file, which is not made where it does not exist.
     pub fn open_reader(path: &Path) -> Result<SqliteJournal, StoreFault> {
-        let connection = super::open_reader(path, &SCHEMA)?;
-        Ok(SqliteJournal {
-            connection,
-            role: Role::Reader,
-            failed: false,
-            logged: 0,
-            checkpoint_bytes: CHECKPOINT_BYTES,
-        })
+        Ok(SqliteJournal::reading(super::open_reader(path, &SCHEMA)?))
+    }
+
+    /// As [`SqliteJournal::open_reader`], in the process that has the writer: closed last, it settles the log as that one would.
+    ///
+    /// # Errors
+    /// As [`SqliteJournal::open_reader`].
+    pub fn open_own_reader(path: &Path) -> Result<SqliteJournal, StoreFault> {
+        Ok(SqliteJournal::reading(super::open_own_reader(path, &SCHEMA)?))
+    }
+
+    fn reading(connection: SqliteFile) -> SqliteJournal {
+        SqliteJournal { connection, role: Role::Reader, failed: false, logged: 0, checkpoint_bytes: CHECKPOINT_BYTES }
     }
 
     /// Opens an existing journal for [`SqliteJournal::delete_prefix`], beside a writer that goes on. Appending through it is
@@ -115,7 +122,7 @@ impl SqliteJournal {
     /// # Errors
     /// As [`SqliteJournal::open_reader`].
     pub fn open_pruner(path: &Path) -> Result<SqliteJournal, StoreFault> {
-        let journal = SqliteJournal::open_reader(path)?;
+        let journal = SqliteJournal::open_own_reader(path)?;
         journal.connection.pragma_update(None, "query_only", false)?;
         journal.connection.pragma_update(None, "synchronous", 2)?;
         journal.connection.pragma_update(None, "fullfsync", true)?;
@@ -141,15 +148,13 @@ impl SqliteJournal {
     pub fn delete_prefix(&mut self, permit: &Permit, progress: &mut dyn FnMut(Seq)) -> Result<(), PrefixError> {
         retention::delete(self, permit, progress)?;
         // Nobody may be appending, and then nobody else copies the log.
-        Ok(self.guarded(|journal| {
-            super::run_to_end(&journal.connection, "PRAGMA wal_checkpoint(PASSIVE)", |_| Ok(())).map(drop)
-        })?)
+        Ok(self.guarded(|journal| super::copy_log(&journal.connection))?)
     }
 
     fn try_append(&mut self, row: &Row) -> Result<Standing, StoreFault> {
         if self.logged >= self.checkpoint_bytes {
             // Readers may hold a part back; what is left is copied next time.
-            super::run_to_end(&self.connection, "PRAGMA wal_checkpoint(PASSIVE)", |_| Ok(()))?;
+            super::copy_log(&self.connection)?;
             self.logged = 0;
         }
         let inserted = self.connection.execute(

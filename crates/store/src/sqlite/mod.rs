@@ -6,9 +6,10 @@ pub mod journal;
 use crate::database::{Dialect, Schema};
 use crate::fault::StoreFault;
 use crate::record::Cell;
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a connection waits for another one's lock. Writers hold it for one batch, so more means that something hangs.
@@ -26,8 +27,54 @@ pub(crate) enum Durability {
     Lazy,
 }
 
+/// A file that is open, and what becomes of its log when it is closed.
+///
+/// The last connection to close copies the log into the file and removes it. So does every connection of the writer's process;
+/// one that only looks at what others left leaves it as it is.
+#[derive(Debug)]
+pub(crate) struct SqliteFile {
+    connection: Connection,
+    /// The log, where there was none before this connection, which leaves everything as it is. SQLite makes an empty one for
+    /// whoever reads.
+    made_log: Option<PathBuf>,
+}
+
+impl SqliteFile {
+    fn new(connection: Connection) -> SqliteFile {
+        SqliteFile { connection, made_log: None }
+    }
+
+    /// From before anything was read: a log that stands by then is somebody's, and stays.
+    fn leaving_all_as_it_is(connection: Connection) -> Result<SqliteFile, StoreFault> {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // By the name that SQLite itself goes by, past links.
+        let log = connection.path().map(|file| PathBuf::from(format!("{file}-wal")));
+        Ok(SqliteFile { connection, made_log: log.filter(|log| !log.exists()) })
+    }
+}
+
+impl std::ops::Deref for SqliteFile {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for SqliteFile {
+    fn drop(&mut self) {
+        // Where a writer came meanwhile and has left rows in it, it stays with them.
+        let is_empty = |log: &PathBuf| std::fs::metadata(log).is_ok_and(|found| found.len() == 0);
+        if self.made_log.as_ref().is_some_and(is_empty)
+            && let Err(error) = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+        {
+            tracing::warn!(%error, "an empty log stays behind");
+        }
+    }
+}
+
 /// Opens or creates a file for writing.
-pub(crate) fn open_writer(path: &Path, schema: &Schema, durability: Durability) -> Result<Connection, StoreFault> {
+pub(crate) fn open_writer(path: &Path, schema: &Schema, durability: Durability) -> Result<SqliteFile, StoreFault> {
     let mut connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -51,7 +98,7 @@ pub(crate) fn open_writer(path: &Path, schema: &Schema, durability: Durability) 
     if durability == Durability::Full {
         settle(&connection)?;
     }
-    Ok(connection)
+    Ok(SqliteFile::new(connection))
 }
 
 /// Writes what a crashed process left in the log into the file, syncs it and begins the log anew. After a failed sync the
@@ -61,36 +108,48 @@ pub(crate) fn settle(connection: &Connection) -> Result<(), StoreFault> {
     if busy == Some(0) { Ok(()) } else { Err(StoreFault::Busy("a reader keeps the log in use".into())) }
 }
 
-/// Opens an existing file for reading. The connection may touch the file's locks, never its content.
-pub(crate) fn open_reader(path: &Path, schema: &Schema) -> Result<Connection, StoreFault> {
-    let connection =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(Duration::from_millis(BUSY_MS))?;
-    connection.pragma_update(None, "query_only", true)?;
-    harden(&connection)?;
-    let version = version(&connection, schema)?;
-    if version as usize != schema.steps.len() {
-        return Err(StoreFault::Setting {
-            setting: "user_version",
-            found: version.to_string(),
-            wanted: "that of this build; start the writer first",
-        });
-    }
-    Ok(connection)
+/// Copies of the log into the file what no reader holds back. Once all of it is copied, the next commit begins it anew, in its
+/// own place.
+pub(crate) fn copy_log(connection: &Connection) -> Result<(), StoreFault> {
+    run_to_end(connection, "PRAGMA wal_checkpoint(PASSIVE)", |_| Ok(())).map(drop)
+}
+
+/// Opens an existing file for reading, from outside of its writer's process. File and log stay as they are, byte for byte, also
+/// when it is closed again. The log's index (`-shm`), which is no content, is made anew where nobody else has the file open.
+pub(crate) fn open_reader(path: &Path, schema: &Schema) -> Result<SqliteFile, StoreFault> {
+    begin_reading(SqliteFile::leaving_all_as_it_is(open_existing(path)?)?, schema)
+}
+
+/// Opens an existing file for reading in its writer's process: whichever of its connections is closed last settles the log.
+pub(crate) fn open_own_reader(path: &Path, schema: &Schema) -> Result<SqliteFile, StoreFault> {
+    begin_reading(SqliteFile::new(open_existing(path)?), schema)
+}
+
+fn open_existing(path: &Path) -> Result<Connection, StoreFault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(Connection::open_with_flags(path, flags)?)
+}
+
+fn begin_reading(file: SqliteFile, schema: &Schema) -> Result<SqliteFile, StoreFault> {
+    file.busy_timeout(Duration::from_millis(BUSY_MS))?;
+    file.pragma_update(None, "query_only", true)?;
+    harden(&file)?;
+    schema.check_readable(u64::from(version(&file, schema)?))?;
+    Ok(file)
 }
 
 /// Memory that temporary tables take before they go to the disk, in KiB.
 const TEMPORARY_KIB: i64 = 64 * 1024;
 
 /// Makes tables that are gone with the connection. SQLite keeps them in a file without a name when they outgrow its cache.
-pub(crate) fn open_temporary(schema: &Schema) -> Result<Connection, StoreFault> {
+pub(crate) fn open_temporary(schema: &Schema) -> Result<SqliteFile, StoreFault> {
     let mut connection = Connection::open("")?;
     connection.pragma_update(None, "cache_size", -TEMPORARY_KIB)?;
     // Whoever loses them begins anew, so nothing of them has to survive.
     run_to_end(&connection, "PRAGMA journal_mode = MEMORY", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", 0)?;
     migrate(&mut connection, schema)?;
-    Ok(connection)
+    Ok(SqliteFile::new(connection))
 }
 
 /// Runs a statement that answers with one row, beyond that row: a fault after it (of a switch's or a checkpoint's own
