@@ -16,7 +16,7 @@ use florin_core::ledger::{Account, BalanceRule, HouseAccount, Owner};
 use florin_core::snapshot;
 use florin_core::state::State;
 use std::collections::{BTreeMap, BTreeSet};
-use sum::sum;
+use sum::Sum;
 
 /// What a journal was found to be.
 #[derive(Debug)]
@@ -70,6 +70,32 @@ pub fn verify_journal(
 pub fn judge_journal(
     journal: &mut dyn Journal,
     mut seen: impl FnMut(&Row, &State),
+    progress: impl FnMut(u64),
+) -> JournalReport {
+    judge_rows(journal, |at| seen(at.row, at.state), progress)
+}
+
+/// A row that is right, and what the journal up to it folds to.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The row.
+    pub row: &'a Row,
+    /// The state after it.
+    pub state: &'a State,
+    archived: &'a Archived,
+}
+
+impl Seen<'_> {
+    /// As [`JournalReport::check_books`], after this row.
+    pub fn check_books(&self) -> Vec<BookFault> {
+        check(self.state, Some(self.archived))
+    }
+}
+
+/// As [`judge_journal`], for whoever judges the books after each row.
+pub fn judge_rows(
+    journal: &mut dyn Journal,
+    mut seen: impl FnMut(Seen<'_>),
     mut progress: impl FnMut(u64),
 ) -> JournalReport {
     let mut report = JournalReport {
@@ -102,7 +128,7 @@ pub fn judge_journal(
                 return report;
             }
             if let Some(state) = &report.state {
-                seen(row, state);
+                seen(Seen { row, state, archived: &report.archived });
             }
         }
         progress(report.rows);
@@ -252,15 +278,22 @@ pub fn check_books(state: &State) -> Vec<BookFault> {
 
 fn check(state: &State, archived: Option<&Archived>) -> Vec<BookFault> {
     let mut faults = Vec::new();
-    let mut by_asset: BTreeMap<AssetId, Vec<&Account>> = BTreeMap::new();
+    let mut by_asset: BTreeMap<AssetId, [Sum; 2]> = BTreeMap::new();
     for account in state.ledger().accounts() {
-        by_asset.entry(account.asset).or_default().push(account);
+        let [debits, credits] = by_asset.entry(account.asset).or_default();
+        debits.add(account.debits_posted);
+        credits.add(account.credits_posted);
         if !is_within_rule(account) {
             faults.push(BookFault::BelowZero { account: account.id });
         }
     }
-    for (asset, accounts) in &by_asset {
-        check_asset(*asset, accounts, &mut faults);
+    for (asset, [debits, credits]) in by_asset {
+        if debits != credits {
+            faults.push(match (debits.amount(), credits.amount()) {
+                (Some(debits), Some(credits)) => BookFault::Unbalanced { asset, debits, credits },
+                _ => BookFault::Overflow { asset },
+            });
+        }
     }
     check_holds(state, &mut faults);
     check_custody(state, &mut faults);
@@ -280,33 +313,23 @@ fn is_within_rule(account: &Account) -> bool {
     }
 }
 
-fn check_asset(asset: AssetId, accounts: &[&Account], faults: &mut Vec<BookFault>) {
-    let debits = sum(accounts.iter().map(|account| account.debits_posted));
-    let credits = sum(accounts.iter().map(|account| account.credits_posted));
-    if debits != credits {
-        faults.push(match (debits.amount(), credits.amount()) {
-            (Some(debits), Some(credits)) => BookFault::Unbalanced { asset, debits, credits },
-            _ => BookFault::Overflow { asset },
-        });
-    }
-}
-
 fn check_holds(state: &State, faults: &mut Vec<BookFault>) {
-    let mut pending: BTreeMap<AccountId, (Option<Amount>, Option<Amount>)> = BTreeMap::new();
-    let zero = (Some(Amount::ZERO), Some(Amount::ZERO));
+    // Accounts are numbered from 0 without gaps, and a hold is between two of them.
+    let accounts = state.ledger().accounts();
+    let mut pending = vec![[Sum::default(); 2]; accounts.len()];
     for hold in state.ledger().holds().values() {
-        let (debits, _) = pending.entry(hold.transfer.debit).or_insert(zero);
-        *debits = debits.and_then(|debits| debits.checked_add(hold.transfer.amount));
-        let (_, credits) = pending.entry(hold.transfer.credit).or_insert(zero);
-        *credits = credits.and_then(|credits| credits.checked_add(hold.transfer.amount));
+        for (account, side) in [(hold.transfer.debit, 0), (hold.transfer.credit, 1)] {
+            match usize::try_from(account.0).ok().and_then(|index| pending.get_mut(index)) {
+                Some(sums) => sums[side].add(hold.transfer.amount),
+                None => faults.push(BookFault::Pending { account }),
+            }
+        }
     }
-    for account in state.ledger().accounts() {
-        let expected = pending.remove(&account.id).unwrap_or(zero);
-        if expected != (Some(account.debits_pending), Some(account.credits_pending)) {
+    for (account, expected) in accounts.iter().zip(pending) {
+        if expected != [account.debits_pending, account.credits_pending].map(Sum::from) {
             faults.push(BookFault::Pending { account: account.id });
         }
     }
-    faults.extend(pending.into_keys().map(|account| BookFault::Pending { account }));
 }
 
 /// What plans paid back to each wallet in a block that is being taken back, where the plan's own confirmation is taken back already

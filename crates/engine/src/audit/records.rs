@@ -3,10 +3,10 @@
 
 use super::BookFault;
 use super::archived::{Archived, Foreign, paid};
-use super::sum::{Sum, sum};
+use super::sum::Sum;
 use florin_core::amount::Amount;
 use florin_core::custody::{Beneficiary, Deposit, DepositStatus, Withdrawal, WithdrawalStatus};
-use florin_core::id::{AccountId, AssetId, ChainId, Height, HoldId, TxId};
+use florin_core::id::{AccountId, AssetId, ChainId, Height, HoldId};
 use florin_core::ledger::{Account, HouseAccount, Owner, Transfer};
 use florin_core::state::State;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,12 +98,21 @@ fn records(state: &State, archived: Option<&Archived>) -> (BTreeMap<AssetId, Rec
             DepositStatus::Seen | DepositStatus::Credited | DepositStatus::Replaced => {}
         }
     }
-    for withdrawal in state.withdrawals().values().filter(|withdrawal| is_in_flight(withdrawal)) {
-        of.entry(withdrawal.asset).or_default().in_flight.add(withdrawal.amount);
+    let mut foreign = archived.map_or_else(BTreeMap::new, |archived| archived.foreign.clone());
+    for coin in state.coins().values() {
+        if let Some(asset) = coin_of(coin.outpoint.chain).filter(|_| coin.suspense) {
+            of.entry(asset).or_default().suspense.add(coin.amount);
+        }
+        if let Some(spent) = coin.spent.as_ref().filter(|spent| spent.plan.is_none()) {
+            foreign.entry((coin.outpoint.chain, spent.txid)).or_default().taken.add(coin.amount);
+        }
     }
-    for coin in state.coins().values().filter(|coin| coin.suspense) {
-        let Some(asset) = coin_of(coin.outpoint.chain) else { continue };
-        of.entry(asset).or_default().suspense.add(coin.amount);
+    for withdrawal in state.withdrawals().values() {
+        if is_in_flight(withdrawal) {
+            of.entry(withdrawal.asset).or_default().in_flight.add(withdrawal.amount);
+        } else if let Some((payer, amount)) = paid(state, withdrawal) {
+            foreign.entry(payer).or_default().paid.add(amount);
+        }
     }
     for (&asset, &sum) in archived.into_iter().flat_map(|archived| &archived.suspense) {
         let records = of.entry(asset).or_default();
@@ -112,7 +121,7 @@ fn records(state: &State, archived: Option<&Archived>) -> (BTreeMap<AssetId, Rec
     let is_whole = |first: Option<&Height>| first.is_none_or(|first| first.0 == 0);
     let chains = state.chains().values().filter(|of_chain| !is_whole(of_chain.blocks.keys().next()));
     let gone: BTreeSet<AssetId> = chains.map(|of_chain| of_chain.chain.coin).collect();
-    for ((chain, _), Foreign { taken, paid }) in foreign(state, archived) {
+    for ((chain, _), Foreign { taken, paid }) in foreign {
         // Of a transaction whose records have left in part nothing can be said, not even how it was booked.
         let asset = coin_of(chain).filter(|asset| archived.is_some() || !gone.contains(asset));
         let Some(asset) = asset else { continue };
@@ -136,47 +145,66 @@ fn is_in_flight(withdrawal: &Withdrawal) -> bool {
     }
 }
 
-/// The spends that no plan meant.
-fn foreign(state: &State, archived: Option<&Archived>) -> BTreeMap<(ChainId, TxId), Foreign> {
-    let mut foreign = archived.map_or_else(BTreeMap::new, |archived| archived.foreign.clone());
-    for coin in state.coins().values() {
-        if let Some(spent) = coin.spent.as_ref().filter(|spent| spent.plan.is_none()) {
-            foreign.entry((coin.outpoint.chain, spent.txid)).or_default().taken.add(coin.amount);
-        }
-    }
-    for (payer, amount) in state.withdrawals().values().filter_map(|withdrawal| paid(state, withdrawal)) {
-        foreign.entry(payer).or_default().paid.add(amount);
-    }
-    foreign
+/// A record that names a hold.
+#[derive(Clone, Copy)]
+enum Holder<'a> {
+    Withdrawal(&'a Withdrawal),
+    Deposit(&'a Deposit, AssetId),
 }
 
 /// Each open hold is one withdrawal's that waits for its plan, or one deposit's that is announced or missing, of the right amount
 /// between the right accounts; and no record names another one.
 pub(super) fn check_hold_records(state: &State, faults: &mut Vec<BookFault>) {
-    let mut named: BTreeSet<HoldId> = BTreeSet::new();
-    let mut judge = |hold: HoldId, asset: AssetId, is_right: &dyn Fn(&Sides<'_>, Amount) -> bool| {
-        let sides = state.ledger().holds().get(&hold).and_then(|hold| sides(state, &hold.transfer));
-        let is_first = named.insert(hold);
-        if !sides.is_some_and(|(sides, amount)| is_first && sides.is_of(asset) && is_right(&sides, amount)) {
-            faults.push(BookFault::Hold { hold, asset: Some(asset) });
+    let withdrawals = state.withdrawals().values();
+    let withdrawals = withdrawals.filter_map(|withdrawal| Some((withdrawal.hold?, Holder::Withdrawal(withdrawal))));
+    let deposits = state.deposits().values().filter_map(|deposit| {
+        let of_chain = state.chains().get(&deposit.outpoint.chain)?;
+        Some((deposit.hold?, Holder::Deposit(deposit, of_chain.chain.coin)))
+    });
+    let mut named: Vec<(HoldId, Holder<'_>)> = withdrawals.chain(deposits).collect();
+    named.sort_by_key(|(hold, _)| *hold);
+    let mut named = named.into_iter().peekable();
+    for (&id, hold) in state.ledger().holds() {
+        // What is named and is no hold.
+        while let Some((hold, holder)) = named.next_if(|(named, _)| *named < id) {
+            faults.push(BookFault::Hold { hold, asset: Some(holder.asset()) });
         }
-    };
-    for withdrawal in state.withdrawals().values() {
-        let Some(hold) = withdrawal.hold else { continue };
-        let waits = matches!(withdrawal.status, WithdrawalStatus::AwaitingApproval | WithdrawalStatus::Queued);
-        judge(hold, withdrawal.asset, &|sides, amount| {
-            waits
-                && sum([withdrawal.amount, withdrawal.fee]) == amount.into()
-                && sides.are(&Owner::Customer(withdrawal.customer), HouseAccount::InFlight)
-        });
+        let holder = named.next_if(|(named, _)| *named == id).map(|(_, holder)| holder);
+        let is_right = holder.is_some_and(|holder| holder.has(state, &hold.transfer));
+        let mut is_shared = false;
+        while named.next_if(|(named, _)| *named == id).is_some() {
+            is_shared = true;
+        }
+        if !is_right || is_shared {
+            let of_hold = || state.ledger().account(hold.transfer.debit).map(|account| account.asset);
+            let asset = holder.map(Holder::asset).or_else(of_hold);
+            faults.push(BookFault::Hold { hold: id, asset });
+        }
     }
-    for deposit in state.deposits().values() {
-        let (Some(hold), Some(chain)) = (deposit.hold, state.chains().get(&deposit.outpoint.chain)) else { continue };
-        judge(hold, chain.chain.coin, &|sides, amount| is_of_deposit(deposit, sides, amount));
+    faults.extend(named.map(|(hold, holder)| BookFault::Hold { hold, asset: Some(holder.asset()) }));
+}
+
+impl Holder<'_> {
+    fn asset(self) -> AssetId {
+        match self {
+            Holder::Withdrawal(withdrawal) => withdrawal.asset,
+            Holder::Deposit(_, asset) => asset,
+        }
     }
-    for (id, hold) in state.ledger().holds().iter().filter(|(id, _)| !named.contains(id)) {
-        let asset = state.ledger().account(hold.transfer.debit).map(|account| account.asset);
-        faults.push(BookFault::Hold { hold: *id, asset });
+
+    /// Whether a hold is as the record wants it.
+    fn has(self, state: &State, transfer: &Transfer) -> bool {
+        let Some(sides) = sides(state, transfer) else { return false };
+        let amount = transfer.amount;
+        sides.is_of(self.asset())
+            && match self {
+                Holder::Withdrawal(withdrawal) => {
+                    matches!(withdrawal.status, WithdrawalStatus::AwaitingApproval | WithdrawalStatus::Queued)
+                        && withdrawal.amount.checked_add(withdrawal.fee) == Some(amount)
+                        && sides.are(&Owner::Customer(withdrawal.customer), HouseAccount::InFlight)
+                }
+                Holder::Deposit(deposit, _) => is_of_deposit(deposit, &sides, amount),
+            }
     }
 }
 
@@ -212,9 +240,9 @@ impl Sides<'_> {
     }
 }
 
-fn sides<'a>(state: &'a State, transfer: &Transfer) -> Option<(Sides<'a>, Amount)> {
+fn sides<'a>(state: &'a State, transfer: &Transfer) -> Option<Sides<'a>> {
     let account = |id: AccountId| state.ledger().account(id);
     let (debit, credit) = (account(transfer.debit)?, account(transfer.credit)?);
     let assets = [debit.asset, credit.asset];
-    Some((Sides { debit: &debit.owner, credit: &credit.owner, assets }, transfer.amount))
+    Some(Sides { debit: &debit.owner, credit: &credit.owner, assets })
 }

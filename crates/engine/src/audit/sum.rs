@@ -37,14 +37,14 @@ impl From<Amount> for Sum {
     }
 }
 
-pub(super) fn sum(amounts: impl IntoIterator<Item = Amount>) -> Sum {
-    amounts.into_iter().fold(Sum::default(), |sum, amount| sum.plus(amount.into()))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Sum, sum};
+    use super::Sum;
     use florin_core::amount::Amount;
+
+    fn sum<const N: usize>(amounts: [Amount; N]) -> Sum {
+        amounts.into_iter().fold(Sum::default(), |sum, amount| sum.plus(amount.into()))
+    }
 
     #[test]
     fn a_sum_goes_beyond_128_bits_and_comes_back() {
