@@ -5,6 +5,7 @@ mod chain;
 mod people;
 mod projector;
 mod setup;
+mod start;
 pub mod status;
 pub mod stores;
 pub(crate) mod witnesses;

@@ -1,13 +1,13 @@
 //! The chain's side of a platform: nodes, where following starts, the watcher, and the workers that need nodes or a signer.
 //! Every worker has lines of its own to the nodes; what one learns of a node that hangs, all know.
 
-use super::CHAIN;
+use super::{CHAIN, start};
 use crate::config::Config;
 use crate::config::check::start_hash;
 use crate::failure::Failure;
 use crate::node::bitcoind::Bitcoind;
 use crate::node::rpc::Rpc;
-use florin_chain::bitcoin::header::{Checkpoint, parse_header};
+use florin_chain::bitcoin::header::Checkpoint;
 use florin_chain::bitcoin::network::Network;
 use florin_core::command::{PART_COST_MAX, PLAN_PAYMENTS_MAX};
 use florin_core::custody::{Block, BlockRef};
@@ -104,11 +104,11 @@ impl ChainPart {
         }
     }
 
-    /// The chain that a configuration describes. For a start above 0 a node is asked for the header, which the
-    /// configured hash proves.
+    /// The chain that a configuration describes. For a start above 0 the nodes are asked for the header, which the
+    /// configured hash proves, and for its height.
     ///
     /// # Errors
-    /// Those of the key `start_hash`, and `start_unknown`.
+    /// Those of the key `start_hash`; `start_unknown`, `start_height_mismatch`.
     pub fn of(config: &Config) -> Result<ChainPart, Failure> {
         let bitcoin = &config.bitcoin;
         let network = Network::parse(&bitcoin.network)
@@ -135,8 +135,9 @@ impl ChainPart {
         format!("bitcoin-{}", self.network.name())
     }
 
-    fn start_at(&mut self, height: u32, hash: BlockHash) -> Result<(), Failure> {
-        let header = self.header_from_nodes(hash)?;
+    pub(super) fn start_at(&mut self, height: u32, hash: BlockHash) -> Result<(), Failure> {
+        let header = start::header(&self.nodes, hash)?;
+        start::confirm(&self.nodes, (height, hash), self.quorum)?;
         self.checkpoint = if self.network != Network::Regtest {
             let checkpoint = Checkpoint::at_period_start(height, header);
             checkpoint.map_err(|fault| Failure::new(fault.code(), "following can't start there").because(fault))?
@@ -145,24 +146,6 @@ impl ChainPart {
         };
         self.start = block(height, hash, &header);
         Ok(())
-    }
-
-    /// The header with this hash, from any node: a header proves its own hash.
-    fn header_from_nodes(&self, hash: BlockHash) -> Result<bitcoin::block::Header, Failure> {
-        for part in &self.nodes {
-            match (part.connect)().header(hash) {
-                Ok(Some(bytes)) => match parse_header(&bytes) {
-                    Ok(header) if core_hash(header.block_hash()) == hash => return Ok(header),
-                    _ => tracing::warn!(node = part.name, "the node gave another header than the one asked for"),
-                },
-                Ok(None) => {
-                    tracing::warn!(node = part.name, "the node does not know the block at which following starts")
-                }
-                Err(fault) => tracing::warn!(node = part.name, %fault, "the node does not answer"),
-            }
-        }
-        Err(Failure::new("start_unknown", "no node gives the header of bitcoin.start_hash")
-            .hint("start the nodes first, and let them catch up"))
     }
 
     /// The nodes, as one who asks them sees them; `rests` is what all who ask know, node by node.
