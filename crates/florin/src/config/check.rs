@@ -5,7 +5,8 @@ use crate::failure::Failure;
 use florin_chain::bitcoin::network::Network;
 use florin_core::id::{BlockHash, CommandId};
 use florin_engine::terms::core_hash;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
 use ureq::http::Uri;
 
@@ -19,6 +20,10 @@ const SOCKET_BYTES_MAX: usize = 107;
 const PREFIX_BYTES_MAX: usize = 32;
 /// How many nodes are asked: they are asked one after another, and each may take its time.
 const NODES_MAX: usize = 32;
+/// What else this machine is called in its own list of names, as systems are installed (RFC 6761, section 6.3, and Debian's and
+/// Red Hat's `/etc/hosts`).
+const LOCAL_NAMES: [&str; 6] =
+    ["localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
 /// The highest block at which following starts: two centuries of blocks, so that a time in seconds is not taken for a height.
 const START_HEIGHT_MAX: u32 = 10_000_000;
 /// The highest fee rate that may be allowed, in satoshi per 1,000 virtual bytes: ten times what the network ever asked for in
@@ -112,17 +117,42 @@ fn check_nodes(nodes: &[NodeConfig]) -> Result<(), Failure> {
     expect((1..=NODES_MAX).contains(&nodes.len()), || {
         format!("bitcoin.node: 1 to {NODES_MAX} nodes are followed, not {}", nodes.len())
     })?;
-    let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut addresses) = (BTreeSet::new(), BTreeMap::new());
     for node in nodes {
         check_name("bitcoin.node.name", &node.name)?;
         check_name("bitcoin.node.group", &node.group)?;
         let address = address("bitcoin.node.url", &node.url, &["http"])?;
         expect(names.insert(&node.name), || format!("bitcoin.node.name: two nodes are named '{}'", node.name))?;
-        expect(addresses.insert(address), || {
-            format!("bitcoin.node.url: '{}' is two nodes' url, and one node has one voice", node.url)
+        let twin = addresses.insert(one_spelling("bitcoin.node.url", address)?, &node.url);
+        expect(twin.is_none(), || {
+            let (twin, url) = (twin.map_or("", String::as_str), &node.url);
+            format!("bitcoin.node.url: '{twin}' and '{url}' lead to one node, and one node has one voice")
         })?;
     }
     Ok(())
+}
+
+/// The same for all spellings of an address that lead to one node: those of this machine, an IPv4 address within IPv6, a wallet's
+/// path, which bitcoind answers like any other. What another name stands for is not asked: that takes a name server's time, and
+/// may be another machine tomorrow.
+fn one_spelling(key: &str, (host, port, path): (String, u16, String)) -> Result<(String, u16, String), Failure> {
+    let bare = host.strip_suffix('.').unwrap_or(&host);
+    let inner = bare.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(bare);
+    let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    let host = match inner.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(ip) if is_local(ip) => "localhost".to_owned(),
+        Ok(ip) => ip.to_string(),
+        Err(_) if LOCAL_NAMES.contains(&bare) || bare.ends_with(".localhost") => "localhost".to_owned(),
+        Err(_) => bare.to_owned(),
+    };
+    // Systems read 127.1 and 0x7f000001 as addresses; no name ends in a number (RFC 3696, section 2).
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_number = last.starts_with("0x") || last.bytes().all(|byte| byte.is_ascii_digit());
+    expect(!is_number || host.parse::<Ipv4Addr>().is_ok(), || {
+        format!("{key}: an IPv4 address is four numbers from 0 to 255, such as 127.0.0.1, not '{host}'")
+    })?;
+    let path = if path == "/wallet" || path.starts_with("/wallet/") { String::new() } else { path };
+    Ok((host, port, path))
 }
 
 /// Names are shown to people, and stand in logs and metrics.

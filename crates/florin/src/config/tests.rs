@@ -206,6 +206,45 @@ fn addresses_of_nodes_are_read_like_any_other() {
 }
 
 #[test]
+fn one_node_is_named_once_however_its_address_is_spelt() {
+    let two = |first: &str, second: &str| {
+        let text = WHOLE.replacen("\"http://127.0.0.1:18443\"", &format!("\"{first}\""), 1);
+        text.replacen("\"http://127.0.0.1:18444\"", &format!("\"{second}\""), 1)
+    };
+    for (first, second) in [
+        ("http://localhost:8332", "http://127.0.0.1:8332"),
+        ("http://LOCALHOST:8332", "http://localhost.:8332/"),
+        ("http://[::1]:8332", "http://127.0.0.1:8332"),
+        ("http://127.0.1.1:8332", "http://127.0.0.1:8332"),
+        ("http://0.0.0.0:8332", "http://ip6-localhost:8332"),
+        ("http://[::]:8332", "http://node.localhost:8332"),
+        ("http://[::ffff:127.0.0.1]:8332", "http://localhost:8332"),
+        ("http://[::ffff:192.0.2.7]:8332", "http://192.0.2.7:8332"),
+        ("http://[2001:db8::1]:8332", "http://[2001:DB8:0:0:0:0:0:1]:8332"),
+        ("http://a.example:8332", "http://A.example.:8332"),
+        ("http://a.example", "http://a.example:80"),
+        ("http://a.example:8332", "http://a.example:8332/wallet/w"),
+        ("http://a.example:8332/wallet/v", "http://a.example:8332/wallet/w"),
+    ] {
+        let (code, text) = refused(&two(first, second));
+        assert!(code == "config_invalid" && text.contains("one node has one voice"), "{first} and {second}: {text}");
+        assert!(text.contains(first) && text.contains(second), "{text}");
+    }
+    for (first, second) in [
+        ("http://localhost:8332", "http://127.0.0.1:8333"),
+        ("http://192.0.2.7:8332", "http://192.0.2.8:8332"),
+        ("http://a.example:8332", "http://b.example:8332"),
+        ("http://a.example/one", "http://a.example/two"),
+    ] {
+        read(&two(first, second)).unwrap_or_else(|failure| panic!("{first} and {second}: {failure}"));
+    }
+    for url in ["http://127.1:8332", "http://2130706433:8332", "http://0x7f.1:8332", "http://127.0.0.256:8332"] {
+        let (code, text) = refused(&two(url, "http://127.0.0.1:8332"));
+        assert!(code == "config_invalid" && text.contains("four numbers"), "{url}: {text}");
+    }
+}
+
+#[test]
 fn a_key_is_there_or_may_be_left_out_and_none_is_unknown() {
     for key in keys() {
         let without = read(&with(key, None));
