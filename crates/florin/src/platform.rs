@@ -18,9 +18,10 @@ pub use stores::Stores;
 use crate::api::leadership::LeaderView;
 use crate::config::{Config, StoreConfig, Trust};
 use crate::failure::Failure;
+use crate::signing::RemoteSigner;
+use crate::signing::known::open_record;
 use crate::signing::shown::ShownFile;
 use crate::signing::wallets::{AskWallets, ask_wallets};
-use crate::signing::{HeadFile, RemoteSigner};
 use chain::Seating;
 use florin_core::custody::Block;
 use florin_core::id::{Digest, Seq};
@@ -143,19 +144,13 @@ impl Parts {
         let chain = ChainPart::of(config)?;
         let socket = config.path(&config.signer.socket);
         let client = florin_signer::client::Client::new(socket, SIGNER_TIMEOUT);
-        let head_file = config.data().join("signer.head");
-        let unreadable = |fault| {
-            Failure::new("signer_head_unreadable", format!("{} can't be read", head_file.display()))
-                .because(fault)
-                .hint("it says how far the signer's memory was known; restore it, or remove it once the signer is known to be whole")
-        };
-        let keeper = Box::new(HeadFile(head_file.clone()));
+        let record = open_record(config)?;
         let shown = ShownFile::by_platform(&config.data());
         stores.witnesses.push(Box::new(SignerMemory::new(config.path(&config.signer.socket), config.platform_id())));
         stores.witnesses.push(Box::new(shown.clone()));
         stores.witnesses.push(Box::new(ShownFile::by_checkpoint(&config.data())));
-        let wallets = ask_wallets(client.clone(), HeadFile(head_file.clone()), config.platform_id());
-        let remote = RemoteSigner::keeping(client, keeper).map_err(unreadable)?.recording(shown);
+        let wallets = ask_wallets(client.clone(), record.clone(), config.platform_id());
+        let remote = RemoteSigner::keeping(client, Box::new(record)).serving(config.platform_id()).recording(shown);
         let remote: Box<dyn Signer> = Box::new(remote);
         Ok(Parts {
             node: config.platform.node.clone(),

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::log::{self, Form};
 use crate::panics;
 use crate::secret;
+pub use accept::AcceptArgs;
 use clap::{Args, Subcommand};
 use florin_chain::bitcoin::mnemonic::Mnemonic;
 use florin_chain::bitcoin::network::Network;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+mod accept;
 mod make;
 
 /// The key store's file in the signer's folder.
@@ -61,6 +63,8 @@ pub enum SignerCommand {
     Serve(ServeArgs),
     /// Show how a running signer stands
     Status(StatusArgs),
+    /// Take the signer that answers for the platform's own, with the memory that it has now: after its memory was lost for good
+    Accept(AcceptArgs),
 }
 
 /// Where and for which platform the signer is made.
@@ -163,6 +167,7 @@ pub fn run(args: &SignerArgs, json: bool) -> Result<(), Failure> {
             serve(&args.dir, &socket, &secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?)
         }
         SignerCommand::Status(args) => status(args),
+        SignerCommand::Accept(args) => accept::accept(args),
     }
 }
 
@@ -412,7 +417,7 @@ fn is_passable(socket: &Path, group: u32) -> bool {
 
 fn status(args: &StatusArgs) -> Result<(), Failure> {
     let client = Client::new(socket(&args.dir, args.socket.as_deref()), STATUS_TIMEOUT);
-    let reply = client.ask(&Request::Status(StatusWanted {})).map_err(|fault| {
+    let reply = client.ask(&Request::Status(StatusWanted { memory: None })).map_err(|fault| {
         Failure::new(fault.code(), "the signer does not answer")
             .because(fault)
             .hint("start it with 'florin signer serve'")
@@ -420,6 +425,7 @@ fn status(args: &StatusArgs) -> Result<(), Failure> {
     let Outcome::Status(status) = reply.outcome else {
         return Err(Failure::new("signer_answer_malformed", "the signer answered another question"));
     };
+    let (welcome, _) = accept::who(&client)?;
     let wallets: Vec<_> = status
         .wallets
         .iter()
@@ -429,6 +435,7 @@ fn status(args: &StatusArgs) -> Result<(), Failure> {
         })
         .collect();
     let answer = json!({
+        "key": hex::encode(&welcome.key),
         "decisions": reply.head.counter,
         "highest_seq": status.highest.map(|fence| fence.seq.0),
         "plans_signed": status.plans_signed,

@@ -1,5 +1,6 @@
 //! The engine's port to the signer, served by the signer's own protocol. It translates, and holds the signer to its key and to the memory that it showed before: one that has forgotten, or is not the one that was known, must not be believed.
 
+pub mod known;
 pub mod shown;
 pub mod wallets;
 
@@ -9,13 +10,14 @@ use florin_engine::load::Place;
 use florin_engine::ports::{self, SignerAnswer, SignerFault, SignerRefusal, SignerStatus};
 use florin_signer::client::{Client, ClientError};
 use florin_signer::protocol::{
-    CheckpointHead, Fence, Hello, Input, KnownRow, MemoryHead, Outcome, PROTOCOL, PaymentRequest, Refused, Reply,
-    Request, SignPlan, StatusWanted, VoidPlan, VoidReceipt,
+    Checkpoint, CheckpointHead, Fence, Hello, Input, KnownRow, MemoryDoubt, Outcome, PROTOCOL, PaymentRequest, Refused,
+    Reply, Request, SignPlan, StatusWanted, VoidPlan, VoidReceipt,
 };
 use florin_signer::refusal;
+use known::{Doubt, KnownSigner, SignerKeeper};
 use shown::{ShownFault, ShownFile};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Whatever carries a request to a signer: a socket, or, in simulations, a call.
 pub trait Transport: Send {
@@ -35,52 +37,6 @@ impl Transport for Client {
     }
 }
 
-florin_core::message! {
-    /// What is known of the signer: who it is, and where its memory was last seen. Who it is was learnt at the first contact,
-    /// and holds from then on.
-    #[derive(Copy)]
-    pub struct KnownSigner {
-        /// The head of its memory.
-        1: head: MemoryHead,
-        /// The platform that it serves.
-        2: platform: [u8; 16],
-        /// The public key of its void receipts and checkpoints.
-        3: key: [u8; 32],
-    }
-}
-
-/// What is known of the signer, kept so that a restart does not forget it.
-pub trait HeadKeeper: Send {
-    /// The last record kept, if any.
-    ///
-    /// # Errors
-    /// What is wrong with the record: then nothing may be asked, since a signer that forgot could not be told.
-    fn load(&mut self) -> std::io::Result<Option<KnownSigner>>;
-    /// Makes a record durable.
-    ///
-    /// # Errors
-    /// Faults of the storage.
-    fn save(&mut self, known: &KnownSigner) -> std::io::Result<()>;
-}
-
-/// A record in a small file, replaced as a whole.
-#[derive(Debug, Clone)]
-pub struct HeadFile(pub PathBuf);
-
-impl HeadKeeper for HeadFile {
-    fn load(&mut self) -> std::io::Result<Option<KnownSigner>> {
-        match std::fs::read(&self.0) {
-            Ok(bytes) => KnownSigner::decode(&bytes).map(Some).map_err(std::io::Error::other),
-            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(fault) => Err(fault),
-        }
-    }
-
-    fn save(&mut self, known: &KnownSigner) -> std::io::Result<()> {
-        replace(&self.0, &known.encode())
-    }
-}
-
 /// Replaces a small file as a whole, durably.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut draft = path.as_os_str().to_owned();
@@ -97,32 +53,24 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// A signer behind a transport.
 pub struct RemoteSigner<T> {
     transport: T,
-    known: Option<KnownSigner>,
     /// Whether it has said who it is since this process began.
     met: bool,
-    keeper: Option<Box<dyn HeadKeeper>>,
+    keeper: Box<dyn SignerKeeper>,
+    /// The platform that asks, where it is known before anything is asked.
+    platform: Option<[u8; 16]>,
     shown: Option<ShownFile>,
 }
 
 impl<T> std::fmt::Debug for RemoteSigner<T> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "RemoteSigner(last seen at {:?})", self.known)
+        write!(out, "RemoteSigner(met: {})", self.met)
     }
 }
 
 impl<T: Transport> RemoteSigner<T> {
-    /// A signer of whom `known` is known. What the first contact teaches lasts as long as this value.
-    pub fn new(transport: T, known: Option<KnownSigner>) -> RemoteSigner<T> {
-        RemoteSigner { transport, known, met: false, keeper: None, shown: None }
-    }
-
     /// A signer of whom is known what `keeper` says, and whose every step is kept there before it is used.
-    ///
-    /// # Errors
-    /// Where the record can't be read.
-    pub fn keeping(transport: T, mut keeper: Box<dyn HeadKeeper>) -> std::io::Result<RemoteSigner<T>> {
-        let known = keeper.load()?;
-        Ok(RemoteSigner { transport, known, met: false, keeper: Some(keeper), shown: None })
+    pub fn keeping(transport: T, keeper: Box<dyn SignerKeeper>) -> RemoteSigner<T> {
+        RemoteSigner { transport, met: false, keeper, platform: None, shown: None }
     }
 
     /// The same, keeping a record of the last row that the signer is shown.
@@ -131,77 +79,152 @@ impl<T: Transport> RemoteSigner<T> {
         RemoteSigner { shown: Some(shown), ..self }
     }
 
-    /// Asks one that is the signer it was, and remembers all that it knew.
-    fn ask(&mut self, request: &Request) -> Result<(Outcome, KnownSigner), SignerFault> {
-        let known = match self.known {
-            Some(known) if self.met => known,
-            _ => self.meet()?,
-        };
-        let reply = self.transport.ask(request)?;
-        follows(&reply.head, &known)?;
-        let known = KnownSigner { head: reply.head, ..known };
-        self.keep(known)?;
-        Ok((reply.outcome, known))
+    /// The same, for the one platform that asks: another's signer is never taken for the one that is met first.
+    #[must_use]
+    pub fn serving(self, platform: [u8; 16]) -> RemoteSigner<T> {
+        RemoteSigner { platform: Some(platform), ..self }
+    }
+
+    /// Asks one that is the signer it was, and remembers all that it knew. `read` judges the answer: of one that is not believed
+    /// nothing is kept, or a foreign signer could put itself in the place of the right one.
+    fn ask<A>(
+        &mut self,
+        request: Request,
+        read: impl FnOnce(Outcome, &KnownSigner) -> Result<A, SignerFault>,
+    ) -> Result<A, SignerFault> {
+        let known = self.known()?;
+        let reply = self.transport.ask(&request.knowing(known.head))?;
+        check(&reply, &known)?;
+        let answer = read(reply.outcome, &known)?;
+        self.keep(KnownSigner { head: reply.head, ..known }, Some(known))?;
+        Ok(answer)
+    }
+
+    /// What every node knows by now: others ask it, too.
+    fn known(&mut self) -> Result<KnownSigner, SignerFault> {
+        match self.keeper.load()? {
+            Some(known) if self.met => Ok(known),
+            known => self.meet(known),
+        }
     }
 
     /// Asks who it is: at the first contact of all, what it says is what it will be held to.
-    fn meet(&mut self) -> Result<KnownSigner, SignerFault> {
+    fn meet(&mut self, known: Option<KnownSigner>) -> Result<KnownSigner, SignerFault> {
         let reply = self.transport.ask(&Request::Hello(Hello { protocol: PROTOCOL }))?;
         let welcome = match reply.outcome {
             Outcome::Welcome(welcome) => welcome,
             Outcome::Refused(refused) => return Err(doubt(refused.reason.code(), refused.reason)),
             _ => return Err(odd()),
         };
-        if let Some(known) = &self.known {
-            if welcome.platform != known.platform {
-                return Err(doubt("signer_platform_changed", "it serves another platform than before"));
-            }
-            if welcome.key != known.key {
-                return Err(doubt("signer_key_changed", "it has another key than before"));
-            }
-            follows(&reply.head, known)?;
+        if self.platform.is_some_and(|platform| platform != welcome.platform) {
+            return Err(Doubt::PlatformMismatch.fault());
         }
-        let known = KnownSigner { head: reply.head, platform: welcome.platform, key: welcome.key };
-        self.keep(known)?;
+        let met = KnownSigner { head: reply.head, platform: welcome.platform, key: welcome.key };
+        let known = match known {
+            Some(known) => known,
+            None => self.keep(met, None)?,
+        };
+        who(&met, &known)?;
         self.met = true;
         Ok(known)
     }
 
-    fn keep(&mut self, known: KnownSigner) -> Result<(), SignerFault> {
-        if self.known != Some(known) {
-            if let Some(keeper) = &mut self.keeper {
-                keeper.save(&known).map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
-            }
-            self.known = Some(known);
+    /// Makes what it knows now durable, and holds it against what another node may have learnt meanwhile.
+    fn keep(&mut self, now: KnownSigner, known: Option<KnownSigner>) -> Result<KnownSigner, SignerFault> {
+        if known == Some(now) {
+            return Ok(now);
         }
-        Ok(())
+        let stands = self.keeper.keep(&now)?;
+        who(&now, &stands)?;
+        if stands.head.memory != now.head.memory {
+            return Err(forgotten(MemoryDoubt::Replaced));
+        }
+        if stands.head.counter == now.head.counter && stands.head.hash != now.head.hash {
+            return Err(forgotten(MemoryDoubt::Conflict));
+        }
+        Ok(stands)
+    }
+
+    /// The highest place in the journal that it has seen.
+    pub(crate) fn highest(&mut self) -> Result<Option<Fence>, SignerFault> {
+        self.ask(Request::Status(StatusWanted { memory: None }), |outcome, _| match outcome {
+            Outcome::Status(status) => Ok(status.highest),
+            Outcome::Refused(refused) => Err(doubt(refused.reason.code(), refused.reason)),
+            _ => Err(odd()),
+        })
+    }
+
+    /// Its signature over the journal's head, or its refusal.
+    pub(crate) fn checkpoint(
+        &mut self,
+        fence: Fence,
+        known: Option<KnownRow>,
+    ) -> Result<Result<Checkpoint, Refused>, SignerFault> {
+        let request = Request::CheckpointHead(CheckpointHead { fence, known, memory: None });
+        self.ask(request, |outcome, known| checkpoint_of(outcome, &fence, known))
     }
 
     /// Asks about a plan.
-    fn ask_about(&mut self, request: &Request, at: &ports::Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
-        let (outcome, known) = self.ask_at(request, at)?;
-        answer(outcome, plan, &known)
+    fn ask_about(&mut self, request: Request, at: &ports::Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
+        self.ask_at(request, at, |outcome, known| answer(outcome, plan, known))
     }
 
     /// Asks from a place of a journal, which must be the one that the signer serves.
-    fn ask_at(&mut self, request: &Request, at: &ports::Fence) -> Result<(Outcome, KnownSigner), SignerFault> {
-        if !self.met {
-            self.meet()?;
-        }
-        if self.known.is_some_and(|known| known.platform != at.platform) {
-            return Err(doubt("signer_platform_mismatch", "it serves another platform than this one"));
+    fn ask_at<A>(
+        &mut self,
+        request: Request,
+        at: &ports::Fence,
+        read: impl FnOnce(Outcome, &KnownSigner) -> Result<A, SignerFault>,
+    ) -> Result<A, SignerFault> {
+        if self.known()?.platform != at.platform {
+            return Err(Doubt::PlatformMismatch.fault());
         }
         if let Some(shown) = &self.shown {
             let place = Place { seq: at.seq, hash: at.head };
             let unkept = |fault: ShownFault| SignerFault::Unrecorded { code: fault.code(), cause: fault.into() };
             shown.raise(place).map_err(unkept)?;
         }
-        self.ask(request)
+        self.ask(request, read)
     }
 }
 
-fn follows(head: &MemoryHead, known: &KnownSigner) -> Result<(), SignerFault> {
-    head.follows(&known.head).map_err(|memory| doubt(memory.code(), memory))
+/// The signature over exactly this head by the key that is known, or the refusal.
+fn checkpoint_of(
+    outcome: Outcome,
+    fence: &Fence,
+    known: &KnownSigner,
+) -> Result<Result<Checkpoint, Refused>, SignerFault> {
+    match outcome {
+        Outcome::Checkpoint(checkpoint) if checkpoint.fence == *fence && checkpoint.is_by(&known.key) => {
+            Ok(Ok(checkpoint))
+        }
+        Outcome::Refused(refused) => Ok(Err(refused)),
+        _ => Err(odd()),
+    }
+}
+
+/// Whether an answer is of a signer that still knows all that is known of it.
+fn check(reply: &Reply, known: &KnownSigner) -> Result<(), SignerFault> {
+    reply.check(&known.head).map_err(|found| match (&reply.outcome, found) {
+        // It could not read the question, and says so.
+        (Outcome::Refused(refused), MemoryDoubt::Unproven) => doubt(refused.reason.code(), refused.reason),
+        (_, found) => forgotten(found),
+    })
+}
+
+/// Whether a signer is the one that is known.
+fn who(signer: &KnownSigner, known: &KnownSigner) -> Result<(), SignerFault> {
+    if signer.platform != known.platform {
+        return Err(Doubt::PlatformChanged.fault());
+    }
+    if signer.key != known.key {
+        return Err(Doubt::KeyChanged.fault());
+    }
+    Ok(())
+}
+
+fn forgotten(memory: MemoryDoubt) -> SignerFault {
+    doubt(memory.code(), memory)
 }
 
 fn doubt(code: &'static str, what: impl ToString) -> SignerFault {
@@ -263,10 +286,10 @@ fn check_receipt(receipt: &VoidReceipt, plan: PlanId, known: &KnownSigner) -> Re
         return Err(odd());
     }
     if receipt.platform != known.platform {
-        return Err(doubt("void_receipt_foreign", "its void receipt is for another platform"));
+        return Err(Doubt::ReceiptForeign.fault());
     }
     if receipt.key != known.key || !receipt.is_by(&known.key) {
-        return Err(doubt("void_receipt_unsigned", "its void receipt is not signed by its key"));
+        return Err(Doubt::ReceiptUnsigned.fault());
     }
     Ok(SignerAnswer::Voided { receipt: Bytes(receipt.encode()) })
 }
@@ -286,41 +309,33 @@ impl<T: Transport> ports::Signer for RemoteSigner<T> {
             payments: request.intents.iter().map(payment).collect(),
             psbt: Bytes(request.psbt.clone()),
             known: known_row(&request.fence),
+            memory: None,
         });
-        self.ask_about(&asked, &request.fence, request.plan)
+        self.ask_about(asked, &request.fence, request.plan)
     }
 
     fn void_plan(&mut self, at: &ports::Fence, plan: PlanId) -> Result<SignerAnswer, SignerFault> {
-        self.ask_about(&Request::VoidPlan(VoidPlan { fence: fence(at), plan, known: known_row(at) }), at, plan)
+        let request = VoidPlan { fence: fence(at), plan, known: known_row(at), memory: None };
+        self.ask_about(Request::VoidPlan(request), at, plan)
     }
 
     fn show(&mut self, at: &ports::Fence) -> Result<Option<SignerRefusal>, SignerFault> {
         let fence = fence(at);
-        let request = Request::CheckpointHead(CheckpointHead { fence, known: known_row(at) });
-        match self.ask_at(&request, at)? {
-            (Outcome::Checkpoint(checkpoint), known) if checkpoint.fence == fence && checkpoint.is_by(&known.key) => {
-                Ok(None)
-            }
-            (Outcome::Refused(refused), _) => Ok(Some(refusal(&refused))),
-            _ => Err(odd()),
-        }
+        let request = Request::CheckpointHead(CheckpointHead { fence, known: known_row(at), memory: None });
+        let answered = self.ask_at(request, at, |outcome, known| checkpoint_of(outcome, &fence, known))?;
+        Ok(answered.err().map(|refused| refusal(&refused)))
     }
 
     fn status(&mut self) -> Result<SignerStatus, SignerFault> {
-        match self.ask(&Request::Status(StatusWanted {}))? {
-            (Outcome::Status(status), _) => {
-                let highest = status.highest.unwrap_or(Fence {
-                    platform: [0; 16],
-                    epoch: florin_core::id::Epoch(0),
-                    seq: florin_core::id::Seq::START,
-                    head: florin_core::id::Digest::ZERO,
-                    time: LedgerTime(0),
-                });
-                // A signer that answers has its keys: it does not start without them.
-                Ok(SignerStatus { epoch: highest.epoch, seq: highest.seq, head: highest.head, is_unlocked: true })
-            }
-            _ => Err(odd()),
-        }
+        let highest = self.highest()?.unwrap_or(Fence {
+            platform: [0; 16],
+            epoch: florin_core::id::Epoch(0),
+            seq: florin_core::id::Seq::START,
+            head: florin_core::id::Digest::ZERO,
+            time: LedgerTime(0),
+        });
+        // A signer that answers has its keys: it does not start without them.
+        Ok(SignerStatus { epoch: highest.epoch, seq: highest.seq, head: highest.head, is_unlocked: true })
     }
 }
 

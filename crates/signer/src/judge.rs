@@ -3,7 +3,7 @@
 
 use crate::memory::{Charge, PaidWithdrawal};
 use crate::policy::{OPERATORS_MAX, Policy, WalletPolicy};
-use crate::protocol::{Fence, Input, KnownRow, PaymentRequest, Refused, SignPlan};
+use crate::protocol::{Fence, Input, KnownRow, MemoryDoubt, PaymentRequest, Refused, Request, SignPlan};
 use crate::refusal::Refusal;
 use crate::spend::outpoint_of;
 use bitcoin::Script;
@@ -32,7 +32,32 @@ pub const DAY_MS: u64 = 24 * HOUR_MS;
 /// Largest number in a request: the memory holds 63 bits.
 const NUMBER_MAX: u64 = i64::MAX as u64;
 
-/// Refuses a fence with numbers that the memory can't hold, of another platform, below the highest seen, of a journal that
+/// Refuses a request with numbers that the memory can't hold.
+pub fn check_numbers(request: &Request) -> Result<(), Refused> {
+    let (fence, plan) = match request {
+        Request::Hello(_) | Request::Descriptors(_) | Request::Status(_) => (None, None),
+        Request::SignPlan(request) => (Some(&request.fence), Some(request.plan)),
+        Request::VoidPlan(request) => (Some(&request.fence), Some(request.plan)),
+        Request::CheckpointHead(request) => (Some(&request.fence), None),
+    };
+    let of_fence = fence.map_or([0; 3], |fence| [fence.epoch.0, fence.seq.0, fence.time.0]);
+    let others = [plan.map_or(0, |plan| plan.0), request.memory().map_or(0, |memory| memory.counter)];
+    if of_fence.into_iter().chain(others).any(|number| number > NUMBER_MAX) {
+        return Err(Refused::whole(Refusal::RequestInvalid));
+    }
+    Ok(())
+}
+
+/// What is said to one whose knowledge of the memory the memory does not have.
+pub fn refuse_memory(doubt: MemoryDoubt) -> Refused {
+    Refused::whole(match doubt {
+        MemoryDoubt::Replaced => Refusal::MemoryReplaced,
+        MemoryDoubt::Behind => Refusal::MemoryBehind,
+        MemoryDoubt::Conflict | MemoryDoubt::Unproven => Refusal::MemoryConflict,
+    })
+}
+
+/// Refuses a fence of another platform, below the highest seen, of a journal that
 /// does not have the highest seen as its own row, or ahead of the clock. What comes back is the fence to remember: its time
 /// never runs backwards.
 pub fn check_fence(
@@ -42,10 +67,6 @@ pub fn check_fence(
     highest: Option<&Fence>,
     clock: LedgerTime,
 ) -> Result<Fence, Refused> {
-    let numbers = [fence.epoch.0, fence.seq.0, fence.time.0];
-    if numbers.into_iter().any(|number| number > NUMBER_MAX) {
-        return Err(Refused::whole(Refusal::RequestInvalid));
-    }
     if fence.platform != *platform {
         return Err(Refused::whole(Refusal::PlatformMismatch));
     }
@@ -77,11 +98,6 @@ fn check_clock(fence: &Fence, clock: LedgerTime) -> Result<(), Refused> {
         return Err(Refused::whole(Refusal::ClockAhead));
     }
     Ok(())
-}
-
-/// Refuses a plan number that the memory can't hold.
-pub fn check_plan_number(plan: u64) -> Result<(), Refused> {
-    if plan > NUMBER_MAX { Err(Refused::whole(Refusal::RequestInvalid)) } else { Ok(()) }
 }
 
 /// Checks the intents alone: for this platform, wallet, network and asset, not expired, to an address, one for each

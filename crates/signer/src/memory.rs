@@ -2,13 +2,13 @@
 //! unnoticed, and never be written in parts: all of a decision is one transaction, durable before anything leaves.
 //!
 //! Each decision is a row that names the hash of the row before it; the head of that chain goes out with every reply
-//! ([`MemoryHead`]), so that an engine notices a memory that was restored from an older copy. One process at a time:
-//! the database is locked for as long as it is open.
+//! ([`MemoryHead`]) and comes back with the next question, so that a memory that was restored from an older copy is told, also
+//! once it was written on. One process at a time: the database is locked for as long as it is open.
 
 mod file;
 
 use crate::entropy::{EntropyError, random_bytes};
-use crate::protocol::{Fence, Input, MemoryHead, Signed, VoidReceipt};
+use crate::protocol::{Fence, Input, MemoryDoubt, MemoryHead, Signed, VoidReceipt};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use florin_core::amount::Amount;
 use florin_core::id::{Digest, LedgerTime, PlanId, TxId, WalletId, WithdrawalId};
@@ -262,6 +262,25 @@ impl Memory {
     /// The head of the chain of decisions.
     pub fn head(&self) -> MemoryHead {
         self.head
+    }
+
+    /// Whether it still has all that it had at `known`: rows are linked by their hashes, so that the one row of that number
+    /// vouches for all before it. The inner answer is what is doubtful.
+    ///
+    /// # Errors
+    /// Faults.
+    pub fn remembers(&self, known: &MemoryHead) -> Result<Result<(), MemoryDoubt>, MemoryError> {
+        self.check_sound()?;
+        if known.memory != self.head.memory {
+            return Ok(Err(MemoryDoubt::Replaced));
+        }
+        if known.counter > self.head.counter {
+            return Ok(Err(MemoryDoubt::Behind));
+        }
+        let mut statement = self.connection.prepare("SELECT hash FROM decision WHERE counter = ?1")?;
+        let found = statement.query_row([number(known.counter)?], |row| row.get::<_, [u8; 32]>(0)).optional()?;
+        let hash = found.map_or(Digest::ZERO, Digest);
+        Ok(if hash == known.hash { Ok(()) } else { Err(MemoryDoubt::Conflict) })
     }
 
     /// The highest place in the journal seen.

@@ -7,8 +7,9 @@ use florin_core::custody::{Approval, Intent};
 use florin_core::id::{Digest, Epoch, LedgerTime, PlanId, Seq, TxId, WalletId};
 use florin_core::wire::{Bytes, Message};
 
-/// The version of this protocol.
-pub const PROTOCOL: u32 = 2;
+/// The version of this protocol. [`Hello`], and the numbers of the refusals that may answer it, are the same in every version: by
+/// them two builds find out that they differ.
+pub const PROTOCOL: u32 = 3;
 
 florin_core::message! {
     /// The engine's place in its journal. The signer keeps the highest and refuses lower ones.
@@ -71,7 +72,10 @@ florin_core::message! {
 
 florin_core::message! {
     /// Asks for the descriptors of the policy's wallets.
-    pub struct DescriptorsWanted {}
+    pub struct DescriptorsWanted {
+        /// What the asker knows of the signer's memory, as in every question but [`Hello`]; absent where it knows nothing.
+        1: memory: Option<MemoryHead>,
+    }
 }
 
 florin_core::message! {
@@ -93,6 +97,8 @@ florin_core::message! {
         7: psbt: Bytes,
         /// What links the fence to the last one; absent where the signer was shown no row.
         8: known: Option<KnownRow>,
+        /// What the asker knows of the signer's memory.
+        9: memory: Option<MemoryHead>,
     }
 }
 
@@ -105,12 +111,17 @@ florin_core::message! {
         2: plan: PlanId,
         /// What links the fence to the last one.
         3: known: Option<KnownRow>,
+        /// What the asker knows of the signer's memory.
+        4: memory: Option<MemoryHead>,
     }
 }
 
 florin_core::message! {
     /// Asks how the signer stands.
-    pub struct StatusWanted {}
+    pub struct StatusWanted {
+        /// What the asker knows of the signer's memory.
+        1: memory: Option<MemoryHead>,
+    }
 }
 
 florin_core::message! {
@@ -120,6 +131,8 @@ florin_core::message! {
         1: fence: Fence,
         /// What links it to the last one.
         2: known: Option<KnownRow>,
+        /// What the asker knows of the signer's memory.
+        3: memory: Option<MemoryHead>,
     }
 }
 
@@ -141,9 +154,38 @@ florin_core::oneof! {
     }
 }
 
+impl Request {
+    /// What the asker knows of the signer's memory, if it says so.
+    pub fn memory(&self) -> Option<MemoryHead> {
+        match self {
+            Request::Hello(_) => None,
+            Request::Descriptors(wanted) => wanted.memory,
+            Request::SignPlan(plan) => plan.memory,
+            Request::VoidPlan(void) => void.memory,
+            Request::Status(wanted) => wanted.memory,
+            Request::CheckpointHead(head) => head.memory,
+        }
+    }
+
+    /// The same question by one who knows this of the signer's memory. [`Hello`] is asked before anything is known.
+    #[must_use]
+    pub fn knowing(mut self, known: MemoryHead) -> Request {
+        let memory = match &mut self {
+            Request::Hello(_) => return self,
+            Request::Descriptors(wanted) => &mut wanted.memory,
+            Request::SignPlan(plan) => &mut plan.memory,
+            Request::VoidPlan(void) => &mut void.memory,
+            Request::Status(wanted) => &mut wanted.memory,
+            Request::CheckpointHead(head) => &mut head.memory,
+        };
+        *memory = Some(known);
+        self
+    }
+}
+
 florin_core::message! {
-    /// The head of the signer's own memory: every decision advances it. The engine keeps the last one it saw, and a
-    /// signer whose memory was restored from an old copy shows itself by an earlier one.
+    /// The head of the signer's own memory: every decision advances it. Whoever asks keeps the last one it saw and names it in
+    /// its next question: a signer whose memory was restored from an old copy does not have it, whatever came after.
     #[derive(Copy)]
     pub struct MemoryHead {
         /// Drawn when the memory was created: a replaced memory has another.
@@ -164,9 +206,12 @@ pub enum MemoryDoubt {
     /// It has forgotten decisions: it was restored from an old copy.
     #[error("the signer's memory is behind what it once knew")]
     Behind,
-    /// It remembers other decisions: two signers had one memory.
+    /// It remembers other decisions: an old copy was written on, or two signers had one memory.
     #[error("the signer's memory contradicts what it once knew")]
     Conflict,
+    /// It does not say that it has what was known.
+    #[error("the signer does not say that its memory has what it once knew")]
+    Unproven,
 }
 
 impl MemoryDoubt {
@@ -176,27 +221,8 @@ impl MemoryDoubt {
             MemoryDoubt::Replaced => "signer_memory_replaced",
             MemoryDoubt::Behind => "signer_memory_behind",
             MemoryDoubt::Conflict => "signer_memory_conflict",
+            MemoryDoubt::Unproven => "signer_memory_unproven",
         }
-    }
-}
-
-impl MemoryHead {
-    /// Whether a signer that shows this head still knows all it knew at `earlier`. The engine asks this of every reply,
-    /// with the head it has recorded, before it uses the reply.
-    ///
-    /// # Errors
-    /// [`MemoryDoubt`], most precise first.
-    pub fn follows(&self, earlier: &MemoryHead) -> Result<(), MemoryDoubt> {
-        if self.memory != earlier.memory {
-            return Err(MemoryDoubt::Replaced);
-        }
-        if self.counter < earlier.counter {
-            return Err(MemoryDoubt::Behind);
-        }
-        if self.counter == earlier.counter && self.hash != earlier.hash {
-            return Err(MemoryDoubt::Conflict);
-        }
-        Ok(())
     }
 }
 
@@ -207,6 +233,40 @@ florin_core::message! {
         1: head: MemoryHead,
         /// What came of it.
         2: outcome: Outcome,
+        /// What the question said of the memory, found in it: the decision of that number has that hash. Absent where the question
+        /// said nothing, and where it is not so.
+        3: remembered: Option<MemoryHead>,
+    }
+}
+
+impl Reply {
+    /// Whether the signer that answered so still knows all it knew at `known`, which the question named. Every answer is held
+    /// against it before it is used. A later number alone is no answer: an old copy that is written on has one before long.
+    ///
+    /// # Errors
+    /// [`MemoryDoubt`], most precise first.
+    pub fn check(&self, known: &MemoryHead) -> Result<(), MemoryDoubt> {
+        if let Outcome::Refused(Refused { reason, .. }) = &self.outcome {
+            match reason {
+                Refusal::MemoryReplaced => return Err(MemoryDoubt::Replaced),
+                Refusal::MemoryBehind => return Err(MemoryDoubt::Behind),
+                Refusal::MemoryConflict => return Err(MemoryDoubt::Conflict),
+                _ => {}
+            }
+        }
+        if self.head.memory != known.memory {
+            return Err(MemoryDoubt::Replaced);
+        }
+        if self.head.counter < known.counter {
+            return Err(MemoryDoubt::Behind);
+        }
+        if self.head.counter == known.counter && self.head.hash != known.hash {
+            return Err(MemoryDoubt::Conflict);
+        }
+        if self.remembered != Some(*known) {
+            return Err(MemoryDoubt::Unproven);
+        }
+        Ok(())
     }
 }
 
@@ -408,11 +468,26 @@ mod tests {
         let head =
             |memory: u8, counter, hash: u8| MemoryHead { memory: [memory; 16], counter, hash: Digest([hash; 32]) };
         let known = head(1, 5, 9);
-        assert_eq!(known.follows(&known), Ok(()));
-        assert_eq!(head(1, 6, 3).follows(&known), Ok(()));
-        assert_eq!(head(2, 4, 9).follows(&known), Err(MemoryDoubt::Replaced));
-        assert_eq!(head(1, 4, 9).follows(&known), Err(MemoryDoubt::Behind));
-        assert_eq!(head(1, 5, 8).follows(&known), Err(MemoryDoubt::Conflict));
+        let shown = |head, remembered| {
+            let refused = Outcome::Refused(Refused::whole(Refusal::FenceBehind));
+            Reply { head, outcome: refused, remembered }.check(&known)
+        };
+        assert_eq!(shown(known, Some(known)), Ok(()));
+        assert_eq!(shown(head(1, 6, 3), Some(known)), Ok(()));
+        assert_eq!(shown(head(2, 6, 9), Some(known)), Err(MemoryDoubt::Replaced));
+        assert_eq!(shown(head(1, 4, 9), Some(known)), Err(MemoryDoubt::Behind));
+        assert_eq!(shown(head(1, 5, 8), Some(known)), Err(MemoryDoubt::Conflict));
+        assert_eq!(shown(head(1, 900, 3), None), Err(MemoryDoubt::Unproven), "a later number alone is no answer");
+        assert_eq!(shown(head(1, 900, 3), Some(head(1, 5, 8))), Err(MemoryDoubt::Unproven));
+        let said = [
+            (Refusal::MemoryReplaced, MemoryDoubt::Replaced),
+            (Refusal::MemoryBehind, MemoryDoubt::Behind),
+            (Refusal::MemoryConflict, MemoryDoubt::Conflict),
+        ];
+        for (reason, doubt) in said {
+            let outcome = Outcome::Refused(Refused::whole(reason));
+            assert_eq!(Reply { head: head(1, 6, 3), outcome, remembered: None }.check(&known), Err(doubt));
+        }
     }
 
     #[test]

@@ -27,89 +27,95 @@ refusals! {
     RequestInvalid = 1, "request_invalid", "the request can't be read";
     /// Another version of the protocol.
     ProtocolUnknown = 2, "protocol_unknown", "the signer speaks another version of the protocol";
+    /// The asker knows another memory of this signer's.
+    MemoryReplaced = 3, "memory_replaced", "the signer has another memory than the asker knows";
+    /// The asker knows more decisions than the memory holds: it was restored from an old copy.
+    MemoryBehind = 4, "memory_behind", "the signer's memory lacks decisions that the asker knows";
+    /// The asker knows another decision in the place of one that the memory holds: an old copy was written on.
+    MemoryConflict = 5, "memory_conflict", "the signer's memory has another decision than the asker knows";
     /// The request is for another platform.
-    PlatformMismatch = 3, "platform_mismatch", "the signer serves another platform";
+    PlatformMismatch = 6, "platform_mismatch", "the signer serves another platform";
     /// The engine is behind what the signer has seen: restored from an old backup, no longer the leader, or unaware of the
     /// last row that the signer was shown.
-    FenceBehind = 4, "fence_behind", "the signer has seen a later state of the journal";
+    FenceBehind = 7, "fence_behind", "the signer has seen a later state of the journal";
     /// The last row seen has another hash there: two journals claim to be one.
-    FenceConflict = 5, "fence_conflict", "the signer has seen another journal with this number";
+    FenceConflict = 8, "fence_conflict", "the signer has seen another journal with this number";
     /// The ledger time is ahead of the signer's own clock: one of the two is wrong.
-    ClockAhead = 6, "clock_ahead", "the ledger time is ahead of the signer's clock";
+    ClockAhead = 9, "clock_ahead", "the ledger time is ahead of the signer's clock";
     /// The wallet is not in the signer's policy.
-    WalletUnknown = 7, "wallet_unknown", "the signer's policy does not know the wallet";
+    WalletUnknown = 10, "wallet_unknown", "the signer's policy does not know the wallet";
     /// The plan was voided.
-    PlanVoided = 8, "plan_voided", "the plan was voided";
+    PlanVoided = 11, "plan_voided", "the plan was voided";
     /// The plan has as many versions as it may.
-    VersionsExhausted = 9, "versions_exhausted", "the plan has too many versions";
+    VersionsExhausted = 12, "versions_exhausted", "the plan has too many versions";
     /// The plan pays nobody.
-    PaymentsMissing = 10, "payments_missing", "the plan pays nobody";
+    PaymentsMissing = 13, "payments_missing", "the plan pays nobody";
     /// The plan pays too many.
-    PaymentsTooMany = 11, "payments_too_many", "the plan has too many payments";
+    PaymentsTooMany = 14, "payments_too_many", "the plan has too many payments";
     /// An intent is for another platform.
-    IntentPlatformMismatch = 12, "intent_platform_mismatch", "an intent is for another platform";
+    IntentPlatformMismatch = 15, "intent_platform_mismatch", "an intent is for another platform";
     /// An intent is for another wallet.
-    IntentWalletMismatch = 13, "intent_wallet_mismatch", "an intent is for another wallet";
+    IntentWalletMismatch = 16, "intent_wallet_mismatch", "an intent is for another wallet";
     /// An intent is for another network.
-    GenesisMismatch = 14, "genesis_mismatch", "an intent is for another network";
+    GenesisMismatch = 17, "genesis_mismatch", "an intent is for another network";
     /// An intent is for another asset.
-    IntentAssetMismatch = 15, "intent_asset_mismatch", "an intent is for another asset";
+    IntentAssetMismatch = 18, "intent_asset_mismatch", "an intent is for another asset";
     /// An intent's time is over.
-    IntentExpired = 16, "intent_expired", "an intent has expired";
+    IntentExpired = 19, "intent_expired", "an intent has expired";
     /// An intent's script has no address: no operator could compare it.
-    DestinationUnknown = 17, "destination_unknown", "an intent's script has no address";
+    DestinationUnknown = 20, "destination_unknown", "an intent's script has no address";
     /// Two intents of the plan are for one withdrawal.
-    WithdrawalRepeated = 18, "withdrawal_repeated", "two intents are for one withdrawal";
+    WithdrawalRepeated = 21, "withdrawal_repeated", "two intents are for one withdrawal";
     /// The transaction can't be read, or is not one that this signer signs.
-    TransactionInvalid = 19, "transaction_invalid", "the transaction can't be read or is not allowed";
+    TransactionInvalid = 22, "transaction_invalid", "the transaction can't be read or is not allowed";
     /// A signature type other than the one that covers everything.
-    SighashForbidden = 20, "sighash_forbidden", "only signatures over the whole transaction are given";
+    SighashForbidden = 23, "sighash_forbidden", "only signatures over the whole transaction are given";
     /// An input is not proven by the whole transaction that made it, or contradicts it.
-    InputUnproven = 21, "input_unproven", "an input's amount is not proven by its previous transaction";
+    InputUnproven = 24, "input_unproven", "an input's amount is not proven by its previous transaction";
     /// An input is not the wallet's.
-    InputForeign = 22, "input_foreign", "an input is not the wallet's";
+    InputForeign = 25, "input_foreign", "an input is not the wallet's";
     /// The transaction does not spend the plan's anchor.
-    AnchorUnspent = 23, "anchor_unspent", "the transaction does not spend the plan's anchor";
+    AnchorUnspent = 26, "anchor_unspent", "the transaction does not spend the plan's anchor";
     /// An output is neither an intent's nor the wallet's own change.
-    OutputUnknown = 24, "output_unknown", "an output is neither an intent's nor change";
+    OutputUnknown = 27, "output_unknown", "an output is neither an intent's nor change";
     /// The change's index is far beyond those used so far: a restore would not find it.
-    ChangeFar = 25, "change_far", "the change's index is too far ahead";
+    ChangeFar = 28, "change_far", "the change's index is too far ahead";
     /// More than one output claims to be change.
-    ChangeRepeated = 26, "change_repeated", "there is more than one change output";
+    ChangeRepeated = 29, "change_repeated", "there is more than one change output";
     /// There is no output for an intent.
-    PaymentAbsent = 27, "payment_absent", "no output pays an intent";
+    PaymentAbsent = 30, "payment_absent", "no output pays an intent";
     /// The outputs exceed the inputs.
-    AmountsExceeded = 28, "amounts_exceeded", "the outputs exceed the inputs";
+    AmountsExceeded = 31, "amounts_exceeded", "the outputs exceed the inputs";
     /// The fee rate exceeds the policy's cap.
-    FeeRateAboveCap = 29, "fee_rate_above_cap", "the fee rate exceeds the policy's cap";
+    FeeRateAboveCap = 32, "fee_rate_above_cap", "the fee rate exceeds the policy's cap";
     /// The fee exceeds the policy's absolute cap.
-    FeeAboveCap = 30, "fee_above_cap", "the fee exceeds the policy's cap";
+    FeeAboveCap = 33, "fee_above_cap", "the fee exceeds the policy's cap";
     /// The fee exceeds the policy's share of what is paid.
-    FeeAboveShare = 31, "fee_above_share", "the fee exceeds the policy's share of the amount";
+    FeeAboveShare = 34, "fee_above_share", "the fee exceeds the policy's share of the amount";
     /// The fee exceeds what an intent allows.
-    FeeAboveIntent = 32, "fee_above_intent", "the fee exceeds what an intent allows";
+    FeeAboveIntent = 35, "fee_above_intent", "the fee exceeds what an intent allows";
     /// An earlier version of the plan has another anchor.
-    AnchorChanged = 33, "anchor_changed", "an earlier version of the plan has another anchor";
+    AnchorChanged = 36, "anchor_changed", "an earlier version of the plan has another anchor";
     /// An input was signed for under another plan.
-    OutpointTaken = 34, "outpoint_taken", "an input belongs to another plan";
+    OutpointTaken = 37, "outpoint_taken", "an input belongs to another plan";
     /// A withdrawal was signed for under another plan.
-    WithdrawalTaken = 35, "withdrawal_taken", "a withdrawal belongs to another plan";
+    WithdrawalTaken = 38, "withdrawal_taken", "a withdrawal belongs to another plan";
     /// An earlier version of the plan pays other withdrawals, or pays them otherwise.
-    PaymentsChanged = 36, "payments_changed", "an earlier version of the plan makes other payments";
+    PaymentsChanged = 39, "payments_changed", "an earlier version of the plan makes other payments";
     /// An approval's key is not in the policy.
-    ApprovalKeyUnknown = 37, "approval_key_unknown", "too few approvals count: the key of one is not in the policy";
+    ApprovalKeyUnknown = 40, "approval_key_unknown", "too few approvals count: the key of one is not in the policy";
     /// Two approvals of one intent are by the same key.
-    ApprovalRepeated = 38, "approval_repeated", "too few approvals count: two are by the same key";
+    ApprovalRepeated = 41, "approval_repeated", "too few approvals count: two are by the same key";
     /// An approval is not a signature over this intent.
-    ApprovalInvalid = 39, "approval_invalid", "too few approvals count: one is not a signature over this intent";
+    ApprovalInvalid = 42, "approval_invalid", "too few approvals count: one is not a signature over this intent";
     /// An intent without enough approvals exceeds the automatic limit of one payment.
-    LimitPayment = 40, "limit_payment", "the automatic limit of one payment is exceeded";
+    LimitPayment = 43, "limit_payment", "the automatic limit of one payment is exceeded";
     /// The automatic limit of an hour is used up.
-    LimitHour = 41, "limit_hour", "the automatic limit of an hour is exceeded";
+    LimitHour = 44, "limit_hour", "the automatic limit of an hour is exceeded";
     /// The automatic limit of a day is used up.
-    LimitDay = 42, "limit_day", "the automatic limit of a day is exceeded";
+    LimitDay = 45, "limit_day", "the automatic limit of a day is exceeded";
     /// The automatic limit of a day to one destination is used up.
-    LimitDestination = 43, "limit_destination", "the automatic limit of a day to one destination is exceeded";
+    LimitDestination = 46, "limit_destination", "the automatic limit of a day to one destination is exceeded";
 }
 
 /// Whether asking again for the same plan can end otherwise.
@@ -141,8 +147,10 @@ impl Refusal {
     pub fn standing(self) -> Standing {
         use Refusal::*;
         match self {
-            RequestInvalid | ProtocolUnknown | PlatformMismatch | FenceBehind | FenceConflict | ClockAhead
-            | WalletUnknown | LimitHour | LimitDay | LimitDestination => Standing::Passing,
+            RequestInvalid | ProtocolUnknown | MemoryReplaced | MemoryBehind | MemoryConflict | PlatformMismatch
+            | FenceBehind | FenceConflict | ClockAhead | WalletUnknown | LimitHour | LimitDay | LimitDestination => {
+                Standing::Passing
+            }
             PlanVoided
             | VersionsExhausted
             | PaymentsMissing
@@ -203,8 +211,9 @@ impl Refusal {
             PaymentsMissing | PaymentsTooMany | TransactionInvalid | SighashForbidden | AnchorUnspent
             | OutputUnknown | ChangeFar | ChangeRepeated | AmountsExceeded | FeeRateAboveCap | FeeAboveCap
             | FeeAboveShare => Culprit::Plan,
-            RequestInvalid | ProtocolUnknown | PlatformMismatch | FenceBehind | FenceConflict | ClockAhead
-            | WalletUnknown | PlanVoided | VersionsExhausted | AnchorChanged | PaymentsChanged => Culprit::Nobody,
+            RequestInvalid | ProtocolUnknown | MemoryReplaced | MemoryBehind | MemoryConflict | PlatformMismatch
+            | FenceBehind | FenceConflict | ClockAhead | WalletUnknown | PlanVoided | VersionsExhausted
+            | AnchorChanged | PaymentsChanged => Culprit::Nobody,
         }
     }
 }
@@ -225,6 +234,9 @@ mod tests {
         let expected = [
             "request_invalid",
             "protocol_unknown",
+            "memory_replaced",
+            "memory_behind",
+            "memory_conflict",
             "platform_mismatch",
             "fence_behind",
             "fence_conflict",

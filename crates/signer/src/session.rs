@@ -10,8 +10,8 @@ use crate::keystore::{KeyStore, KeyStoreError, Purpose, descriptors};
 use crate::memory::{Charge, Decision, Memory, MemoryError, PlanMemory, Signature, Void};
 use crate::policy::{Policy, WalletPolicy};
 use crate::protocol::{
-    Checkpoint, CheckpointHead, Descriptors, Fence, Hello, Input, KnownRow, Outcome, PROTOCOL, Refused, Reply, Request,
-    SignPlan, Signed, Status, VoidPlan, VoidReceipt, WalletDescriptors, WalletStatus, Welcome,
+    Checkpoint, CheckpointHead, Descriptors, Fence, Hello, Input, KnownRow, MemoryHead, Outcome, PROTOCOL, Refused,
+    Reply, Request, SignPlan, Signed, Status, VoidPlan, VoidReceipt, WalletDescriptors, WalletStatus, Welcome,
 };
 use crate::refusal::Refusal;
 use crate::spend::{Proposal, WalletKeys};
@@ -73,7 +73,7 @@ impl Fault {
 pub struct Signer {
     policy: Policy,
     wallets: BTreeMap<WalletId, WalletKeys>,
-    head_key: SigningKey,
+    head_key: Box<SigningKey>,
     purpose: Purpose,
     blinding: Zeroizing<[u8; 32]>,
     memory: Memory,
@@ -149,6 +149,11 @@ impl Signer {
     /// # Errors
     /// [`Fault`]; nothing may be answered then, and the process must end.
     pub fn handle(&mut self, request: &Request, clock: LedgerTime) -> Result<Reply, Fault> {
+        let remembered = match self.remembered(request) {
+            Ok(remembered) => remembered,
+            Err(Stop::Refused(refused)) => return Ok(self.reply(Outcome::Refused(refused))),
+            Err(Stop::Fault(error)) => return Err(error),
+        };
         let answered = match request {
             Request::Hello(hello) => self.welcome(hello),
             Request::Descriptors(_) => Ok(self.descriptors()),
@@ -158,15 +163,24 @@ impl Signer {
             Request::CheckpointHead(request) => self.checkpoint(request, clock),
         };
         match answered {
-            Ok(outcome) => Ok(self.reply(outcome)),
-            Err(Stop::Refused(refused)) => Ok(self.reply(Outcome::Refused(refused))),
+            Ok(outcome) => Ok(Reply { remembered, ..self.reply(outcome) }),
+            Err(Stop::Refused(refused)) => Ok(Reply { remembered, ..self.reply(Outcome::Refused(refused)) }),
             Err(Stop::Fault(error)) => Err(error),
         }
     }
 
+    /// What the asker knows of the memory, once it was found there. Before anything else: a memory that has forgotten has its limits
+    /// unused, and gives up plans that it has signed.
+    fn remembered(&self, request: &Request) -> Result<Option<MemoryHead>, Stop> {
+        judge::check_numbers(request)?;
+        let Some(known) = request.memory() else { return Ok(None) };
+        self.memory.remembers(&known)?.map_err(judge::refuse_memory)?;
+        Ok(Some(known))
+    }
+
     /// An outcome with the head of the memory.
     pub(crate) fn reply(&self, outcome: Outcome) -> Reply {
-        Reply { head: self.memory.head(), outcome }
+        Reply { head: self.memory.head(), outcome, remembered: None }
     }
 
     fn welcome(&self, hello: &Hello) -> Result<Outcome, Stop> {
@@ -217,7 +231,6 @@ impl Signer {
     }
 
     fn void_plan(&mut self, request: &VoidPlan, clock: LedgerTime) -> Result<Outcome, Stop> {
-        judge::check_plan_number(request.plan.0)?;
         let fence = self.check_fence(&request.fence, request.known.as_ref(), clock)?;
         match self.memory.plan(request.plan)? {
             Some(PlanMemory::Voided(receipt)) => {
@@ -238,7 +251,6 @@ impl Signer {
     }
 
     fn sign_plan(&mut self, request: &SignPlan, clock: LedgerTime) -> Result<Outcome, Stop> {
-        judge::check_plan_number(request.plan.0)?;
         let fence = self.check_fence(&request.fence, request.known.as_ref(), clock)?;
         match self.judge(request, fence, clock) {
             Ok(Verdict::New(signature)) => {

@@ -386,6 +386,7 @@ fn run(seed: u64, kind: ScriptKind, refusals: &mut BTreeSet<Refusal>) -> usize {
                 fence: attacker.fence(clock),
                 plan: PlanId(attacker.random.below(attacker.plan + 5)),
                 known: None,
+                memory: None,
             };
             ask(&mut signer, &Request::VoidPlan(void), clock);
         }

@@ -9,7 +9,9 @@ use florin_core::amount::Amount;
 use florin_core::id::{AssetId, BlockHash, Digest, LedgerTime, PlanId, Seq, TxId, WalletId};
 use florin_core::wire::Bytes;
 use florin_signer::judge::PLAN_VERSIONS_MAX;
-use florin_signer::protocol::{CheckpointHead, Hello, Input, KnownRow, Outcome, PROTOCOL, Request, VoidPlan};
+use florin_signer::protocol::{
+    CheckpointHead, Hello, Input, KnownRow, MemoryHead, Outcome, PROTOCOL, Request, VoidPlan,
+};
 use florin_signer::refusal::{Culprit, Refusal};
 use florin_signer::session::Signer;
 use std::collections::BTreeSet;
@@ -37,7 +39,7 @@ fn past(wallet: &Wallet) -> Signer {
         full.locktime = version;
         signed(&full, CLOCK);
     }
-    let void = Request::VoidPlan(VoidPlan { fence: fence(2, CLOCK), plan: PlanId(VOIDED), known: None });
+    let void = Request::VoidPlan(VoidPlan { fence: fence(2, CLOCK), plan: PlanId(VOIDED), known: None, memory: None });
     assert!(matches!(ask(&mut signer, &void, CLOCK).outcome, Outcome::Voided(_)));
     signer
 }
@@ -56,8 +58,11 @@ fn good(wallet: &Wallet) -> Draft {
 type Bend = (Refusal, fn(&mut Draft));
 
 /// One way to break each rule, in the order of the rules.
-const BENDS: [Bend; 42] = [
+const BENDS: [Bend; 45] = [
     (Refusal::RequestInvalid, |draft| draft.fence.seq = Seq(u64::MAX)),
+    (Refusal::MemoryReplaced, |draft| draft.memory = Some(remembered([8; 16], 1))),
+    (Refusal::MemoryBehind, |draft| draft.memory = Some(remembered(MEMORY, i64::MAX as u64))),
+    (Refusal::MemoryConflict, |draft| draft.memory = Some(remembered(MEMORY, 1))),
     (Refusal::PlatformMismatch, |draft| draft.fence.platform = [0x12; 16]),
     (Refusal::FenceBehind, |draft| draft.fence.seq = Seq(1)),
     (Refusal::FenceConflict, |draft| draft.fence.head = Digest([0; 32])),
@@ -133,6 +138,11 @@ const BENDS: [Bend; 42] = [
     (Refusal::LimitDestination, |draft| draft.pays = vec![pay(40, stranger(1), 201_000)]),
 ];
 
+/// A head that no memory of these tests ever had.
+fn remembered(memory: [u8; 16], counter: u64) -> MemoryHead {
+    MemoryHead { memory, counter, hash: Digest([0x5a; 32]) }
+}
+
 fn each(draft: &mut Draft, change: impl Fn(&mut Pay)) {
     draft.pays.iter_mut().for_each(change);
 }
@@ -199,7 +209,7 @@ fn of_two_broken_rules_the_first_is_told() {
             pairs += 1;
         }
     }
-    assert_eq!(pairs, 42 * 41 / 2);
+    assert_eq!(pairs, 45 * 44 / 2);
 }
 
 #[test]
@@ -219,8 +229,8 @@ fn a_fence_counts_for_voids_and_checkpoints_too() {
     let mut signer = past(&wallet);
     let behind = fence(1, CLOCK);
     let requests = [
-        Request::VoidPlan(VoidPlan { fence: behind, plan: PlanId(77), known: None }),
-        Request::CheckpointHead(CheckpointHead { fence: behind, known: None }),
+        Request::VoidPlan(VoidPlan { fence: behind, plan: PlanId(77), known: None, memory: None }),
+        Request::CheckpointHead(CheckpointHead { fence: behind, known: None, memory: None }),
     ];
     for request in requests {
         let told = ask(&mut signer, &request, CLOCK).outcome;
@@ -240,8 +250,8 @@ fn an_old_copy_that_was_written_on_is_refused_for_plans_voids_and_checkpoints() 
         plan.known = known;
         let requests = [
             Request::SignPlan(plan),
-            Request::VoidPlan(VoidPlan { fence: later, plan: PlanId(77), known }),
-            Request::CheckpointHead(CheckpointHead { fence: later, known }),
+            Request::VoidPlan(VoidPlan { fence: later, plan: PlanId(77), known, memory: None }),
+            Request::CheckpointHead(CheckpointHead { fence: later, known, memory: None }),
         ];
         requests.map(|request| match raw(signer, &request, CLOCK).outcome {
             Outcome::Refused(refused) => Some(refused.reason),
@@ -257,7 +267,8 @@ fn an_old_copy_that_was_written_on_is_refused_for_plans_voids_and_checkpoints() 
     assert_eq!(told(&mut signer, early), [Some(Refusal::FenceBehind); 3], "only one before it is");
     let unseen = row(3, fence(3, CLOCK).head);
     assert_eq!(told(&mut signer, unseen), [Some(Refusal::FenceConflict); 3], "nobody has shown this one");
-    let status = ask(&mut signer, &Request::Status(florin_signer::protocol::StatusWanted {}), CLOCK).outcome;
+    let status =
+        ask(&mut signer, &Request::Status(florin_signer::protocol::StatusWanted { memory: None }), CLOCK).outcome;
     let Outcome::Status(status) = status else { panic!("a status was wanted") };
     assert_eq!(status.highest, Some(highest), "what is refused leaves no trace");
     assert_eq!(told(&mut signer, row(2, highest.head)), [None; 3]);

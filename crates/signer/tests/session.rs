@@ -15,7 +15,7 @@ use florin_core::wire::{Message as _, Value as _};
 use florin_signer::judge::Uncounted;
 use florin_signer::memory::Memory;
 use florin_signer::protocol::{
-    CheckpointHead, DescriptorsWanted, Hello, MemoryDoubt, Outcome, PROTOCOL, Request, Signed, StatusWanted, VoidPlan,
+    CheckpointHead, DescriptorsWanted, Hello, MemoryHead, Outcome, PROTOCOL, Request, Signed, StatusWanted, VoidPlan,
     VoidReceipt,
 };
 use florin_signer::refusal::Refusal;
@@ -41,8 +41,12 @@ fn key(signer: &mut Signer) -> [u8; 32] {
 }
 
 fn void(signer: &mut Signer, plan: u64, seq: u64) -> Result<VoidReceipt, Signed> {
-    match ask(signer, &Request::VoidPlan(VoidPlan { fence: fence(seq, NOW), plan: PlanId(plan), known: None }), NOW)
-        .outcome
+    match ask(
+        signer,
+        &Request::VoidPlan(VoidPlan { fence: fence(seq, NOW), plan: PlanId(plan), known: None, memory: None }),
+        NOW,
+    )
+    .outcome
     {
         Outcome::Voided(receipt) => Ok(receipt),
         Outcome::Signed(signed) => Err(signed),
@@ -231,34 +235,92 @@ fn an_engine_restored_from_an_old_backup_is_refused() {
     assert_eq!(reason(sign(&mut signer, &wallet, &refused, NOW)), Some(Refusal::FenceBehind));
 }
 
+/// Everything that may be asked by one who knows this of the memory, and what each is refused for.
+fn refused_to_all(signer: &mut Signer, wallet: &Wallet, known: MemoryHead, seq: u64) -> Vec<Option<Refusal>> {
+    let at = fence(seq, NOW);
+    let plan = Draft { fence: at, ..small(wallet, 90) };
+    let requests = [
+        Request::Status(StatusWanted { memory: None }),
+        Request::Descriptors(DescriptorsWanted { memory: None }),
+        Request::SignPlan(plan.request(wallet)),
+        Request::VoidPlan(VoidPlan { fence: at, plan: PlanId(91), known: None, memory: None }),
+        Request::CheckpointHead(CheckpointHead { fence: at, known: None, memory: None }),
+    ];
+    let asked = requests.map(|request| {
+        let reply = ask(signer, &request.knowing(known), NOW);
+        let refused = match reply.outcome {
+            Outcome::Refused(refused) => Some(refused.reason),
+            _ => None,
+        };
+        let doubt = reply.check(&known).err().map(|doubt| doubt.code());
+        assert_eq!(doubt, refused.map(|reason| format!("signer_{}", reason.code())).as_deref());
+        refused
+    });
+    asked.to_vec()
+}
+
 #[test]
-fn a_memory_restored_from_an_old_copy_shows_itself() {
+fn a_memory_restored_from_an_old_copy_stays_refused_whatever_it_decides_after() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, copy) = (folder.path().join("memory"), folder.path().join("copy"));
     let wallet = Wallet::new(ScriptKind::Wpkh);
     let mut signer = on_disk(&path);
+    let head = |signer: &mut Signer| ask(signer, &Request::Hello(Hello { protocol: PROTOCOL }), NOW).head;
+    let empty = head(&mut signer);
     sign(&mut signer, &wallet, &small(&wallet, 1), NOW).expect("signed");
+    let before = head(&mut signer);
     drop(signer);
     std::fs::copy(&path, &copy).expect("copied");
-    let hello = Request::Hello(Hello { protocol: PROTOCOL });
     let mut signer = on_disk(&path);
-    let before = ask(&mut signer, &hello, NOW).head;
-    sign(&mut signer, &wallet, &small(&wallet, 2), NOW).expect("signed");
-    let known = ask(&mut signer, &hello, NOW).head;
-    assert_eq!(known.follows(&before), Ok(()));
+    for plan in 2..6 {
+        sign(&mut signer, &wallet, &small(&wallet, plan), NOW).expect("signed");
+    }
+    let known = head(&mut signer);
+    for earlier in [empty, before, known] {
+        let reply = ask(&mut signer, &Request::Status(StatusWanted { memory: Some(earlier) }), NOW);
+        assert_eq!((reply.check(&earlier), reply.remembered), (Ok(()), Some(earlier)), "it goes on from there");
+    }
+    assert_eq!(refused_to_all(&mut signer, &wallet, known, 1), [None; 5]);
     drop(signer);
     std::fs::copy(&copy, &path).expect("restored");
     let mut signer = on_disk(&path);
-    assert_eq!(ask(&mut signer, &hello, NOW).head.follows(&known), Err(MemoryDoubt::Behind));
-    sign(&mut signer, &wallet, &small(&wallet, 3), NOW).expect("signed");
-    assert_eq!(ask(&mut signer, &hello, NOW).head.follows(&known), Err(MemoryDoubt::Conflict));
+    for row in 2..40 {
+        // It falls behind, comes level and overtakes: what it lacks is refused all the same, and nothing of it is decided.
+        let shown = head(&mut signer);
+        let reason = if shown.counter < known.counter { Refusal::MemoryBehind } else { Refusal::MemoryConflict };
+        assert_eq!(refused_to_all(&mut signer, &wallet, known, row), [Some(reason); 5], "at {}", shown.counter);
+        assert_eq!(head(&mut signer), shown, "who is refused leaves no trace");
+        // Somebody who knows nothing has it decide.
+        let at = Request::CheckpointHead(CheckpointHead { fence: fence(row, NOW), known: None, memory: None });
+        assert!(matches!(ask(&mut signer, &at, NOW).outcome, Outcome::Checkpoint(_)));
+    }
+    let shown = head(&mut signer);
+    assert!(shown.counter > known.counter + 20);
+    assert_eq!(
+        ask(&mut signer, &Request::Status(StatusWanted { memory: Some(before) }), NOW).check(&before),
+        Ok(()),
+        "what the copy had it still has"
+    );
+    drop(signer);
+    std::fs::remove_file(&path).expect("removed");
+    let mut signer = on_disk(&path);
+    assert_eq!(refused_to_all(&mut signer, &wallet, known, 1), [Some(Refusal::MemoryReplaced); 5]);
+}
+
+#[test]
+fn a_number_that_no_memory_holds_is_refused_before_anything_is_looked_up() {
+    let mut signer = signer(ScriptKind::Wpkh);
+    let known = MemoryHead { memory: MEMORY, counter: u64::MAX, hash: Digest([0; 32]) };
+    let reply = ask(&mut signer, &Request::Status(StatusWanted { memory: Some(known) }), NOW);
+    assert!(matches!(reply.outcome, Outcome::Refused(refused) if refused.reason == Refusal::RequestInvalid));
+    assert_eq!(reply.remembered, None);
 }
 
 #[test]
 fn a_bump_keeps_anchor_and_payments_and_is_charged_for_what_it_adds() {
     let wallet = Wallet::new(ScriptKind::Wpkh);
     let mut signer = signer(ScriptKind::Wpkh);
-    let left = |signer: &mut Signer| match ask(signer, &Request::Status(StatusWanted {}), NOW).outcome {
+    let left = |signer: &mut Signer| match ask(signer, &Request::Status(StatusWanted { memory: None }), NOW).outcome {
         Outcome::Status(status) => status.wallets[0].hour_left.units(),
         other => panic!("{other:?}"),
     };
@@ -383,7 +445,7 @@ fn a_payment_with_too_few_approvals_is_charged_like_one_without_any() {
     let mut small = draft(1, vec![wallet.coin(1, 5_000_000)], vec![pay(1, stranger(1), LIMIT_PAYMENT)]);
     small.pays[0].approvals = vec![Approving::Right(1), Approving::Right(4), Approving::Wrong(2)];
     sign(&mut signer, &wallet, &small, NOW).expect("within the limit of one payment");
-    let Outcome::Status(status) = ask(&mut signer, &Request::Status(StatusWanted {}), NOW).outcome else {
+    let Outcome::Status(status) = ask(&mut signer, &Request::Status(StatusWanted { memory: None }), NOW).outcome else {
         panic!("a status was wanted")
     };
     let left = u128::from(LIMIT_HOUR - LIMIT_PAYMENT - 1_000);
@@ -475,7 +537,9 @@ fn no_two_signatures_share_a_nonce_unless_they_are_the_same() {
 fn descriptors_status_and_checkpoints_are_answered() {
     let wallet = Wallet::new(ScriptKind::Tr);
     let mut signer = signer(ScriptKind::Tr);
-    let Outcome::Descriptors(found) = ask(&mut signer, &Request::Descriptors(DescriptorsWanted {}), NOW).outcome else {
+    let Outcome::Descriptors(found) =
+        ask(&mut signer, &Request::Descriptors(DescriptorsWanted { memory: None }), NOW).outcome
+    else {
         panic!("descriptors were wanted")
     };
     assert_eq!(found.wallets.len(), 1);
@@ -483,12 +547,13 @@ fn descriptors_status_and_checkpoints_are_answered() {
     assert_eq!(found.wallets[0].internal, wallet.internal.to_string());
     let head = fence(7, NOW);
     let Outcome::Checkpoint(checkpoint) =
-        ask(&mut signer, &Request::CheckpointHead(CheckpointHead { fence: head, known: None }), NOW).outcome
+        ask(&mut signer, &Request::CheckpointHead(CheckpointHead { fence: head, known: None, memory: None }), NOW)
+            .outcome
     else {
         panic!("a checkpoint was wanted")
     };
     assert!(checkpoint.is_by(&key(&mut signer)) && checkpoint.fence == head);
-    let reply = ask(&mut signer, &Request::Status(StatusWanted {}), NOW);
+    let reply = ask(&mut signer, &Request::Status(StatusWanted { memory: None }), NOW);
     assert!(matches!(&reply.outcome, Outcome::Status(status) if status.highest == Some(head)));
     assert_eq!(florin_signer::protocol::Reply::decode(&reply.encode()), Ok(reply));
 }
@@ -570,5 +635,5 @@ fn the_protocol_and_the_records_are_what_they_were() {
     }
     let (_, definitions) = text.split_once("package florin.signer.v1;").expect("a package");
     let digest = bitcoin::hashes::sha256::Hash::hash(definitions.as_bytes()).to_string();
-    expect_test::expect!["ce933aa0c35e3b172268220a6c4eed22bd16c8122fa6f631fdb88fd9349bcac1"].assert_eq(&digest);
+    expect_test::expect!["9f772f7348fccb68a7131a7e75247b9b8929eef9c5aab26bdd1120ff6e7a7b19"].assert_eq(&digest);
 }

@@ -100,7 +100,7 @@ fn requests_are_answered_one_after_the_other() {
     for worker in workers {
         assert_eq!(worker.join().expect("ended"), Ok(Outcome::Signed(direct.clone())));
     }
-    let status = client.ask(&Request::Status(StatusWanted {})).expect("answered").outcome;
+    let status = client.ask(&Request::Status(StatusWanted { memory: None })).expect("answered").outcome;
     assert!(matches!(status, Outcome::Status(status) if status.plans_signed == 1));
 }
 
@@ -139,7 +139,7 @@ fn a_failed_memory_ends_the_server_without_an_answer() {
         rusqlite::Connection::open(&path).and_then(|connection| connection.execute_batch(change)).expect("changed");
         signer_with(ScriptKind::Wpkh, Memory::open(&path, PLATFORM).expect("a memory"))
     });
-    let void = Request::VoidPlan(VoidPlan { fence: fence(1, NOW), plan: PlanId(1), known: None });
+    let void = Request::VoidPlan(VoidPlan { fence: fence(1, NOW), plan: PlanId(1), known: None, memory: None });
     assert_eq!(served.client().ask(&void).err().map(|error| error.code()), Some("frame_closed"));
     let ended = served.thread.take().expect("a thread").join().expect("no panic");
     assert_eq!(ended, Err("memory_database"));
@@ -158,7 +158,7 @@ fn sockets_are_taken_over_only_when_nobody_listens() {
     assert_eq!(bind(&file, Callers::default()).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2, "no drafts stay behind");
     let nobody = Client::new(folder.path().join("none"), Duration::from_secs(60));
-    let error = nobody.ask(&Request::Status(StatusWanted {})).err();
+    let error = nobody.ask(&Request::Status(StatusWanted { memory: None })).err();
     assert!(matches!(error, Some(ClientError::Unreachable(_))));
 }
 
@@ -187,7 +187,7 @@ fn the_socket_belongs_to_the_group_that_may_ask() {
 fn the_client_is_told_who_listens() {
     let served = Served::new(|_| signer(ScriptKind::Wpkh));
     assert_eq!(served.client().signer_user().expect("it listens"), own_user());
-    let status = served.client().ask(&Request::Status(StatusWanted {}));
+    let status = served.client().ask(&Request::Status(StatusWanted { memory: None }));
     assert!(status.is_ok(), "a connection without a request harms nobody");
     let nobody = Client::new(served.folder.path().join("none"), Duration::from_secs(60));
     assert!(matches!(nobody.signer_user(), Err(ClientError::Unreachable(_))));
@@ -227,10 +227,10 @@ fn all_that_is_said(folder: &Path, store: &KeyStore, words: &Mnemonic, passphras
     let mut requests = vec![
         Request::Hello(Hello { protocol: PROTOCOL }),
         Request::Hello(Hello { protocol: 7 }),
-        Request::Descriptors(DescriptorsWanted {}),
-        Request::Status(StatusWanted {}),
-        Request::VoidPlan(VoidPlan { fence: fence(1, NOW), plan: PlanId(9), known: None }),
-        Request::CheckpointHead(CheckpointHead { fence: fence(1, NOW), known: None }),
+        Request::Descriptors(DescriptorsWanted { memory: None }),
+        Request::Status(StatusWanted { memory: None }),
+        Request::VoidPlan(VoidPlan { fence: fence(1, NOW), plan: PlanId(9), known: None, memory: None }),
+        Request::CheckpointHead(CheckpointHead { fence: fence(1, NOW), known: None, memory: None }),
     ];
     for number in 0..40u32 {
         let mut draft =
@@ -246,7 +246,11 @@ fn all_that_is_said(folder: &Path, store: &KeyStore, words: &Mnemonic, passphras
         hear(&reply);
         socket.extend(reply.encode());
     }
-    hear(&signer.handle(&Request::Status(StatusWanted {}), LedgerTime(u64::MAX)).map(|reply| reply.outcome));
+    hear(
+        &signer
+            .handle(&Request::Status(StatusWanted { memory: None }), LedgerTime(u64::MAX))
+            .map(|reply| reply.outcome),
+    );
     drop(signer);
     for file in ["memory", "operator", "keys", "damaged"] {
         socket.extend(std::fs::read(folder.join(file)).expect("a file"));

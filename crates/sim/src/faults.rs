@@ -82,10 +82,10 @@ impl World {
         }
     }
 
-    /// The signer does not hear, is not heard, or dies.
+    /// The signer does not hear, is not heard, dies, or answers with an old memory.
     pub fn trouble_the_signer(&mut self) {
-        use SignerTrouble::{DiesAfter, DiesBefore, DiesWithin, LostReply, Unheard};
-        let troubles = [Unheard, LostReply, DiesBefore, DiesWithin, DiesAfter];
+        use SignerTrouble::{DiesAfter, DiesBefore, DiesWithin, LostReply, OldMemory, Unheard};
+        let troubles = [Unheard, LostReply, DiesBefore, DiesWithin, DiesAfter, OldMemory];
         let trouble = troubles[self.rng.below(troubles.len() as u64) as usize];
         self.trouble_signer(trouble);
     }

@@ -4,12 +4,14 @@ use crate::chaos::{Chaos, Edge};
 use crate::ports::{SimClock, Simulated, lock};
 use crate::world::PLATFORM;
 use florin::signing::Transport;
-use florin_core::id::LedgerTime;
+use florin_core::id::{Digest, LedgerTime};
 use florin_engine::ports::SignerFault;
 use florin_signer::keystore::KeyStore;
 use florin_signer::memory::Memory;
 use florin_signer::policy::Policy;
-use florin_signer::protocol::{Hello, MemoryHead, Outcome, PROTOCOL, Reply, Request};
+use florin_signer::protocol::{
+    CheckpointHead, Fence, Hello, KnownRow, MemoryHead, Outcome, PROTOCOL, Reply, Request, StatusWanted, Welcome,
+};
 use florin_signer::session::Signer;
 use std::collections::VecDeque;
 use std::io;
@@ -32,6 +34,8 @@ pub enum SignerTrouble {
     DiesWithin,
     /// Its process dies with its decision durable, before it answers.
     DiesAfter,
+    /// An old copy of its memory was put in place and written on: it answers from that, until the whole one is put back.
+    OldMemory,
 }
 
 /// A folder that is gone with its owner.
@@ -77,6 +81,8 @@ pub struct SignerProcess {
     /// What it has decided durably, as far as anybody but its files knows.
     head: Option<MemoryHead>,
     wrong: Option<String>,
+    /// Its memory as it was once, copied away.
+    backup: Option<(PathBuf, MemoryHead)>,
     home: Home,
 }
 
@@ -90,7 +96,7 @@ impl SignerProcess {
         let path = home.0.join("memory-0.db");
         let memory = Memory::create(&path, PLATFORM).expect("a fresh folder takes a fresh memory");
         let signer = Some(Signer::new(&keys, policy.clone(), memory).expect("the signer starts"));
-        SignerProcess { signer, keys, policy, path, starts: 1, head: None, wrong: None, home }
+        SignerProcess { signer, keys, policy, path, starts: 1, head: None, wrong: None, backup: None, home }
     }
 
     /// What is wrong with it, if anything.
@@ -143,6 +149,47 @@ impl SignerProcess {
         self.wrong.get_or_insert(what);
     }
 
+    /// Answers from an old copy of the memory that somebody has written on since. Nobody who knows more may believe it. Says what
+    /// happened, and the answer, where there is an old copy to answer from; before that one is made.
+    fn answer_from_old(
+        &mut self,
+        request: &Request,
+        clock: LedgerTime,
+        draw: u64,
+    ) -> io::Result<(&'static str, Option<Reply>)> {
+        let Some((copy, old)) = self.backup.clone() else {
+            let copy = self.home.0.join("backup.db");
+            self.copy(&copy, u64::MAX)?;
+            self.backup = self.look(clock).map(|head| (copy, head));
+            return Ok(("the signer's memory is copied", None));
+        };
+        let Some(known) = request.memory().filter(|known| known.counter > old.counter) else {
+            return Ok(("the signer's old memory lacks nothing", None));
+        };
+        let path = self.home.0.join("old.db");
+        std::fs::copy(&copy, &path)?;
+        if log_of(&copy).exists() {
+            std::fs::copy(log_of(&copy), log_of(&path))?;
+        }
+        let answered = Memory::open(&path, PLATFORM)
+            .map_err(io::Error::other)
+            .and_then(|memory| Signer::new(&self.keys, self.policy.clone(), memory).map_err(io::Error::other))
+            .and_then(|mut signer| {
+                // It falls short of what is known, comes level, or is past it.
+                for _ in 0..draw % (2 * (known.counter - old.counter) + 2) {
+                    decide(&mut signer, clock)?;
+                }
+                signer.handle(request, clock).map_err(io::Error::other)
+            });
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_file(log_of(&path));
+        let reply = answered?;
+        if reply.check(&known).is_ok() || !matches!(reply.outcome, Outcome::Refused(_)) {
+            self.fail(format!("an old memory is believed: {reply:?} by one who knows {known:?}"));
+        }
+        Ok(("fault signer answers with an old memory", Some(reply)))
+    }
+
     /// What the memory says of itself.
     fn look(&mut self, clock: LedgerTime) -> Option<MemoryHead> {
         let hello = Request::Hello(Hello { protocol: PROTOCOL });
@@ -151,13 +198,14 @@ impl SignerProcess {
 
     /// After a restart it knows all that it had decided: `wanted` at least.
     fn hold(&mut self, wanted: Option<MemoryHead>, clock: LedgerTime) {
-        let Some(found) = self.look(clock) else {
+        let status = Request::Status(StatusWanted { memory: wanted });
+        let Some(found) = self.signer.as_mut().and_then(|signer| signer.handle(&status, clock).ok()) else {
             return self.fail("the signer does not say after a restart what it remembers".into());
         };
-        if let Some(Err(doubt)) = wanted.map(|wanted| found.follows(&wanted)) {
+        if let Some(Err(doubt)) = wanted.map(|wanted| found.check(&wanted)) {
             self.fail(format!("the signer has forgotten a decision over a restart: {doubt}"));
         }
-        self.head = Some(found);
+        self.head = Some(found.head);
     }
 
     /// Hears a question and dies over it. Says what happened.
@@ -187,6 +235,16 @@ impl SignerProcess {
             "fault signer dies without a write"
         }
     }
+}
+
+/// Has a signer decide something for somebody who does not know what it decided before.
+fn decide(signer: &mut Signer, clock: LedgerTime) -> io::Result<()> {
+    let hello = signer.handle(&Request::Hello(Hello { protocol: PROTOCOL }), clock).map_err(io::Error::other)?;
+    let Outcome::Welcome(Welcome { highest: Some(highest), .. }) = hello.outcome else { return Ok(()) };
+    let fence = Fence { seq: highest.seq.next(), head: Digest([8; 32]), ..highest };
+    let known = Some(KnownRow { seq: highest.seq, hash: highest.head });
+    let head = Request::CheckpointHead(CheckpointHead { fence, known, memory: None });
+    signer.handle(&head, clock).map(drop).map_err(io::Error::other)
 }
 
 /// The signer as a process of the platform reaches it.
@@ -242,6 +300,18 @@ impl Transport for SignerLink {
                 lock(&self.struck).push(how);
                 return Err(gone("the signer died"));
             }
+            Some((SignerTrouble::OldMemory, draw)) => {
+                let mut process = lock(&self.process);
+                match process.answer_from_old(request, clock, draw) {
+                    Ok((how, reply)) => {
+                        lock(&self.struck).push(how);
+                        if let Some(reply) = reply {
+                            return Ok(reply);
+                        }
+                    }
+                    Err(fault) => process.fail(format!("the signer's old memory can't be put back: {fault}")),
+                }
+            }
             Some((SignerTrouble::LostReply, _)) | None => {}
         }
         let reply = lock(&self.process).handle(request, clock)?;
@@ -251,7 +321,7 @@ impl Transport for SignerLink {
         if !self.chaos.pass("signer call", Edge::After) {
             return Err(gone("the process died after it asked"));
         }
-        if trouble.is_some() {
+        if matches!(trouble, Some((SignerTrouble::LostReply, _))) {
             lock(&self.struck).push("fault signer lost reply");
             return Err(SignerFault::Timeout);
         }
@@ -263,8 +333,7 @@ impl Transport for SignerLink {
 mod tests {
     use super::*;
     use florin_chain::bitcoin::mnemonic::Mnemonic;
-    use florin_core::id::{Digest, Epoch, Seq};
-    use florin_signer::protocol::{CheckpointHead, Fence, KnownRow};
+    use florin_core::id::{Epoch, Seq};
 
     const CLOCK: LedgerTime = LedgerTime(1_000);
 
@@ -275,7 +344,7 @@ mod tests {
         let reply = process.signer.as_mut().and_then(|signer| signer.handle(&hello, CLOCK).ok());
         let Some(Outcome::Welcome(welcome)) = reply.map(|reply| reply.outcome) else { panic!("it greets") };
         let known = welcome.highest.map(|fence| KnownRow { seq: fence.seq, hash: fence.head });
-        Request::CheckpointHead(CheckpointHead { fence, known })
+        Request::CheckpointHead(CheckpointHead { fence, known, memory: None })
     }
 
     fn process() -> SignerProcess {
@@ -321,6 +390,32 @@ mod tests {
         process.restart(0);
         process.hold(told, CLOCK);
         assert!(process.wrong().is_some());
+    }
+
+    #[test]
+    fn an_old_memory_is_told_by_who_knows_more_whatever_was_written_on_it() {
+        let mut process = process();
+        let ask = |process: &mut SignerProcess, row| {
+            let asked = checkpoint(process, row);
+            process.handle(&asked, CLOCK).expect("it answers").head
+        };
+        let old = ask(&mut process, 1);
+        let status = |head| Request::Status(StatusWanted { memory: Some(head) });
+        let answer = |process: &mut SignerProcess, head, draw| {
+            process.answer_from_old(&status(head), CLOCK, draw).expect("the files can be copied")
+        };
+        assert_eq!(answer(&mut process, old, 0).0, "the signer's memory is copied");
+        assert_eq!(answer(&mut process, old, 0), ("the signer's old memory lacks nothing", None));
+        let known = (2..5).map(|row| ask(&mut process, row)).last().expect("three");
+        for draw in 0..8 {
+            let (how, reply) = answer(&mut process, known, draw);
+            assert_eq!((how, process.wrong()), ("fault signer answers with an old memory", None));
+            let reply = reply.expect("it answers");
+            assert_eq!(reply.head.counter, old.counter + draw);
+            let doubt = if draw < 3 { "signer_memory_behind" } else { "signer_memory_conflict" };
+            assert_eq!(reply.check(&known).map_err(|doubt| doubt.code()), Err(doubt), "{draw}");
+            assert_eq!(process.look(CLOCK), Some(known), "the whole one is as it was");
+        }
     }
 
     #[test]

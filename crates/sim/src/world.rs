@@ -10,6 +10,7 @@ use crate::signer::{SignerLink, SignerProcess, SignerTrouble};
 use bitcoin::Transaction;
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use florin::node::bitcoind::Bitcoind;
+use florin::signing::known::Remembered;
 use florin_chain::bitcoin::keys::ScriptKind;
 use florin_chain::bitcoin::mnemonic::Mnemonic;
 use florin_chain::bitcoin::network::Network as ChainNetwork;
@@ -115,6 +116,8 @@ pub struct World {
     pub payments: VecDeque<Transaction>,
     /// The signer and its troubles.
     pub signer: SignerLink,
+    /// What is known of the signer, beside the journal.
+    pub known_signer: Remembered,
     /// The signer's seed, which a thief has as well.
     pub stolen_seed: Vec<u8>,
     /// The descriptors of the wallets: the signer's, one of another chain, one that is retired.
@@ -215,6 +218,7 @@ impl World {
             outside,
             payments: VecDeque::new(),
             signer,
+            known_signer: Remembered::default(),
             stolen_seed,
             descriptors,
             operator: OperatorKey::from_secret(&OPERATOR),

@@ -67,7 +67,7 @@ fn show_the_signer_another_row(world: &World) -> Result<(), String> {
         let fence = Fence { seq: shown.seq.next(), head: Digest([9; 32]), ..shown };
         let known = Some(KnownRow { seq: shown.seq, hash: shown.head });
         // A signer that dies over it, or does not hear it, is shown it again after the next step.
-        drop(link.ask(&Request::CheckpointHead(CheckpointHead { fence, known })));
+        drop(link.ask(&Request::CheckpointHead(CheckpointHead { fence, known, memory: None })));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! All SQL of Florin: journal, snapshots, search tables, people; SQLite and MariaDB behind one set of types.
+//! All SQL of Florin: journal, snapshots, search tables, people, what is known of the signer; SQLite and MariaDB behind one set of types.
 //!
 //! Nothing here decides about money, and nothing here is asynchronous: a handle blocks, and is owned by one thread.
 //!
@@ -17,6 +17,7 @@ pub mod people;
 pub mod projection;
 pub mod retention;
 pub mod segment;
+pub mod signer_record;
 pub mod site;
 pub mod snapshots;
 pub mod sqlite;

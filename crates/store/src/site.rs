@@ -8,6 +8,7 @@ use crate::maria::journal::MariaJournal;
 use crate::people::{self, People};
 use crate::projection::{self, Projection};
 use crate::retention::{Permit, PrefixError};
+use crate::signer_record::{self, SqlSignerRecord};
 use crate::sqlite::journal::{self, SqliteJournal};
 use florin_core::id::Seq;
 use florin_core::journal::Journal;
@@ -65,6 +66,17 @@ impl Site {
         match self {
             Site::Folder(folder) => SqlHeartbeat::open_sqlite(&folder.join(heartbeat::FILE)),
             Site::Server(server) => SqlHeartbeat::open_maria(server),
+        }
+    }
+
+    /// What is known of the signer.
+    ///
+    /// # Errors
+    /// As [`Site::journal`].
+    pub fn signer_record(&self) -> Result<SqlSignerRecord, StoreFault> {
+        match self {
+            Site::Folder(folder) => SqlSignerRecord::open_sqlite(&folder.join(signer_record::FILE)),
+            Site::Server(server) => SqlSignerRecord::open_maria(server),
         }
     }
 

@@ -12,6 +12,7 @@ use florin_store::maria::journal::MariaJournal;
 use florin_store::people::{EraseAnswer, InsertAnswer, People, Person};
 use florin_store::retention::{Permit, PrefixError, PrefixRefusal, PrefixRequest, permit};
 use florin_store::segment::{Segment, SegmentError, SegmentRow, export_segment, read_segment};
+use florin_store::signer_record::{SignerRecord, SqlSignerRecord};
 use florin_store::site::Site;
 use florin_store::snapshots::{Snapshots, VerifiedSnapshot};
 use florin_store::sqlite::journal::SqliteJournal;
@@ -293,6 +294,72 @@ fn a_newer_epochs_sign_of_life_stands() {
     let maria = Maria::fresh();
     let open = || SqlHeartbeat::open_maria(&maria.server).expect("the server answers");
     check_heartbeat(open(), open());
+}
+
+fn check_signer_record(mut one: SqlSignerRecord, mut other: SqlSignerRecord) {
+    let known = |memory: u8, counter: u64, hash: u8| SignerRecord {
+        platform: [1; 16],
+        key: [2; 32],
+        memory: [memory; 16],
+        counter,
+        hash: Digest([hash; 32]),
+    };
+    assert_eq!(one.last().expect("answers"), None);
+    assert_eq!(one.keep(&known(3, 0, 0)).expect("answers"), known(3, 0, 0), "a memory without decisions is one");
+    assert_eq!(other.last().expect("answers"), Some(known(3, 0, 0)));
+    for _ in 0..2 {
+        assert_eq!(other.keep(&known(3, 7, 7)).expect("answers"), known(3, 7, 7));
+    }
+    // Whatever is earlier, another, or another's stands back.
+    let foreign = [
+        SignerRecord { key: [9; 32], ..known(3, 8, 8) },
+        SignerRecord { platform: [9; 16], ..known(3, 8, 8) },
+        known(4, 8, 8),
+        known(3, 6, 6),
+        known(3, 7, 8),
+    ];
+    for record in foreign {
+        assert_eq!(one.keep(&record).expect("answers"), known(3, 7, 7));
+    }
+    assert_eq!(one.keep(&known(3, 8, 8)).expect("answers"), known(3, 8, 8));
+    one.keep(&known(3, u64::MAX, 9)).expect_err("a number that does not fit");
+    other.replace(&known(4, 1, 1)).expect("answers");
+    assert_eq!(one.last().expect("answers"), Some(known(4, 1, 1)), "a person may put another in its place");
+}
+
+#[test]
+fn what_is_known_of_the_signer_only_rises() {
+    let folder = folder();
+    let maria = Maria::fresh();
+    for site in [Site::Folder(folder.path().to_owned()), Site::Server(maria.server.clone())] {
+        let open = || site.signer_record().expect("opens");
+        check_signer_record(open(), open());
+        assert_eq!(open().last().expect("answers").map(|record| record.counter), Some(1), "it lasts");
+    }
+}
+
+#[test]
+fn of_two_first_signers_one_is_known() {
+    let folder = folder();
+    let maria = Maria::fresh();
+    for site in [Site::Folder(folder.path().to_owned()), Site::Server(maria.server.clone())] {
+        let mut handles: Vec<SqlSignerRecord> = (0..4).map(|_| site.signer_record().expect("opens")).collect();
+        let kept: Vec<SignerRecord> = std::thread::scope(|scope| {
+            let keep = |(handle, number): (&mut SqlSignerRecord, u8)| {
+                let own = SignerRecord {
+                    platform: [1; 16],
+                    key: [number; 32],
+                    memory: [number; 16],
+                    counter: 1,
+                    hash: Digest([number; 32]),
+                };
+                handle.keep(&own).expect("answers")
+            };
+            let threads: Vec<_> = handles.iter_mut().zip(1..).map(|pair| scope.spawn(move || keep(pair))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("it ends")).collect()
+        });
+        assert!(kept.iter().all(|record| *record == kept[0]), "{kept:?}");
+    }
 }
 
 fn check_people(people: &mut People) {

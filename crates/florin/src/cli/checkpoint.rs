@@ -9,15 +9,17 @@ use crate::api::code;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::platform::stores::open_journal_reader;
-use crate::signing::replace;
+use crate::signing::known::open_record;
 use crate::signing::shown::{ShownFault, ShownFile};
+use crate::signing::{RemoteSigner, replace};
 use clap::Args;
 use florin_core::hex;
 use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
 use florin_core::journal::{Journal, ReadError};
 use florin_engine::load::Place;
+use florin_engine::ports::SignerFault;
 use florin_signer::client::Client;
-use florin_signer::protocol::{Checkpoint, CheckpointHead, Fence, Hello, KnownRow, Outcome, PROTOCOL, Request};
+use florin_signer::protocol::{Checkpoint, Fence, KnownRow};
 use florin_store::archive::list;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -45,19 +47,13 @@ pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) 
     // Before anything is signed: it might name a later row.
     shown.last().map_err(unkept)?;
     let client = Client::new(config.path(&config.signer.socket), TIMEOUT);
-    let known = known(&client, journal.as_mut())?;
+    let kept = open_record(&config)?;
+    let mut signer = RemoteSigner::keeping(client, Box::new(kept)).serving(config.platform_id());
+    let known = known(&mut signer, journal.as_mut())?;
     let fence = head(&config, journal.as_mut())?;
-    let outcome = ask(&client, &Request::CheckpointHead(CheckpointHead { fence, known }))?;
-    let checkpoint = match outcome {
-        Outcome::Checkpoint(checkpoint) if checkpoint.fence == fence && checkpoint.is_by(&checkpoint.key) => checkpoint,
-        Outcome::Refused(refused) => {
-            return Err(Failure::new(
-                refused.reason.code(),
-                format!("the signer refuses to sign the head: {}", refused.reason),
-            ));
-        }
-        _ => return Err(Failure::new("signer_answer_malformed", "the signer answered another question")),
-    };
+    let checkpoint = signer.checkpoint(fence, known).map_err(no_answer)?.map_err(|refused| {
+        Failure::new(refused.reason.code(), format!("the signer refuses to sign the head: {}", refused.reason))
+    })?;
     let path = args.folder.join(format!("{:012}.{ENDING}", fence.seq.0));
     let written = std::fs::create_dir_all(&args.folder).and_then(|()| replace(&path, text(&checkpoint).as_bytes()));
     // The platform holds its journal against the last one, whatever becomes of the folder and of the signer.
@@ -80,24 +76,25 @@ fn unkept(fault: ShownFault) -> Failure {
     Failure::new(fault.code(), "what the signer signs can't be recorded").because(fault).hint(way_out)
 }
 
-fn ask(client: &Client, request: &Request) -> Result<Outcome, Failure> {
-    let reply = client.ask(request).map_err(|fault| {
-        Failure::new(fault.code(), "the signer does not answer")
-            .because(fault)
-            .hint("start it with 'florin signer serve'")
-    })?;
-    Ok(reply.outcome)
+/// The signer gave no answer, or is not the one that is known: what it signs then proves nothing, and is not asked for.
+fn no_answer(fault: SignerFault) -> Failure {
+    let code = fault.code();
+    let way_out = code::way_out(code);
+    match fault {
+        SignerFault::Transport(_) | SignerFault::Timeout => {
+            Failure::new(code, "the signer does not answer").because(fault).hint("start it with 'florin signer serve'")
+        }
+        SignerFault::Unrecorded { .. } | SignerFault::Malformed(_) | SignerFault::NotBelieved { .. } => {
+            Failure::new(code, "the signer is not asked for a checkpoint")
+                .because(fault)
+                .hint(way_out.unwrap_or("see its code in errors.md, and that signer and platform are of one build"))
+        }
+    }
 }
 
 /// What the journal has at the last row that the signer was shown: by it the signer knows an old copy that was written on.
-fn known(client: &Client, journal: &mut dyn Journal) -> Result<Option<KnownRow>, Failure> {
-    let highest = match ask(client, &Request::Hello(Hello { protocol: PROTOCOL }))? {
-        Outcome::Welcome(welcome) => welcome.highest,
-        Outcome::Refused(refused) => {
-            return Err(Failure::new(refused.reason.code(), format!("the signer refuses: {}", refused.reason)));
-        }
-        _ => return Err(Failure::new("signer_answer_malformed", "the signer answered another question")),
-    };
+fn known(signer: &mut RemoteSigner<Client>, journal: &mut dyn Journal) -> Result<Option<KnownRow>, Failure> {
+    let highest = signer.highest().map_err(no_answer)?;
     let Some(seq) = highest.map(|fence| fence.seq).filter(|seq| *seq > Seq::START) else { return Ok(None) };
     let rows = journal.read(Seq(seq.0 - 1), 1).map_err(unreadable)?;
     Ok(rows.first().filter(|row| row.seq == seq).map(|row| KnownRow { seq, hash: row.hash }))

@@ -127,7 +127,7 @@ fn register(args: &RegisterArgs, common: &Common, out: &mut dyn Write) -> Result
 fn from_signer(id: u32, common: &Common) -> Result<WalletDescriptors, Failure> {
     let config = Config::read(&common.config)?;
     let signer = SignerClient::new(config.path(&config.signer.socket), SIGNER_TIMEOUT);
-    let reply = signer.ask(&Request::Descriptors(DescriptorsWanted {})).map_err(|fault| {
+    let reply = signer.ask(&Request::Descriptors(DescriptorsWanted { memory: None })).map_err(|fault| {
         Failure::new(fault.code(), "the signer does not answer")
             .because(fault)
             .hint("start it with 'florin signer serve', or give both descriptors")

@@ -1,5 +1,6 @@
 //! Signers that forgot, that are others, and that lie about what they gave up, against the real one.
 
+use super::known::{Remembered, SharedRecord};
 use super::*;
 use florin_chain::bitcoin::mnemonic::Seed;
 use florin_core::id::{Digest, Epoch, Seq};
@@ -7,8 +8,9 @@ use florin_engine::ports::Signer;
 use florin_signer::keystore::KeyStore;
 use florin_signer::memory::Memory;
 use florin_signer::policy::Policy;
-use florin_signer::protocol::{Status, Welcome};
+use florin_signer::protocol::{MemoryHead, Status, Welcome};
 use florin_signer::session;
+use florin_store::site::Site;
 use std::collections::VecDeque;
 
 const PLATFORM: [u8; 16] = [0x11; 16];
@@ -19,7 +21,7 @@ fn welcome() -> Outcome {
     Outcome::Welcome(Welcome { protocol: PROTOCOL, platform: PLATFORM, key: KEY, highest: None, demo: true })
 }
 
-/// A signer that shows these heads, one in each answer.
+/// A signer that shows these heads, one in each answer, and says of every other that it has it: a liar, as no signer of ours is.
 struct Shows(VecDeque<MemoryHead>);
 
 impl Transport for Shows {
@@ -27,7 +29,7 @@ impl Transport for Shows {
         let head = self.0.pop_front().expect("one head for each question");
         let status = Status { highest: None, plans_signed: 0, plans_voided: 0, wallets: Vec::new() };
         let outcome = if matches!(request, Request::Hello(_)) { welcome() } else { Outcome::Status(status) };
-        Ok(Reply { head, outcome })
+        Ok(Reply { head, outcome, remembered: request.memory() })
     }
 }
 
@@ -35,13 +37,18 @@ fn head(memory: u8, counter: u64, hash: u8) -> MemoryHead {
     MemoryHead { memory: [memory; 16], counter, hash: Digest([hash; 32]) }
 }
 
-fn kept(folder: &tempfile::TempDir) -> HeadFile {
-    HeadFile(folder.path().join("signer.head"))
+/// What is known of the signer, kept in a folder.
+fn kept(folder: &tempfile::TempDir) -> SharedRecord {
+    SharedRecord::at(&Site::Folder(folder.path().to_path_buf())).expect("it opens")
 }
 
-fn shows(file: &HeadFile, heads: &[MemoryHead]) -> RemoteSigner<Shows> {
-    let transport = Shows(heads.iter().copied().collect());
-    RemoteSigner::keeping(transport, Box::new(file.clone())).expect("the record can be read")
+fn shows(record: &SharedRecord, heads: &[MemoryHead]) -> RemoteSigner<Shows> {
+    RemoteSigner::keeping(Shows(heads.iter().copied().collect()), Box::new(record.clone()))
+}
+
+/// A signer of whom nothing is known yet.
+fn unknown(transport: Between) -> RemoteSigner<Between> {
+    RemoteSigner::keeping(transport, Box::new(Remembered::default()))
 }
 
 fn doubt_of<T: std::fmt::Debug>(answer: Result<T, SignerFault>) -> &'static str {
@@ -54,34 +61,156 @@ fn doubt_of<T: std::fmt::Debug>(answer: Result<T, SignerFault>) -> &'static str 
 #[test]
 fn a_signer_that_forgot_is_not_believed_also_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut file = kept(&folder);
-    let mut first = shows(&file, &[head(1, 4, 4), head(1, 5, 5), head(1, 5, 5), head(1, 7, 7)]);
+    let record = kept(&folder);
+    let mut first = shows(&record, &[head(1, 4, 4), head(1, 5, 5), head(1, 5, 5), head(1, 7, 7)]);
     for _ in 0..3 {
         first.status().expect("memory goes on");
     }
+    drop((first, record));
     let forgotten = [
         (head(1, 6, 6), "signer_memory_behind"),
         (head(1, 7, 8), "signer_memory_conflict"),
         (head(2, 9, 9), "signer_memory_replaced"),
     ];
+    let mut record = kept(&folder);
     for (shown, code) in forgotten {
-        // At the first question, and at a later one.
-        let mut next = shows(&file, &[shown, head(1, 7, 7), shown, head(1, 8, 8)]);
-        assert_eq!(doubt_of(next.status()), code);
-        assert_eq!(doubt_of(next.status()), code);
+        let mut next = shows(&record, &[shown, shown, shown, head(1, 7, 7)]);
+        for _ in 0..2 {
+            assert_eq!(doubt_of(next.status()), code);
+        }
         // What was refused was not kept: the honest memory still follows.
         next.status().expect("memory goes on");
-        let known = KnownSigner { head: head(1, 7, 7), platform: PLATFORM, key: KEY };
-        file.save(&known).expect("set back for the next case");
+        assert_eq!(record.load().expect("readable").map(|known| known.head), Some(head(1, 7, 7)));
     }
 }
 
 #[test]
-fn a_damaged_record_stops_everything() {
+fn an_answer_that_vouches_for_nothing_is_not_believed_however_high_its_number_is() {
+    type Bend = fn(&mut Reply);
+    let bends: [Bend; 2] = [
+        |reply| reply.remembered = None,
+        |reply| {
+            reply.remembered = reply.remembered.map(|known| MemoryHead { counter: known.counter + 1, ..known });
+        },
+    ];
+    for bend in bends {
+        let mut signer = unknown(real(1, PLATFORM, bend));
+        for _ in 0..2 {
+            assert_eq!(doubt_of(signer.status()), "signer_memory_unproven");
+        }
+    }
+}
+
+/// A place of a journal that goes on.
+fn row(seq: u64, before: Option<u64>) -> ports::Fence {
+    let head = |seq: u64| Digest([seq as u8; 32]);
+    let known = before.map_or(Place::START, |seq| Place { seq: Seq(seq), hash: head(seq) });
+    ports::Fence { platform: PLATFORM, epoch: Epoch(1), seq: Seq(seq), head: head(seq), time: NOW, known }
+}
+
+#[test]
+fn an_old_memory_that_was_written_on_is_refused_by_every_node_and_by_the_command_line() {
     let folder = tempfile::tempdir().expect("a folder");
-    let file = kept(&folder);
-    std::fs::write(&file.0, b"nonsense").expect("written");
-    assert!(RemoteSigner::keeping(Shows(VecDeque::new()), Box::new(file)).is_err());
+    // Two nodes over one journal, and a command line; each has its own handle on what is known.
+    let mut north = keeping(&kept(&folder), real(1, PLATFORM, |_| ()));
+    for plan in 1..=4 {
+        let before = (plan > 1).then_some(plan - 1);
+        assert!(matches!(north.void_plan(&row(plan, before), PlanId(plan)), Ok(SignerAnswer::Voided { .. })));
+    }
+    // The same signer with its memory as it was in the beginning; somebody else has it decide, until it has overtaken.
+    let old = |decisions: u64| {
+        let mut old = real(1, PLATFORM, |_| ());
+        for seq in 1..=decisions {
+            let known = (seq > 1).then(|| KnownRow { seq: Seq(seq - 1), hash: Digest([seq as u8 - 1; 32]) });
+            let request = CheckpointHead { fence: fence(&row(seq, None)), known, memory: None };
+            let reply = old.ask(&Request::CheckpointHead(request)).expect("it answers");
+            assert!(matches!(reply.outcome, Outcome::Checkpoint(_)), "{reply:?}");
+        }
+        old
+    };
+    for (decisions, code) in [
+        (0, "signer_memory_behind"),
+        (3, "signer_memory_behind"),
+        (4, "signer_memory_conflict"),
+        (5, "signer_memory_conflict"),
+        (30, "signer_memory_conflict"),
+    ] {
+        let mut south = keeping(&kept(&folder), old(decisions)).serving(PLATFORM);
+        let at = row(decisions + 1, Some(decisions).filter(|seq| *seq > 0));
+        assert_eq!(doubt_of(south.status()), code, "after {decisions}");
+        assert_eq!(doubt_of(south.void_plan(&at, PlanId(9))), code);
+        assert_eq!(doubt_of(south.show(&at)), code);
+        assert_eq!(doubt_of(south.highest()), code, "as the command line begins");
+        assert_eq!(doubt_of(south.checkpoint(fence(&at), known_row(&at))), code, "as it goes on");
+        // The same swap under a node that runs, which has met it long ago.
+        let whole = std::mem::replace(&mut north.transport, old(decisions));
+        assert_eq!(doubt_of(north.void_plan(&at, PlanId(9))), code);
+        north.transport = whole;
+        north.status().expect("the whole memory is believed as ever");
+    }
+    // What a command line has it decide is known to the nodes at once, and the other way round.
+    let mut line = RemoteSigner::keeping(&mut north.transport, Box::new(kept(&folder))).serving(PLATFORM);
+    let at = row(5, Some(4));
+    line.checkpoint(fence(&at), known_row(&at)).expect("it answers").expect("it signs");
+    drop(line);
+    assert_eq!(kept(&folder).load().expect("readable").map(|known| known.head.counter), Some(5));
+    let mut south = keeping(&kept(&folder), old(4)).serving(PLATFORM);
+    assert_eq!(doubt_of(south.status()), "signer_memory_behind");
+    north.status().expect("it goes on");
+}
+
+/// A transport that is lent.
+impl Transport for &mut Between {
+    fn ask(&mut self, request: &Request) -> Result<Reply, SignerFault> {
+        (**self).ask(request)
+    }
+}
+
+#[test]
+fn another_nodes_foreign_signer_is_refused_and_its_void_receipts_count_for_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut north = keeping(&kept(&folder), real(1, PLATFORM, |_| ()));
+    north.show(&row(1, None)).expect("shown");
+    // Another seed, and the memory of the first: only the key tells them apart.
+    let mut south = keeping(&kept(&folder), real(2, PLATFORM, |_| ())).serving(PLATFORM);
+    for _ in 0..2 {
+        assert_eq!(doubt_of(south.void_plan(&row(2, Some(1)), PlanId(7))), "signer_key_changed");
+        assert_eq!(doubt_of(south.highest()), "signer_key_changed");
+    }
+    // Under a node that has met the right one, the receipt itself tells: the key that is known did not sign it.
+    let mut foreign = real(2, PLATFORM, |_| ());
+    let shown = Request::CheckpointHead(CheckpointHead { fence: fence(&row(1, None)), known: None, memory: None });
+    foreign.ask(&shown).expect("it decides what the first has decided");
+    north.transport = foreign;
+    assert_eq!(doubt_of(north.void_plan(&row(2, Some(1)), PlanId(7))), "void_receipt_unsigned");
+    assert_eq!(kept(&folder).load().expect("readable").map(|known| known.head.counter), Some(1), "and it is not kept");
+}
+
+#[test]
+fn of_two_nodes_that_meet_a_signer_first_one_learns_and_the_other_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut north, mut south) =
+        (keeping(&kept(&folder), real(1, PLATFORM, |_| ())), keeping(&kept(&folder), real(2, PLATFORM, |_| ())));
+    north.status().expect("the first contact of all");
+    assert_eq!(doubt_of(south.status()), "signer_key_changed");
+    let other = keeping(&kept(&tempfile::tempdir().expect("a folder")), real(1, OTHER_PLATFORM, |_| ()));
+    let mut other = other.serving(PLATFORM);
+    assert_eq!(doubt_of(other.status()), "signer_platform_mismatch", "it is not taken for the first");
+}
+
+#[test]
+fn a_record_that_cant_be_read_stops_everything() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = kept(&folder);
+    let mut signer = keeping(&record, real(1, PLATFORM, |_| ()));
+    signer.status().expect("the first contact");
+    let file = rusqlite::Connection::open(folder.path().join("signer.sqlite3")).expect("it opens");
+    file.execute("UPDATE signer SET hash = x'00'", []).expect("damaged");
+    for _ in 0..2 {
+        assert_eq!(signer.status().map_err(|fault| fault.code()).err(), Some("store_malformed"));
+    }
+    file.execute("UPDATE signer SET hash = zeroblob(32), public_key = zeroblob(32)", []).expect("written");
+    assert_eq!(doubt_of(keeping(&record, real(1, PLATFORM, |_| ())).status()), "signer_key_changed");
 }
 
 /// A real signer, and what stands between it and the engine.
@@ -114,8 +243,8 @@ fn at(platform: [u8; 16]) -> ports::Fence {
     ports::Fence { platform, epoch: Epoch(1), seq: Seq(5), head: Digest([5; 32]), time: NOW, known: Place::START }
 }
 
-fn keeping(file: &HeadFile, transport: Between) -> RemoteSigner<Between> {
-    RemoteSigner::keeping(transport, Box::new(file.clone())).expect("the record can be read")
+fn keeping(record: &SharedRecord, transport: Between) -> RemoteSigner<Between> {
+    RemoteSigner::keeping(transport, Box::new(record.clone()))
 }
 
 #[test]
@@ -141,7 +270,8 @@ fn with_receipt(reply: &mut Reply, bend: impl Fn(&mut VoidReceipt)) {
 fn forged(plan: PlanId, platform: [u8; 16]) -> VoidReceipt {
     let mut other = real(2, platform, |_| ()).signer;
     let fence = Fence { platform, epoch: Epoch(1), seq: Seq(5), head: Digest([5; 32]), time: NOW };
-    let reply = other.handle(&Request::VoidPlan(VoidPlan { fence, plan, known: None }), NOW).expect("voided");
+    let reply =
+        other.handle(&Request::VoidPlan(VoidPlan { fence, plan, known: None, memory: None }), NOW).expect("voided");
     let Outcome::Voided(receipt) = reply.outcome else { panic!("{:?}", reply.outcome) };
     receipt
 }
@@ -160,11 +290,10 @@ fn a_void_receipt_without_the_known_keys_signature_over_this_plan_is_not_believe
         }),
     ];
     for (number, (code, bend)) in cases.into_iter().enumerate() {
-        let mut signer = RemoteSigner::new(real(1, PLATFORM, bend), None);
+        let mut signer = unknown(real(1, PLATFORM, bend));
         assert_eq!(doubt_of(signer.void_plan(&at(PLATFORM), PlanId(7))), code, "case {number}");
     }
-    let mut signer =
-        RemoteSigner::new(real(1, PLATFORM, |reply| with_receipt(reply, |receipt| receipt.plan = PlanId(8))), None);
+    let mut signer = unknown(real(1, PLATFORM, |reply| with_receipt(reply, |receipt| receipt.plan = PlanId(8))));
     let answer = signer.void_plan(&at(PLATFORM), PlanId(7));
     assert!(matches!(answer, Err(SignerFault::Malformed(_))), "about another plan: {answer:?}");
 }
@@ -181,21 +310,18 @@ fn another_key_or_platform_than_at_the_first_contact_is_not_believed_after_a_res
 
 #[test]
 fn a_signer_of_another_platform_is_not_asked_about_plans() {
-    let mut signer = RemoteSigner::new(real(1, OTHER_PLATFORM, |_| ()), None);
+    let mut signer = unknown(real(1, OTHER_PLATFORM, |_| ()));
     assert_eq!(doubt_of(signer.void_plan(&at(PLATFORM), PlanId(7))), "signer_platform_mismatch");
 }
 
 #[test]
 fn a_signer_that_speaks_otherwise_is_not_believed() {
-    let mut signer = RemoteSigner::new(
-        real(1, PLATFORM, |reply| {
-            if let Outcome::Welcome(_) = reply.outcome {
-                reply.outcome =
-                    Outcome::Status(Status { highest: None, plans_signed: 0, plans_voided: 0, wallets: Vec::new() });
-            }
-        }),
-        None,
-    );
+    let mut signer = unknown(real(1, PLATFORM, |reply| {
+        if let Outcome::Welcome(_) = reply.outcome {
+            reply.outcome =
+                Outcome::Status(Status { highest: None, plans_signed: 0, plans_voided: 0, wallets: Vec::new() });
+        }
+    }));
     assert!(matches!(signer.status(), Err(SignerFault::Malformed(_))));
 }
 

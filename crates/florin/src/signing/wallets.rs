@@ -1,6 +1,7 @@
 //! Which wallets the signer has keys for, by their public descriptors. It asks and compares nothing: who registers a wallet decides what an answer means.
 
-use super::{HeadKeeper, Transport, doubt, odd};
+use super::known::{Doubt, SignerKeeper};
+use super::{Transport, check, odd};
 use florin_engine::ports::SignerFault;
 use florin_signer::protocol::{DescriptorsWanted, Hello, Outcome, PROTOCOL, Request, WalletDescriptors};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ pub type AskWallets = Arc<dyn Fn() -> Result<Vec<WalletDescriptors>, SignerFault
 /// already, to be that one.
 pub fn ask_wallets(
     transport: impl Transport + 'static,
-    keeper: impl HeadKeeper + 'static,
+    keeper: impl SignerKeeper + 'static,
     platform: [u8; 16],
 ) -> AskWallets {
     let both = Mutex::new((transport, keeper));
@@ -22,13 +23,16 @@ pub fn ask_wallets(
             return Err(odd());
         };
         if welcome.platform != platform {
-            return Err(doubt("signer_platform_changed", "it serves another platform"));
+            return Err(Doubt::PlatformMismatch.fault());
         }
-        let known = keeper.load().map_err(|fault| SignerFault::Transport(Box::new(fault)))?;
+        let known = keeper.load()?;
         if known.is_some_and(|known| known.key != welcome.key) {
-            return Err(doubt("signer_key_changed", "it has another key than before"));
+            return Err(Doubt::KeyChanged.fault());
         }
-        match transport.ask(&Request::Descriptors(DescriptorsWanted {}))?.outcome {
+        let memory = known.map(|known| known.head);
+        let reply = transport.ask(&Request::Descriptors(DescriptorsWanted { memory }))?;
+        known.map_or(Ok(()), |known| check(&reply, &known))?;
+        match reply.outcome {
             Outcome::Descriptors(descriptors) => Ok(descriptors.wallets),
             _ => Err(odd()),
         }

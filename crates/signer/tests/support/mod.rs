@@ -17,7 +17,9 @@ use florin_core::wire::Bytes;
 use florin_signer::keystore::KeyStore;
 use florin_signer::memory::Memory;
 use florin_signer::policy::Policy;
-use florin_signer::protocol::{Fence, Input, Outcome, PaymentRequest, Refused, Reply, Request, SignPlan, Signed};
+use florin_signer::protocol::{
+    Fence, Input, MemoryHead, Outcome, PaymentRequest, Refused, Reply, Request, SignPlan, Signed,
+};
 use florin_signer::refusal::Refusal;
 use florin_signer::session::Signer;
 
@@ -68,12 +70,15 @@ pub fn keys() -> KeyStore {
     KeyStore::demo(Seed::from_bytes(SEED))
 }
 
+/// The id of every memory that lasts as long as its test.
+pub const MEMORY: [u8; 16] = [9; 16];
+
 pub fn signer_with(kind: ScriptKind, memory: Memory) -> Signer {
     Signer::new(&keys(), policy(kind), memory).unwrap_or_else(|error| panic!("{}", error.code()))
 }
 
 pub fn signer(kind: ScriptKind) -> Signer {
-    signer_with(kind, Memory::volatile(PLATFORM, [9; 16]).expect("a memory"))
+    signer_with(kind, Memory::volatile(PLATFORM, MEMORY).expect("a memory"))
 }
 
 /// A coin of the wallet, with the transaction that made it.
@@ -203,6 +208,7 @@ pub struct Draft {
     pub locktime: u32,
     pub edits: Vec<fn(&mut Psbt)>,
     pub cut: bool,
+    pub memory: Option<MemoryHead>,
 }
 
 pub fn fence(seq: u64, time: LedgerTime) -> Fence {
@@ -229,6 +235,7 @@ pub fn draft(plan: u64, coins: Vec<Coin>, pays: Vec<Pay>) -> Draft {
         locktime: 0,
         edits: vec![],
         cut: false,
+        memory: None,
     }
 }
 
@@ -335,6 +342,7 @@ impl Draft {
             payments: payments.collect(),
             psbt: Bytes(psbt),
             known: None,
+            memory: self.memory,
         }
     }
 }

@@ -1,0 +1,219 @@
+//! What is known of the signer, kept where every node reads it. It takes nothing that a signer says for true by itself, and forgets
+//! nothing: a signer with another key, another memory or an older one is told by it, whichever node asks.
+
+use crate::config::{Config, StoreConfig};
+use crate::failure::Failure;
+use crate::platform::stores::maria_server;
+use florin_core::wire::Message;
+use florin_engine::ports::{Cause, SignerFault};
+use florin_signer::protocol::MemoryHead;
+use florin_store::fault::StoreFault;
+use florin_store::signer_record::{SignerRecord, SqlSignerRecord};
+use florin_store::site::Site;
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where earlier builds kept the record, each node for itself.
+const OLD_FILE: &str = "signer.head";
+
+florin_core::message! {
+    /// What is known of the signer: who it is, and where its memory was last seen. Who it is was learnt at the first contact of
+    /// all, and holds from then on.
+    #[derive(Copy)]
+    pub struct KnownSigner {
+        /// The head of its memory.
+        1: head: MemoryHead,
+        /// The platform that it serves.
+        2: platform: [u8; 16],
+        /// The public key of its void receipts and checkpoints.
+        3: key: [u8; 32],
+    }
+}
+
+impl KnownSigner {
+    fn of(record: SignerRecord) -> KnownSigner {
+        let SignerRecord { platform, key, memory, counter, hash } = record;
+        KnownSigner { head: MemoryHead { memory, counter, hash }, platform, key }
+    }
+
+    pub(crate) fn record(&self) -> SignerRecord {
+        let KnownSigner { head: MemoryHead { memory, counter, hash }, platform, key } = *self;
+        SignerRecord { platform, key, memory, counter, hash }
+    }
+}
+
+/// Why a signer is not believed, beyond what is wrong with its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// It serves another platform than it did.
+    #[error("it serves another platform than before")]
+    PlatformChanged,
+    /// It serves another platform than the one that asks.
+    #[error("it serves another platform than this one")]
+    PlatformMismatch,
+    /// Its key is not the one that is known.
+    #[error("it has another key than before")]
+    KeyChanged,
+    /// Its word that a plan is given up is for another platform.
+    #[error("its void receipt is for another platform")]
+    ReceiptForeign,
+    /// Its word that a plan is given up is not signed by the key that is known.
+    #[error("its void receipt is not signed by its key")]
+    ReceiptUnsigned,
+}
+
+impl Doubt {
+    /// The stable code of this doubt.
+    pub fn code(self) -> &'static str {
+        match self {
+            Doubt::PlatformChanged => "signer_platform_changed",
+            Doubt::PlatformMismatch => "signer_platform_mismatch",
+            Doubt::KeyChanged => "signer_key_changed",
+            Doubt::ReceiptForeign => "void_receipt_foreign",
+            Doubt::ReceiptUnsigned => "void_receipt_unsigned",
+        }
+    }
+
+    pub(super) fn fault(self) -> SignerFault {
+        SignerFault::NotBelieved { code: self.code(), what: self.to_string() }
+    }
+}
+
+/// Why the record can't be read or written: then nothing is asked, since a signer that forgot could not be told.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of the signer does not answer")]
+pub struct KeepFault {
+    /// The stable code of what is wrong below.
+    pub code: &'static str,
+    /// What is wrong.
+    #[source]
+    pub cause: Cause,
+}
+
+impl From<StoreFault> for KeepFault {
+    fn from(fault: StoreFault) -> KeepFault {
+        KeepFault { code: fault.code(), cause: fault.into() }
+    }
+}
+
+impl From<KeepFault> for SignerFault {
+    fn from(fault: KeepFault) -> SignerFault {
+        SignerFault::Unrecorded { code: fault.code, cause: fault.into() }
+    }
+}
+
+/// What is known of the signer, for whoever asks it.
+pub trait SignerKeeper: Send {
+    /// What stands, if anything.
+    ///
+    /// # Errors
+    /// [`KeepFault`].
+    fn load(&mut self) -> Result<Option<KnownSigner>, KeepFault>;
+    /// Makes a record durable where nothing stands, or an earlier place of the same memory. What stands then comes back.
+    ///
+    /// # Errors
+    /// [`KeepFault`].
+    fn keep(&mut self, known: &KnownSigner) -> Result<KnownSigner, KeepFault>;
+}
+
+/// A record that lasts as long as this value and its clones: for simulations and tests.
+#[derive(Debug, Clone, Default)]
+pub struct Remembered(Arc<Mutex<Option<KnownSigner>>>);
+
+impl SignerKeeper for Remembered {
+    fn load(&mut self) -> Result<Option<KnownSigner>, KeepFault> {
+        Ok(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn keep(&mut self, known: &KnownSigner) -> Result<KnownSigner, KeepFault> {
+        let mut stands = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_taken = |stands: &KnownSigner| {
+            let is_same =
+                (stands.platform, stands.key, stands.head.memory) == (known.platform, known.key, known.head.memory);
+            !is_same || stands.head.counter >= known.head.counter
+        };
+        if !stands.as_ref().is_some_and(is_taken) {
+            *stands = Some(*known);
+        }
+        Ok(stands.unwrap_or(*known))
+    }
+}
+
+/// The record beside the journal. Clones share its connection.
+#[derive(Debug, Clone)]
+pub struct SharedRecord(Arc<Mutex<SqlSignerRecord>>);
+
+impl SharedRecord {
+    /// The record at a site.
+    ///
+    /// # Errors
+    /// Where it can't be opened.
+    pub fn at(site: &Site) -> Result<SharedRecord, StoreFault> {
+        Ok(SharedRecord(Arc::new(Mutex::new(site.signer_record()?))))
+    }
+
+    /// Puts a record in place of whatever stands: a person has decided.
+    pub(crate) fn replace(&mut self, known: &KnownSigner) -> Result<(), KeepFault> {
+        Ok(self.locked(|record| record.replace(&known.record()))?)
+    }
+
+    fn locked<T>(&self, work: impl FnOnce(&mut SqlSignerRecord) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl SignerKeeper for SharedRecord {
+    fn load(&mut self) -> Result<Option<KnownSigner>, KeepFault> {
+        Ok(self.locked(SqlSignerRecord::last)?.map(KnownSigner::of))
+    }
+
+    fn keep(&mut self, known: &KnownSigner) -> Result<KnownSigner, KeepFault> {
+        Ok(KnownSigner::of(self.locked(|record| record.keep(&known.record()))?))
+    }
+}
+
+/// The record that the configuration's journal goes with. What an earlier build kept in this node's folder is taken over.
+///
+/// # Errors
+/// The store's codes, `signer_head_unreadable`, `signer_head_differs`.
+pub(crate) fn open_record(config: &Config) -> Result<SharedRecord, Failure> {
+    let site = match &config.store {
+        StoreConfig::Sqlite => Site::Folder(config.data()),
+        StoreConfig::Mariadb { url_file, prefix, .. } => Site::Server(maria_server(config, url_file, prefix)?),
+    };
+    let mut record = SharedRecord::at(&site).map_err(|fault| {
+        Failure::new(fault.code(), "the record of what is known of the signer can't be opened").because(fault)
+    })?;
+    take_over(config, &mut record)?;
+    Ok(record)
+}
+
+fn take_over(config: &Config, record: &mut SharedRecord) -> Result<(), Failure> {
+    let file = config.data().join(OLD_FILE);
+    let unreadable = |fault: Cause| {
+        Failure::new("signer_head_unreadable", format!("{} can't be read", file.display()))
+            .because(std::io::Error::other(fault))
+            .hint("an earlier build kept there how far the signer's memory was known; restore it, or remove it once the signer is known to be whole")
+    };
+    let known = match std::fs::read(&file) {
+        Ok(bytes) => KnownSigner::decode(&bytes).map_err(|fault| unreadable(fault.into()))?,
+        Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(fault) => return Err(unreadable(fault.into())),
+    };
+    let stands = record.keep(&known).map_err(|fault| unkept(&fault))?;
+    let who = |known: &KnownSigner| (known.platform, known.key, known.head.memory);
+    let is_other = who(&stands) != who(&known);
+    if is_other || (stands.head.counter == known.head.counter && stands.head.hash != known.head.hash) {
+        return Err(Failure::new(
+            "signer_head_differs",
+            format!("{} names another signer, or another memory of it, than the platform knows", file.display()),
+        )
+        .hint("find out which signer is the platform's, and remove the file once you know; 'florin signer accept' names the right one"));
+    }
+    std::fs::remove_file(&file).map_err(|fault| unreadable(fault.into()))
+}
+
+/// A command that ends because what is known of the signer can't be read or kept.
+pub(crate) fn unkept(fault: &KeepFault) -> Failure {
+    Failure::new(fault.code, format!("what is known of the signer can't be read or kept: {}", fault.cause))
+}
