@@ -68,7 +68,10 @@ impl SqlHeartbeat {
     /// # Errors
     /// Where the file can't be opened.
     pub fn open_sqlite(path: &Path) -> Result<SqlHeartbeat, StoreFault> {
-        Ok(SqlHeartbeat { database: Database::Sqlite(sqlite::open_writer(path, &SCHEMA, Durability::Lazy)?) })
+        let file = sqlite::open_writer(path, &SCHEMA, Durability::Lazy)?;
+        // The file then has all its pages, and copying the log needs no room any more.
+        sqlite::copy_log(&file)?;
+        Ok(SqlHeartbeat { database: Database::Sqlite(file) })
     }
 
     /// In the journal's database on a MariaDB server, on a connection of their own that gives up soon.
@@ -125,8 +128,17 @@ impl SqlHeartbeat {
             Cell::Number(u64::from(beat.is_last)),
         ];
         values.extend(seen);
-        self.database.execute(&format!("{sql}{condition}"), values)?;
-        Ok(())
+        let sql = format!("{sql}{condition}");
+        match (self.database.execute(&sql, values.clone()), &self.database) {
+            // A disk that is full takes no longer log. One that is copied into the file begins anew, over what it was: so a
+            // leader on a full disk goes on to show that it lives, and to say what customers have.
+            (Err(StoreFault::Full(_)), Database::Sqlite(file)) => {
+                sqlite::copy_log(file)?;
+                self.database.execute(&sql, values)?;
+                Ok(())
+            }
+            (done, _) => done.map(drop),
+        }
     }
 
     /// The last one; `None` before the first.

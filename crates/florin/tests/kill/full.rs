@@ -1,13 +1,15 @@
-//! The disk is full: changes are refused in time, the status says why, nothing that was acknowledged is lost, and everything
-//! goes on once there is room, whether the process lived to see it or not. The disk is played by `full_disk.c`.
+//! The disk is full: changes are refused in time, the status says why, whoever asks what customers have is told, nothing that
+//! was acknowledged is lost, and everything goes on once there is room, whether the process lived to see it or not. The disk is
+//! played by `full_disk.c`.
 
 use crate::chaos::judge;
 use crate::check::alarms;
 use crate::load::{Caller, Load};
-use crate::process::{Random, until};
+use crate::process::{Random, Start, until};
 use crate::projection::Twin;
 use crate::site::{Books, Serve, Site};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,6 +72,50 @@ fn fill(disk: &Disk, caller: &mut Caller, engine: &Serve) {
     assert_eq!((status, said["code"].as_str()), (503, Some("answer_timeout")), "{said}");
 }
 
+/// What a customer has, once the node is sure enough to say it.
+fn balances(caller: &Caller, url: &str, customer: &str) -> Value {
+    until("what the customer has", || {
+        let (status, said) = caller.get_once(url, &format!("/api/v1/customers/{customer}/balances"))?;
+        assert!(status == 200 || said["code"] == "reads_unconfirmed", "{status} {said}");
+        (status == 200).then_some(said)
+    })
+}
+
+/// Account reads go on, though the disk has been full for longer than a sign of life holds: so signs are still confirmed. As
+/// nothing is written, every answer is the same.
+fn check_reads(caller: &mut Caller, engine: &Serve, customer: &str) {
+    let url = engine.url().expect("it runs");
+    let said = balances(caller, &url, customer);
+    let euros = said["items"].as_array().and_then(|items| items.iter().find(|item| item["asset"] == "EUR"));
+    assert!(euros.is_some_and(|euros| euros["available"].is_string()), "{said}");
+    until("no doubt is left", || {
+        let status = caller.get("/api/v1/status");
+        let doubts = ["heartbeat_failing", "reads_unconfirmed"];
+        doubts.iter().all(|code| alarms(&status, code).is_empty()).then_some(())
+    });
+    assert_eq!(balances(caller, &url, customer)["items"], said["items"]);
+    assert_eq!(health(caller, engine).0, 503, "the disk is full all the while");
+}
+
+/// What lies in the data folder, but for the indexes of logs, which are made anew by whoever reads.
+fn contents(site: &Site) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = fs::read_dir(site.data("one")).expect("the folder is read").map(|file| file.expect("a file").path());
+    let files = files.filter(|path| path.is_file() && !path.to_string_lossy().ends_with("-shm"));
+    files.map(|path| (path.clone(), fs::read(&path).expect("it is read"))).collect()
+}
+
+/// 'florin ledger verify' agrees with what a killed process left, and changes not a byte of it.
+fn check_verified(site: &Site) {
+    let before = contents(site);
+    let log = before.iter().find(|(path, _)| path.ends_with("journal.sqlite3-wal")).expect("the journal has a log");
+    assert!(!log.1.is_empty(), "rows are in the log alone");
+    let mut run = site.ledger(&["verify"]);
+    assert!(matches!(run.wait_up(), Start::Up(_)) && run.ends_well(), "{}", site.logged("ledger"));
+    let after = contents(site);
+    assert!(before.keys().eq(after.keys()), "{:?}, {:?}", before.keys(), after.keys());
+    before.iter().for_each(|(path, bytes)| assert!(after[path] == *bytes, "{} has changed", path.display()));
+}
+
 #[test]
 fn a_full_disk_loses_nothing_and_holds_up_only_changes() {
     let mut random = Random::of_test("a full disk");
@@ -83,8 +129,10 @@ fn a_full_disk_loses_nothing_and_holds_up_only_changes() {
     let mut caller = site.caller();
     let load = Load::start(&site, &mut random, CLIENTS);
     load.wait_for_more(60);
+    let customer = load.customer();
 
     fill(&disk, &mut caller, &engine);
+    check_reads(&mut caller, &engine, &customer);
     disk.make_room();
     until("health", || (health(&caller, &engine).0 == 200).then_some(()));
     load.wait_for_more(60);
@@ -94,6 +142,7 @@ fn a_full_disk_loses_nothing_and_holds_up_only_changes() {
     fill(&disk, &mut caller, &engine);
     engine.kill();
     disk.make_room();
+    check_verified(&site);
     engine = site.serve_with("one", &disk.environment);
     assert!(engine.wait_up(), "the engine starts on what a full disk has");
     load.wait_for_more(60);

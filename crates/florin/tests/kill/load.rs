@@ -282,6 +282,12 @@ impl Load {
         }
     }
 
+    /// A customer who has had a receipt.
+    pub fn customer(&self) -> String {
+        let addresses = self.shared.addresses.lock().expect("nobody panics");
+        addresses.first().expect("the load has begun").0.clone()
+    }
+
     /// Ends it: what was begun is asked for until it is answered.
     pub fn finish(self) -> Record {
         self.shared.is_ending.store(true, Ordering::SeqCst);
