@@ -3,6 +3,7 @@
 
 use crate::entropy::{EntropyError, random_bytes};
 use crate::sealed::{self, Content, Cost, Label, Passphrase, SealedError};
+use crate::stack;
 use bitcoin::Script;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use florin_chain::bitcoin::address::address_text;
@@ -11,15 +12,14 @@ use florin_core::custody::{Approval, Intent};
 use florin_core::id::{BlockHash, LedgerTime};
 use florin_core::wire::{Message, WireError};
 use std::path::Path;
-use zeroize::Zeroizing;
 
 /// Decimals of bitcoin.
 const BITCOIN_DECIMALS: u8 = 8;
 /// Latest expiry that is shown: the end of the year 9999.
 const EXPIRY_MS_MAX: u64 = 253_402_300_799_999;
 
-/// An operator's open key. There is no `Debug`.
-pub struct OperatorKey(SigningKey);
+/// An operator's open key, wiped when dropped. There is no `Debug`.
+pub struct OperatorKey(Box<SigningKey>);
 
 /// Why an intent was not approved, most precise reason first.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +64,12 @@ impl OperatorKey {
     /// # Errors
     /// [`ApproveError::Entropy`], [`ApproveError::Sealed`]; nothing is left behind then.
     pub fn create(path: &Path, passphrase: &Passphrase) -> Result<OperatorKey, ApproveError> {
-        let secret = random_bytes::<32>()?;
-        let label = Label { content: Content::OperatorKey, demo: false, cost: Cost::LEAST };
-        sealed::create(path, passphrase, label, secret.as_slice())?;
-        Ok(OperatorKey(SigningKey::from_bytes(&secret)))
+        stack::wiped(|| {
+            let secret = random_bytes::<32>()?;
+            let label = Label { content: Content::OperatorKey, demo: false, cost: Cost::LEAST };
+            sealed::create(path, passphrase, label, secret.as_slice())?;
+            Ok(OperatorKey::from_secret(&secret))
+        })
     }
 
     /// Opens a key.
@@ -75,14 +77,16 @@ impl OperatorKey {
     /// # Errors
     /// [`ApproveError::Sealed`], which tells a wrong passphrase from a damaged file.
     pub fn open(path: &Path, passphrase: &Passphrase) -> Result<OperatorKey, ApproveError> {
-        let (_, secret) = sealed::open(path, passphrase, Content::OperatorKey)?;
-        let secret = Zeroizing::new(<[u8; 32]>::try_from(secret.as_slice()).map_err(|_| SealedError::HeaderInvalid)?);
-        Ok(OperatorKey(SigningKey::from_bytes(&secret)))
+        stack::wiped(|| {
+            let (_, secret) = sealed::open(path, passphrase, Content::OperatorKey)?;
+            let secret = secret.as_slice().try_into().map_err(|_| SealedError::HeaderInvalid)?;
+            Ok(OperatorKey::from_secret(secret))
+        })
     }
 
     /// A key that lives in memory only, for simulations.
     pub fn from_secret(secret: &[u8; 32]) -> OperatorKey {
-        OperatorKey(SigningKey::from_bytes(secret))
+        OperatorKey(stack::wiped(|| Box::new(SigningKey::from_bytes(secret))))
     }
 
     /// The public key, as the signer's policy pins it.
@@ -145,7 +149,7 @@ impl std::fmt::Display for ShownIntent {
 
 /// Signs the digest of an intent that was shown.
 pub fn approve(shown: &ShownIntent, key: &OperatorKey) -> Approval {
-    let signature = key.0.sign(&shown.intent.digest().0).to_bytes();
+    let signature = stack::wiped(|| key.0.sign(&shown.intent.digest().0).to_bytes());
     Approval { key: key.public(), signature }
 }
 

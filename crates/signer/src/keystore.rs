@@ -1,8 +1,9 @@
 //! The key store: one seed, sealed on disk, wiped in memory. It must never show a secret but the recovery words, once,
-//! to whoever creates it.
+//! to whoever creates it, and never leave a copy of the seed, or of a key on the way to an account, in memory.
 
 use crate::entropy::{EntropyError, random_bytes};
 use crate::sealed::{self, Content, Cost, Label, Passphrase, SealedError};
+use crate::stack;
 use bitcoin::bip32::Fingerprint;
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use ed25519_dalek::SigningKey;
@@ -71,10 +72,12 @@ impl KeyStore {
     /// # Errors
     /// [`KeyStoreError::Entropy`], [`KeyStoreError::Sealed`]; nothing is left behind then.
     pub fn create(path: &Path, passphrase: &Passphrase, purpose: Purpose) -> Result<Created, KeyStoreError> {
-        let entropy = random_bytes::<32>()?;
-        let mnemonic = Mnemonic::from_entropy(entropy.as_slice()).expect("32 bytes are one of the lengths");
-        let store = KeyStore::restore(path, passphrase, purpose, &mnemonic, "")?;
-        Ok(Created { store, mnemonic })
+        stack::wiped(|| {
+            let entropy = random_bytes::<32>()?;
+            let mnemonic = Mnemonic::from_entropy(entropy.as_slice()).expect("32 bytes are one of the lengths");
+            let store = KeyStore::restore(path, passphrase, purpose, &mnemonic, "")?;
+            Ok(Created { store, mnemonic })
+        })
     }
 
     /// Seals the seed of known words, and their own passphrase (empty when there is none), into a new file.
@@ -88,10 +91,12 @@ impl KeyStore {
         mnemonic: &Mnemonic,
         mnemonic_passphrase: &str,
     ) -> Result<KeyStore, KeyStoreError> {
-        let seed = mnemonic.seed(mnemonic_passphrase);
-        let label = Label { content: Content::Seed, demo: purpose == Purpose::Demo, cost: Cost::LEAST };
-        sealed::create(path, passphrase, label, seed.expose_bytes())?;
-        Ok(KeyStore { seed, purpose })
+        stack::wiped(|| {
+            let seed = mnemonic.seed(mnemonic_passphrase);
+            let label = Label { content: Content::Seed, demo: purpose == Purpose::Demo, cost: Cost::LEAST };
+            sealed::create(path, passphrase, label, seed.expose_bytes())?;
+            Ok(KeyStore { seed, purpose })
+        })
     }
 
     /// Opens a key store.
@@ -99,10 +104,12 @@ impl KeyStore {
     /// # Errors
     /// [`KeyStoreError::Sealed`], which tells a wrong passphrase from a damaged file.
     pub fn open(path: &Path, passphrase: &Passphrase) -> Result<KeyStore, KeyStoreError> {
-        let (header, secret) = sealed::open(path, passphrase, Content::Seed)?;
-        let bytes = Zeroizing::new(<[u8; 64]>::try_from(secret.as_slice()).map_err(|_| SealedError::HeaderInvalid)?);
-        let purpose = if header.demo { Purpose::Demo } else { Purpose::Real };
-        Ok(KeyStore { seed: Seed::from_bytes(*bytes), purpose })
+        stack::wiped(|| {
+            let (header, secret) = sealed::open(path, passphrase, Content::Seed)?;
+            let bytes = secret.as_slice().try_into().map_err(|_| SealedError::HeaderInvalid)?;
+            let purpose = if header.demo { Purpose::Demo } else { Purpose::Real };
+            Ok(KeyStore { seed: Seed::from_bytes(bytes), purpose })
+        })
     }
 
     /// Demo keys that live in memory only, for simulations.
@@ -124,16 +131,19 @@ impl KeyStore {
             return Err(KeyStoreError::DemoKeys);
         }
         let blinding = random_bytes::<32>()?;
-        Ok(AccountSecrets::derive(network, self.seed.expose_bytes(), kind, account, &blinding)?)
+        let seed = self.seed.expose_bytes();
+        Ok(stack::wiped(|| AccountSecrets::derive(network, seed, kind, account, &blinding))?)
     }
 
     /// The key that signs checkpoints and void receipts: HMAC-SHA-256 of a domain under the seed, so that a restored
     /// signer is recognised. BIP-32 uses the seed as a message and never as a key: the two can't meet.
-    pub fn head_key(&self) -> SigningKey {
-        let mut engine = HmacEngine::<sha256::Hash>::new(self.seed.expose_bytes());
-        engine.input(b"florin/head-key/1");
-        let secret = Zeroizing::new(Hmac::<sha256::Hash>::from_engine(engine).to_byte_array());
-        SigningKey::from_bytes(&secret)
+    pub fn head_key(&self) -> Box<SigningKey> {
+        stack::wiped(|| {
+            let mut engine = HmacEngine::<sha256::Hash>::new(self.seed.expose_bytes());
+            engine.input(b"florin/head-key/1");
+            let secret = Zeroizing::new(Hmac::<sha256::Hash>::from_engine(engine).to_byte_array());
+            Box::new(SigningKey::from_bytes(&secret))
+        })
     }
 
     /// Everything public about account number `account` of each script kind.
@@ -146,7 +156,8 @@ impl KeyStore {
         for kind in ScriptKind::ALL {
             let secrets = self.account(network, kind, account)?;
             fingerprint = secrets.origin().fingerprint;
-            let [external, internal] = descriptors(&secrets.public(&*random_bytes::<32>()?))?;
+            let blinding = random_bytes::<32>()?;
+            let [external, internal] = descriptors(&stack::wiped(|| secrets.public(&blinding)))?;
             entries.push(KitEntry { kind, account, external: external.to_string(), internal: internal.to_string() });
         }
         Ok(PublicKit { network, fingerprint, purpose: self.purpose, entries })

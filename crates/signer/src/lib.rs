@@ -9,6 +9,7 @@
 //! |---|---|
 //! | where randomness comes from | [`entropy`] |
 //! | how secrets lie on disk | [`sealed`], [`keystore`] |
+//! | how they leave memory | [`stack`], and wiping when dropped |
 //! | what may be signed | [`policy`], [`refusal`] |
 //! | what was signed | [`memory`] |
 //! | what is asked and answered | [`protocol`], [`session`], [`judge`], [`spend`] |
@@ -29,3 +30,4 @@ pub mod sealed;
 pub mod server;
 pub mod session;
 pub mod spend;
+pub mod stack;

@@ -15,6 +15,7 @@ use crate::protocol::{
 };
 use crate::refusal::Refusal;
 use crate::spend::{Proposal, WalletKeys};
+use crate::stack;
 use ed25519_dalek::SigningKey;
 use florin_core::amount::Amount;
 use florin_core::id::{LedgerTime, PlanId, TxId, WalletId};
@@ -227,7 +228,7 @@ impl Signer {
     fn checkpoint(&mut self, request: &CheckpointHead, clock: LedgerTime) -> Result<Outcome, Stop> {
         let fence = self.check_fence(&request.fence, request.known.as_ref(), clock)?;
         self.note(fence)?;
-        Ok(Outcome::Checkpoint(Checkpoint::sign(request.fence, &self.head_key)))
+        Ok(Outcome::Checkpoint(stack::wiped(|| Checkpoint::sign(request.fence, &self.head_key))))
     }
 
     fn void_plan(&mut self, request: &VoidPlan, clock: LedgerTime) -> Result<Outcome, Stop> {
@@ -243,7 +244,7 @@ impl Signer {
                 Ok(Outcome::Signed(signed.ok_or(MemoryError::Damaged("a signed plan has no version"))?))
             }
             None => {
-                let receipt = VoidReceipt::sign(self.policy.platform, request.plan, &self.head_key);
+                let receipt = stack::wiped(|| VoidReceipt::sign(self.policy.platform, request.plan, &self.head_key));
                 self.memory.record(&Decision::Void(Void { fence, receipt: receipt.clone() }))?;
                 Ok(Outcome::Voided(receipt))
             }
@@ -296,7 +297,8 @@ impl Signer {
         self.check_plan(request, &inputs, known.as_ref())?;
         let now = self.now(request.wallet, clock)?;
         let charges = self.check_limits(request, wallet, fee, now)?;
-        let (transaction, txid) = proposal.sign(keys, &self.blinding).ok_or(Fault::SelfCheck)?;
+        let signed = stack::wiped(|| proposal.sign(keys, &self.blinding));
+        let (transaction, txid) = signed.ok_or(Fault::SelfCheck)?;
         Ok(Verdict::New(Box::new(Signature {
             fence,
             wallet: request.wallet,
@@ -397,7 +399,8 @@ fn start(now: LedgerTime, window_ms: u64) -> Option<LedgerTime> {
 
 fn derive(keys: &KeyStore, wallet: &WalletPolicy) -> Result<WalletKeys, KeyStoreError> {
     let secrets = keys.account(wallet.network, wallet.script, wallet.account)?;
-    let public = secrets.public(&*random_bytes::<32>()?);
+    let blinding = random_bytes::<32>()?;
+    let public = stack::wiped(|| secrets.public(&blinding));
     let [external, internal] = descriptors(&public)?;
     Ok(WalletKeys { secrets, public, external, internal })
 }

@@ -175,10 +175,11 @@ impl KeyError {
     }
 }
 
-/// An extended private key of one network. It is wiped when dropped and has neither `Debug` nor `Display`.
+/// An extended private key of one network. It is wiped when dropped and has neither `Debug` nor `Display`. It lies in one place, however often
+/// its owner moves; the library that derives works on copies on its stack, which it does not wipe.
 pub struct SecretKeyTree {
     network: Network,
-    key: Xpriv,
+    key: Box<Xpriv>,
 }
 
 impl SecretKeyTree {
@@ -191,7 +192,7 @@ impl SecretKeyTree {
             return Err(KeyError::SeedLength { length: seed.len() });
         }
         let key = Xpriv::new_master(network.library(), seed).map_err(|_| KeyError::Invalid)?;
-        Ok(SecretKeyTree { network, key })
+        Ok(SecretKeyTree { network, key: Box::new(key) })
     }
 
     /// Reads an extended private key (`xprv…`, or `tprv…` on the test networks).
@@ -210,7 +211,7 @@ impl SecretKeyTree {
             return Err(KeyError::Invalid);
         }
         let key = Xpriv::decode(&bytes).map_err(|_| KeyError::Invalid)?;
-        Ok(SecretKeyTree { network, key })
+        Ok(SecretKeyTree { network, key: Box::new(key) })
     }
 
     /// The key `path` below this one.
@@ -223,7 +224,7 @@ impl SecretKeyTree {
         path: &DerivationPath,
     ) -> Result<SecretKeyTree, KeyError> {
         let key = self.key.derive_priv(secp, path).map_err(|_| KeyError::NoKeyAtIndex)?;
-        Ok(SecretKeyTree { network: self.network, key })
+        Ok(SecretKeyTree { network: self.network, key: Box::new(key) })
     }
 
     /// The extended public key of this key.

@@ -1,17 +1,19 @@
 //! Recovery words (BIP-39, English) and the seed they give; it must never draw entropy or show a secret by accident.
 
 use bip39::Language;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Recovery words, held as their entropy and wiped when dropped. There is no `Debug` and no `Display`.
 ///
-/// The BIP-39 library works on copies of the words on its stack, which it does not wipe; what Florin keeps is wiped.
+/// The BIP-39 library works on copies of the words on its stack, which it does not wipe; what Florin keeps is wiped. Whoever
+/// handles words and goes on running afterwards overwrites the stack behind itself.
 pub struct Mnemonic {
     entropy: Zeroizing<Vec<u8>>,
 }
 
-/// A BIP-32 seed of 64 bytes, wiped when dropped. There is no `Debug` and no `Display`.
-pub struct Seed(Zeroizing<[u8; 64]>);
+/// A BIP-32 seed of 64 bytes, wiped when dropped. There is no `Debug` and no `Display`. It lies in one place, however often its owner moves: a
+/// value that moves leaves its bytes behind.
+pub struct Seed(Box<Zeroizing<[u8; 64]>>);
 
 /// Why recovery words or entropy were refused, most precise reason first. No variant carries a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,7 +93,7 @@ impl Mnemonic {
             bip39::Mnemonic::parse_in_normalized(Language::English, text).map_err(|_| MnemonicError::Checksum)?;
         let (mut bytes, length) = words.to_entropy_array();
         let entropy = Zeroizing::new(bytes[..length].to_vec());
-        zeroize::Zeroize::zeroize(&mut bytes);
+        bytes.zeroize();
         Ok(Mnemonic { entropy })
     }
 
@@ -119,7 +121,10 @@ impl Mnemonic {
 
     /// The seed for these words and this passphrase (empty when there is none), 2,048 rounds of PBKDF2 (BIP-39).
     pub fn seed(&self, passphrase: &str) -> Seed {
-        Seed(Zeroizing::new(self.library().to_seed(passphrase)))
+        let mut bytes = self.library().to_seed(passphrase);
+        let seed = Seed::from_bytes(&bytes);
+        bytes.zeroize();
+        seed
     }
 
     fn library(&self) -> bip39::Mnemonic {
@@ -128,9 +133,11 @@ impl Mnemonic {
 }
 
 impl Seed {
-    /// A seed that was stored before, for instance by the key store.
-    pub fn from_bytes(bytes: [u8; 64]) -> Seed {
-        Seed(Zeroizing::new(bytes))
+    /// A seed that was stored before, for instance by the key store. The caller's bytes stay the caller's to wipe.
+    pub fn from_bytes(bytes: &[u8; 64]) -> Seed {
+        let mut seed = Seed(Box::new(Zeroizing::new([0; 64])));
+        seed.0.copy_from_slice(bytes);
+        seed
     }
 
     /// The seed's bytes, for the encrypted key store and the key derivation only.

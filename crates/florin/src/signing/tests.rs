@@ -234,7 +234,7 @@ fn real(seed: u8, platform: [u8; 16], bend: fn(&mut Reply)) -> Between {
     let text = format!("platform = \"{}\"\n", florin_core::id::CommandId(platform));
     let policy = Policy::parse(&text).expect("a policy without wallets");
     let memory = Memory::volatile(platform, [9; 16]).expect("a memory");
-    let keys = KeyStore::demo(Seed::from_bytes([seed; 64]));
+    let keys = KeyStore::demo(Seed::from_bytes(&[seed; 64]));
     let signer = session::Signer::new(&keys, policy, memory).unwrap_or_else(|error| panic!("{}", error.code()));
     Between { signer, bend }
 }

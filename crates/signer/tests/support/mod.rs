@@ -67,7 +67,7 @@ pub fn policy_of(kind: ScriptKind, operators: u8) -> Policy {
 }
 
 pub fn keys() -> KeyStore {
-    KeyStore::demo(Seed::from_bytes(SEED))
+    KeyStore::demo(Seed::from_bytes(&SEED))
 }
 
 /// The id of every memory that lasts as long as its test.
