@@ -33,7 +33,7 @@ mod withdrawals;
 
 pub use server::{Limits, Server};
 
-use crate::platform::Platform;
+use crate::platform::{NameAnswer, Platform};
 use ask::{KEY_HEADER, SEQ_HEADER};
 use axum::Router;
 use axum::body::Body;
@@ -193,8 +193,13 @@ impl Api {
     }
 
     /// Keeps a customer's name, outside the journal.
-    pub(crate) async fn name_customer(self: &Arc<Self>, id: CustomerId, name: String) -> Result<(), Problem> {
+    pub(crate) async fn name_customer(self: &Arc<Self>, id: CustomerId, name: String) -> Result<NameAnswer, Problem> {
         self.blocking(move |platform| platform.people().put_name(id, &name)).await
+    }
+
+    /// Erases a customer's name.
+    pub(crate) async fn forget_name(self: &Arc<Self>, id: CustomerId) -> Result<(), Problem> {
+        self.blocking(move |platform| platform.people().forget_name(id)).await
     }
 
     /// The names of customers, in the order of their ids.

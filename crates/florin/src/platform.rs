@@ -11,7 +11,7 @@ pub mod stores;
 pub(crate) mod witnesses;
 
 pub use chain::{ChainPart, NodePart};
-pub use people::PeopleStore;
+pub use people::{NameAnswer, PeopleStore};
 pub use setup::refuse_unready;
 pub use stores::Stores;
 

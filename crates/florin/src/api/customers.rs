@@ -1,16 +1,18 @@
 //! Customers, their addresses and balances. Names go to the people store alone; the journal knows an opaque id.
 
-use crate::api::ask::{AmountText, Order, Params, Place};
+use crate::api::ask::{AmountText, Nothing, Order, Params, Place, request_hash};
 use crate::api::pages::{ListParams, Page, number};
 use crate::api::past;
 use crate::api::problem::Problem;
 use crate::api::view::{self, AddressView, BalanceView, CustomerView, DoneView, asset_of};
 use crate::api::wallets::hot_wallets;
 use crate::api::{Api, Reply, created, seen};
+use crate::platform::NameAnswer;
 use axum::extract::State as Shared;
 use florin_core::asset::Asset;
-use florin_core::command::{Command, Outcome};
+use florin_core::command::{Command, Origin, Outcome};
 use florin_core::custody::{Address, Beneficiary, Branch, KeyPath};
+use florin_core::decide::{OriginRefusal, Refusal};
 use florin_core::event::Customer;
 use florin_core::id::{AssetId, CustomerId, WalletId};
 use florin_core::state::State;
@@ -26,10 +28,14 @@ use utoipa_axum::routes;
 /// The longest name, in characters.
 const NAME_CHARACTERS_MAX: usize = 200;
 
+/// Where customers are opened.
+const CUSTOMERS: &str = "/api/v1/customers";
+
 pub(crate) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(open_customer, list_customers))
         .routes(routes!(show_customer))
+        .routes(routes!(forget_name))
         .routes(routes!(issue_address, list_addresses))
         .routes(routes!(list_balances))
         .routes(routes!(book_bank_receipt))
@@ -68,6 +74,17 @@ fn check_name(name: &str) -> Result<(), Problem> {
     if right { Ok(()) } else { Err(Problem::new("name_invalid")) }
 }
 
+/// Who asks for an opening. The journal keeps a request's hash for ever, and a name can be guessed and held against one: so this one does not
+/// tell which name it was, but only that there was one.
+fn origin_of(order: &Order<NewCustomer>) -> Origin {
+    match (&order.body.name, &order.origin) {
+        (Some(_), Origin::Request { id, .. }) => {
+            Origin::Request { id: *id, request: request_hash("POST", CUSTOMERS, b"with a name") }
+        }
+        (_, origin) => origin.clone(),
+    }
+}
+
 /// Opens a customer. Its id is the command's.
 #[utoipa::path(post, path = "/api/v1/customers", tag = "customers", request_body = NewCustomer,
     responses((status = 201, body = CustomerView), (status = "default", body = Problem)))]
@@ -76,12 +93,16 @@ async fn open_customer(Shared(api): Shared<Arc<Api>>, order: Order<NewCustomer>)
         check_name(name)?;
     }
     let id = CustomerId(order.id.0);
-    api.execute(order.origin, Command::OpenCustomer(id)).await?;
-    if let Some(name) = order.body.name.clone() {
-        api.name_customer(id, name).await?;
-    }
-    let view =
-        api.read(|state| customer_of(state, &id.to_string()).map(|found| customer_view(found, order.body.name)))?;
+    api.execute(origin_of(&order), Command::OpenCustomer(id)).await?;
+    let name = match order.body.name {
+        None => None,
+        Some(name) => match api.name_customer(id, name.clone()).await? {
+            NameAnswer::Kept => Some(name),
+            NameAnswer::Forgotten => None,
+            NameAnswer::Other => return Err(Problem::from(&Refusal::Origin(OriginRefusal::Mismatch))),
+        },
+    };
+    let view = api.read(|state| customer_of(state, &id.to_string()).map(|found| customer_view(found, name)))?;
     created(view)
 }
 
@@ -114,6 +135,21 @@ async fn show_customer(Shared(api): Shared<Arc<Api>>, Place(id): Place<String>) 
     let customer = api.read(|state| customer_of(state, &id).cloned())?;
     let name = api.names(vec![customer.id]).await?.pop().flatten();
     seen(customer_view(&customer, name))
+}
+
+/// Erases a customer's name for good; where there is none, that stays so. What was booked stays, under an id that leads to nobody.
+///
+/// The key is as with every change; nothing is remembered of it, since to forget twice is to forget once.
+#[utoipa::path(post, path = "/api/v1/customers/{id}/forget-name", tag = "customers", params(("id" = String, Path)),
+    responses((status = 200, body = CustomerView), (status = "default", body = Problem)))]
+async fn forget_name(
+    Shared(api): Shared<Arc<Api>>,
+    Place(id): Place<String>,
+    _order: Order<Nothing>,
+) -> Reply<CustomerView> {
+    let customer = api.read(|state| customer_of(state, &id).cloned())?;
+    api.forget_name(customer.id).await?;
+    seen(customer_view(&customer, None))
 }
 
 /// A request for an address.
@@ -237,7 +273,7 @@ async fn list_balances(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BankReceipt {
-    /// The bank's reference, unique for ever.
+    /// The bank's reference, unique for ever. No personal data: it stays in the journal.
     reference: String,
     /// The asset's code.
     asset: String,

@@ -52,6 +52,13 @@ pub(crate) enum CustomerCommand {
         /// The customer's id.
         id: String,
     },
+    /// Erases a customer's name, for good. What was booked stays, under an id that leads to nobody.
+    ForgetName {
+        /// The customer's id.
+        id: String,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
     /// Shows what a customer has: available, held, pending, frozen.
     Balances {
         /// The customer's id.
@@ -269,7 +276,7 @@ pub(crate) enum ChainCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct BankReceiptArgs {
-    /// The bank's reference, unique for ever.
+    /// The bank's reference, taken once for ever. No names of people: it stays in the journal.
     #[arg(long)]
     reference: String,
     /// The asset's code.
@@ -454,6 +461,9 @@ pub(crate) fn customer(command: CustomerCommand, common: &Common, out: &mut dyn 
         }
         CustomerCommand::Show { id } => {
             record(out, common.json, &client.get(&format!("/api/v1/customers/{}", part(&id)), &[])?)
+        }
+        CustomerCommand::ForgetName { id, key } => {
+            change(common, &key, &format!("/api/v1/customers/{}/forget-name", part(&id)), &json!({}), out)
         }
         CustomerCommand::Balances { id, page } => {
             let page = client.get(&format!("/api/v1/customers/{}/balances", part(&id)), &page.query())?;

@@ -190,7 +190,7 @@ fn the_command_line_speaks_the_interface() {
 }
 
 /// A file with the operator's token, as its owner keeps it.
-fn token_file(folder: &Path) -> std::path::PathBuf {
+pub(super) fn token_file(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("token");
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(&path).expect("a file");

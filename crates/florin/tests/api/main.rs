@@ -8,6 +8,7 @@ mod connections;
 mod documents;
 mod edges;
 mod leadership;
+mod names;
 mod pages;
 mod panics;
 mod plans;

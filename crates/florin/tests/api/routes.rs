@@ -74,6 +74,9 @@ fn people(walk: &mut Walk<'_>) -> (String, String) {
     assert_eq!(rest["items"][0]["name"], Value::Null);
     let names = walk.world.platform.read(|state| format!("{state:?}"));
     assert!(!names.contains("First"), "names stay out of the state");
+    let forgotten = walk.post(&format!("/api/v1/customers/{customer}/forget-name"), json!({}));
+    assert_eq!(forgotten, walk.get(&format!("/api/v1/customers/{customer}")));
+    assert_eq!(forgotten["name"], Value::Null);
     (customer, second)
 }
 
