@@ -5,6 +5,7 @@
 //! journal that can't go on (`crate::platform::exit_code`), 101 of a panic.
 
 mod against_chain;
+mod against_descriptors;
 mod against_segments;
 mod against_snapshots;
 mod against_tables;

@@ -200,7 +200,7 @@ fn check_forged(folder: &Path, nodes: usize, mine: impl Fn()) {
     let unknown: Vec<&str> = verified.nodes(false).into_iter().map(|(_, code)| code).collect();
     assert_eq!(unknown, vec!["chain_coin_unknown"; nodes], "{}", verified.report);
     assert_eq!(verified.list(false).len(), nodes, "nothing else disagrees: {}", verified.report);
-    assert_eq!((verified.code, &verified.failure["code"]), (EXIT_FAILED, &json!("ledger_disagrees")));
+    assert_eq!((verified.code, &verified.failure["code"]), (EXIT_FAILED, &json!("address_not_derived")));
 
     let forged = copy(folder);
     forge(forged.path(), invented_coin);

@@ -3,10 +3,8 @@
 use crate::ports::MemorySnapshots;
 use crate::world::World;
 use florin_core::id::Seq;
-use florin_core::journal::Row;
 use florin_core::snapshot;
-use florin_core::state::State;
-use florin_engine::audit::{change_being_undone, check_books, judge_journal};
+use florin_engine::audit::{BookFault, Seen, change_being_undone, check_books, judge_rows};
 use florin_engine::load::{Loaded, Place, load};
 use std::collections::BTreeMap;
 
@@ -76,18 +74,18 @@ impl World {
         if self.books_at.replace(at) == Some(at) {
             return Ok(());
         }
-        book_fault(at.1, process.model().state()).map_or(Ok(()), Err)
+        first(at.1, &check_books(process.model().state())).map_or(Ok(()), Err)
     }
 
     /// Reads the journal as whoever verifies it does, and checks the books after every row: also after those that no process showed
     /// because it died, or read several at once.
     fn verify(&mut self) -> Result<(), String> {
         let (mut fault, mut between) = (None, 0);
-        let seen = |row: &Row, state: &State| {
-            fault = fault.take().or_else(|| book_fault(row.seq, state));
-            between += u32::from(!change_being_undone(state).is_empty());
+        let seen = |at: Seen<'_>| {
+            fault = fault.take().or_else(|| first(at.row.seq, &at.check_books()));
+            between += u32::from(!change_being_undone(at.state).is_empty());
         };
-        let report = judge_journal(&mut self.journal(), seen, |_| ());
+        let report = judge_rows(&mut self.journal(), seen, |_| ());
         if let Some(wrong) = report.wrong {
             return Err(format!("the journal is wrong: {wrong}"));
         }
@@ -128,8 +126,8 @@ impl World {
     }
 }
 
-fn book_fault(at: Seq, state: &State) -> Option<String> {
-    check_books(state).first().map(|fault| format!("row {at}: {}: {fault}", fault.code()))
+fn first(at: Seq, faults: &[BookFault]) -> Option<String> {
+    faults.first().map(|fault| format!("row {at}: {}: {fault}", fault.code()))
 }
 
 fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(

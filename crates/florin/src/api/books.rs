@@ -1,13 +1,15 @@
-//! The books of each asset in one table: who holds what on which side, and whether custody equals the coins. It only adds up; what is wrong is shown and never put right.
+//! The books of each asset in one table: who holds what on which side, and whether all of it is what coins and records say. It only adds up, and leaves the judging to the engine's audit; what is wrong is shown and never put right.
 
 use crate::api::view::money;
 use florin_core::amount::Amount;
 use florin_core::asset::Asset;
 use florin_core::custody::Wallet;
-use florin_core::ledger::{Account, BalanceRule, HouseAccount, Owner};
+use florin_core::id::{AssetId, WalletId};
+use florin_core::ledger::{Account, HouseAccount, Owner};
 use florin_core::state::State;
+use florin_engine::audit::{BookFault, check_books};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 /// All books.
@@ -35,7 +37,7 @@ pub struct BookFaultView {
 pub struct BooksView {
     /// The asset's code.
     pub asset: String,
-    /// Whether debits equal credits, and every wallet's books its coins.
+    /// Whether every rule of the books holds for it.
     pub balanced: bool,
     /// All balances on the debit side: coins, money at the bank, claims, costs.
     pub debits: String,
@@ -67,7 +69,7 @@ pub struct WalletBooksView {
     pub books: String,
     /// What its unspent coins hold.
     pub coins: String,
-    /// Whether they are equal, to the unit.
+    /// Whether they are what they must be to each other, to the unit: equal, but while a block is taken back in parts.
     pub equal: bool,
 }
 
@@ -81,6 +83,32 @@ pub(crate) fn line_of(owner: &Owner) -> String {
     }
 }
 
+/// What is wrong in the books of each asset. One judgement for the table, the metric and whoever verifies.
+pub struct Judged {
+    faults: Vec<BookFault>,
+    /// Assets with a fault; `None` stands for one that can't be said.
+    wrong: BTreeSet<Option<AssetId>>,
+}
+
+/// Holds a state against the rules of the audit.
+pub fn judge(state: &State) -> Judged {
+    let faults = check_books(state);
+    let wrong = faults.iter().map(|fault| fault.asset(state)).collect();
+    Judged { faults, wrong }
+}
+
+impl Judged {
+    /// Whether nothing is wrong with an asset. A fault of no asset may be any's.
+    pub fn is_balanced(&self, asset: AssetId) -> bool {
+        !self.wrong.contains(&None) && !self.wrong.contains(&Some(asset))
+    }
+
+    fn has_coins(&self, of: WalletId) -> bool {
+        let lacks = |fault: &BookFault| matches!(fault, BookFault::Custody { wallet, .. } if *wallet == of);
+        !self.faults.iter().any(lacks)
+    }
+}
+
 /// Sums of one line: debits and credits posted.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
@@ -89,49 +117,32 @@ struct Sums {
 }
 
 fn add(sum: Amount, amount: Amount) -> Amount {
-    // Sums beyond 128 bits can't be shown; saturated they can't be equal to anything right.
+    // Sums beyond 128 bits can't be shown.
     sum.checked_add(amount).unwrap_or(Amount::MAX)
-}
-
-/// Whether an account's balance is where its rule says.
-fn within_rule(account: &Account) -> bool {
-    match account.rule {
-        BalanceRule::CreditNormal => account.credits_posted >= account.debits_posted,
-        BalanceRule::DebitNormal => account.debits_posted >= account.credits_posted,
-        BalanceRule::Free => true,
-    }
 }
 
 /// All books, and the rules of the audit held against them.
 pub fn report(state: &State) -> BooksReport {
-    let fault = |fault: florin_engine::audit::BookFault| BookFaultView {
-        code: fault.code().to_owned(),
-        detail: fault.to_string(),
-    };
-    let faults: Vec<BookFaultView> = florin_engine::audit::check_books(state).into_iter().map(fault).collect();
-    let items: Vec<BooksView> = state.assets().values().map(|asset| books(state, asset)).collect();
-    BooksReport { balanced: faults.is_empty() && items.iter().all(|asset| asset.balanced), faults, items }
+    let judged = judge(state);
+    let items: Vec<BooksView> = state.assets().values().map(|asset| books(state, asset, &judged)).collect();
+    let fault = |fault: &BookFault| BookFaultView { code: fault.code().to_owned(), detail: fault.to_string() };
+    let faults: Vec<BookFaultView> = judged.faults.iter().map(fault).collect();
+    BooksReport { balanced: faults.is_empty(), faults, items }
 }
 
 /// The books of an asset.
-pub fn books(state: &State, asset: &Asset) -> BooksView {
+fn books(state: &State, asset: &Asset, judged: &Judged) -> BooksView {
     let show = |amount: Amount| money(state, asset.id, amount);
-    let (mut debits, mut credits, mut posted) = (Amount::ZERO, Amount::ZERO, Sums::default());
+    let (mut debits, mut credits) = (Amount::ZERO, Amount::ZERO);
     let mut lines: BTreeMap<String, Sums> = BTreeMap::new();
-    let mut sound = true;
     for account in state.ledger().accounts().iter().filter(|account| account.asset == asset.id) {
         let line = lines.entry(line_of(&account.owner)).or_default();
         line.debits = add(line.debits, account.debits_posted);
         line.credits = add(line.credits, account.credits_posted);
-        posted.debits = add(posted.debits, account.debits_posted);
-        posted.credits = add(posted.credits, account.credits_posted);
         debits = add(debits, account.debit_balance());
         credits = add(credits, account.credit_balance());
-        sound &= within_rule(account);
     }
-    let wallets: Vec<WalletBooksView> =
-        wallets_of(state, asset).map(|wallet| wallet_books(state, asset, wallet)).collect();
-    let balanced = sound && posted.debits == posted.credits && wallets.iter().all(|wallet| wallet.equal);
+    let wallets = wallets_of(state, asset).map(|wallet| wallet_books(state, asset, wallet, judged)).collect();
     let line = |(account, sums): (String, Sums)| {
         let is_debit = sums.debits > sums.credits;
         let (more, less) = if is_debit { (sums.debits, sums.credits) } else { (sums.credits, sums.debits) };
@@ -140,7 +151,7 @@ pub fn books(state: &State, asset: &Asset) -> BooksView {
     };
     BooksView {
         asset: asset.code.clone(),
-        balanced,
+        balanced: judged.is_balanced(asset.id),
         debits: show(debits),
         credits: show(credits),
         lines: lines.into_iter().map(line).collect(),
@@ -152,7 +163,7 @@ fn wallets_of<'a>(state: &'a State, asset: &'a Asset) -> impl Iterator<Item = &'
     state.wallets().values().filter(|wallet| asset.chain == Some(wallet.chain))
 }
 
-fn wallet_books(state: &State, asset: &Asset, wallet: &Wallet) -> WalletBooksView {
+fn wallet_books(state: &State, asset: &Asset, wallet: &Wallet, judged: &Judged) -> WalletBooksView {
     let account = state.ledger().account_of(&Owner::Custody(wallet.id), asset.id);
     let books = account.map_or(Amount::ZERO, Account::debit_balance);
     let unspent = state.coins().values().filter(|coin| coin.path.wallet == wallet.id && coin.spent.is_none());
@@ -161,7 +172,7 @@ fn wallet_books(state: &State, asset: &Asset, wallet: &Wallet) -> WalletBooksVie
         wallet: wallet.id.0,
         books: money(state, asset.id, books),
         coins: money(state, asset.id, coins),
-        equal: books == coins,
+        equal: judged.has_coins(wallet.id),
     }
 }
 

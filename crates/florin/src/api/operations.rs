@@ -423,8 +423,9 @@ fn state_metrics(text: &mut String, state: &State) {
     }
     Family::gauge(text, "florin_halts", "How many halts are in force.").value(&[], state.halts().len());
     let mut balanced = Family::gauge(text, "florin_books_balanced", "Whether an asset's books are balanced.");
+    let judged = books::judge(state);
     for asset in state.assets().values() {
-        balanced.value(&[("asset", &asset.code)], u8::from(books::books(state, asset).balanced));
+        balanced.value(&[("asset", &asset.code)], u8::from(judged.is_balanced(asset.id)));
     }
     let mut house =
         Family::gauge(text, "florin_house_units", "Balances of the house's accounts, in smallest units, by side.");

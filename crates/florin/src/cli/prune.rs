@@ -129,9 +129,9 @@ fn first_of(kept: &mut dyn Journal) -> Result<Seq, Failure> {
 /// well, the last row of the journal, and the state after it.
 fn judge(config: &Config, progress: &mut Progress) -> Result<(Option<VerifiedSnapshot>, Place, State), Failure> {
     let mut journal = open_journal_reader(config)?;
-    let Judged { mut report, faults, findings, snapshot } = verify::judge_all(config, journal.as_mut(), progress);
+    let Judged { mut report, wrong, findings, snapshot } = verify::judge_all(config, journal.as_mut(), progress);
     let (head, state) = (report.head, report.state.take());
-    verify::conclude(report, &faults, findings)?;
+    verify::conclude(report, &wrong, findings)?;
     let state = state.expect("a journal without a wrong row has a state");
     let Some(seq) = snapshot else { return Ok((None, head, state)) };
     let path = config.data().join(snapshots::FILE);

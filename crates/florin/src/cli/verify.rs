@@ -3,6 +3,7 @@
 
 use super::Common;
 use super::against_chain::{self, Verdict};
+use super::against_descriptors::{self, WrongAddress};
 use super::against_segments;
 use super::against_snapshots::Snapshots;
 use super::against_tables;
@@ -17,7 +18,7 @@ use crate::platform::stores::{open_journal_reader, open_kept_journal_reader};
 use clap::Args;
 use florin_core::id::Seq;
 use florin_core::journal::Journal;
-use florin_engine::audit::{BookFault, JournalReport, check_books, judge_journal};
+use florin_engine::audit::{BookFault, JournalReport, judge_journal};
 use florin_engine::load::{FoldError, Loaded};
 use florin_store::archive::{ENDING, list};
 use florin_store::fault::StoreFault;
@@ -227,10 +228,10 @@ pub(super) fn verify(args: &VerifyArgs, common: &Common, out: &mut dyn Write) ->
     let key = args.signer_key.as_deref().map(checkpoint::parse_key).transpose()?;
     let mut journal = open_journal_reader(&config)?;
     let mut progress = Progress::new();
-    let Judged { mut report, faults, mut findings, .. } = judge_all(&config, journal.as_mut(), &mut progress);
+    let Judged { mut report, wrong, mut findings, .. } = judge_all(&config, journal.as_mut(), &mut progress);
     progress.wipe();
     if !common.json {
-        say_journal(out, &report, &faults)?;
+        say_journal(out, &report, &wrong)?;
     }
     against_tables::compare(&config, journal.as_mut(), &report, &mut findings, &mut progress);
     if let Some(folder) = &args.checkpoints {
@@ -242,7 +243,7 @@ pub(super) fn verify(args: &VerifyArgs, common: &Common, out: &mut dyn Write) ->
         let mut kept = open_kept_journal_reader(&config)?;
         against_segments::compare(kept.as_mut(), &folder, &mut findings, &mut progress);
     }
-    let journal_json = journal_json(&report, &faults);
+    let journal_json = journal_json(&report, &wrong);
     let groups = compare_chain(&config, journal.as_mut(), &mut report, &mut findings, &mut progress);
     progress.wipe();
     if common.json {
@@ -250,7 +251,7 @@ pub(super) fn verify(args: &VerifyArgs, common: &Common, out: &mut dyn Write) ->
     } else {
         say_findings(out, &findings)?;
     }
-    conclude(report, &faults, findings)?;
+    conclude(report, &wrong, findings)?;
     if args.require_chain && groups < config.bitcoin.quorum {
         let sentence = format!(
             "{groups} of the {} failure groups that the quorum needs could be compared with the chain",
@@ -265,10 +266,16 @@ pub(super) fn verify(args: &VerifyArgs, common: &Common, out: &mut dyn Write) ->
 /// What the journal was found to be, and what always is held against it.
 pub(super) struct Judged {
     pub(super) report: JournalReport,
-    pub(super) faults: Vec<BookFault>,
+    pub(super) wrong: Wrong,
     pub(super) findings: Findings,
     /// The newest snapshot that agrees.
     pub(super) snapshot: Option<Seq>,
+}
+
+/// What whole and well-linked rows say that can't be.
+pub(super) struct Wrong {
+    books: Vec<BookFault>,
+    addresses: Vec<WrongAddress>,
 }
 
 /// Judges the journal, the snapshots and who names rows of it.
@@ -276,10 +283,11 @@ pub(super) fn judge_all(config: &Config, journal: &mut dyn Journal, progress: &m
     let mut findings = Findings::default();
     let mut snapshots = Snapshots::read(&config.data(), progress);
     let report = judge(journal, &mut snapshots, progress);
-    let faults = report.state.as_ref().map(check_books).unwrap_or_default();
+    let addresses = against_descriptors::compare(journal, &report, &mut findings, progress);
+    let wrong = Wrong { books: report.check_books(), addresses };
     against_witnesses::compare(config, journal, &report, &mut findings);
     let snapshot = snapshots.settle(&report, &mut findings);
-    Judged { report, faults, findings, snapshot }
+    Judged { report, wrong, findings, snapshot }
 }
 
 fn judge(journal: &mut dyn Journal, snapshots: &mut Snapshots, progress: &mut Progress) -> JournalReport {
@@ -321,14 +329,15 @@ fn compare_chain(
     groups.len()
 }
 
-fn say_journal(out: &mut dyn Write, report: &JournalReport, faults: &[BookFault]) -> Result<(), Failure> {
+fn say_journal(out: &mut dyn Write, report: &JournalReport, wrong: &Wrong) -> Result<(), Failure> {
     line(out, &format!("{} rows with {} events, linked and folded", report.rows, report.events))?;
     line(out, &format!("last right row: {} {}", report.head.seq, report.head.hash))?;
     match report.wrong_seq() {
         Some(seq) => line(out, &format!("first wrong row: {seq} ({})", reason(report)))?,
         None => line(out, "every row is right")?,
     }
-    faults.iter().try_for_each(|fault| line(out, &format!("books: {fault}")))
+    wrong.books.iter().try_for_each(|fault| line(out, &format!("books: {fault}")))?;
+    wrong.addresses.iter().try_for_each(|address| line(out, &format!("addresses: {}", address.sentence())))
 }
 
 fn reason(report: &JournalReport) -> String {
@@ -354,9 +363,14 @@ fn say_findings(out: &mut dyn Write, findings: &Findings) -> Result<(), Failure>
     }
 }
 
-fn journal_json(report: &JournalReport, faults: &[BookFault]) -> Value {
+fn journal_json(report: &JournalReport, wrong: &Wrong) -> Value {
     let wrong_code = report.wrong.as_ref().map(|wrong| wrong.code());
     let wrong_code = wrong_code.or(report.unreadable.as_ref().map(|_| "journal_unreadable_now"));
+    let books = wrong.books.iter().map(|fault| json!({ "code": fault.code(), "message": fault.to_string() }));
+    let addresses = wrong.addresses.iter().map(|address| {
+        let code = address.fault.code();
+        json!({ "code": code, "row": address.row.map(|row| row.0), "message": address.sentence() })
+    });
     json!({
         "rows": report.rows,
         "entries": report.entries,
@@ -365,7 +379,8 @@ fn journal_json(report: &JournalReport, faults: &[BookFault]) -> Value {
         "state_hash": report.state_hash().map(|hash| hash.to_string()),
         "wrong_row": report.wrong_seq().map(|seq| seq.0),
         "wrong": wrong_code.map(|code| json!({ "code": code, "message": reason(report) })),
-        "book_faults": faults.iter().map(|fault| json!({ "code": fault.code(), "message": fault.to_string() })).collect::<Vec<Value>>(),
+        "book_faults": books.collect::<Vec<Value>>(),
+        "address_faults": addresses.collect::<Vec<Value>>(),
     })
 }
 
@@ -385,7 +400,7 @@ fn with_findings(mut shown: Value, findings: &Findings) -> Value {
 }
 
 /// The failure that ends it, the journal's first.
-pub(super) fn conclude(report: JournalReport, faults: &[BookFault], findings: Findings) -> Result<(), Failure> {
+pub(super) fn conclude(report: JournalReport, wrong: &Wrong, findings: Findings) -> Result<(), Failure> {
     let wrong_seq = report.wrong_seq();
     // A late row is behind one that can't be read, and is none where an earlier one is wrong.
     let late = findings.late.filter(|_| report.unreadable.is_none());
@@ -396,8 +411,11 @@ pub(super) fn conclude(report: JournalReport, faults: &[BookFault], findings: Fi
     if let (Some(fault), Some(seq)) = (report.unreadable, wrong_seq) {
         return Err(Failure::new("journal_unreadable_now", format!("row {seq} can't be read")).because(fault));
     }
-    if let Some(fault) = faults.first() {
+    if let Some(fault) = wrong.books.first() {
         return Err(Failure::new(fault.code(), format!("the books are wrong: {fault}")));
+    }
+    if let Some(address) = wrong.addresses.first() {
+        return Err(Failure::new(address.fault.code(), format!("an address is wrong: {}", address.sentence())));
     }
     if let Some((Compared { name, detail, .. }, why)) =
         findings.compared.iter().find_map(|one| one.why.map(|why| (one, why)))

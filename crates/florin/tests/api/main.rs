@@ -7,6 +7,7 @@ mod cli;
 mod connections;
 mod documents;
 mod edges;
+mod forged;
 mod leadership;
 mod names;
 mod pages;
