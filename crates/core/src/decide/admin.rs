@@ -75,6 +75,8 @@ refusals! {
         WithdrawalFeeTooLarge => "withdrawal_fee_too_large", "the fee is at most the smallest withdrawal";
         /// No transaction could ever be paid for.
         NetworkFeeMaxZero => "network_fee_max_zero", "the greatest network fee is more than nothing";
+        /// More than a whole coin.
+        NetworkFeeMaxTooLarge => "network_fee_max_too_large", "the greatest network fee is at most one whole coin";
         /// A time limit of nothing.
         PolicyTimeZero => "policy_time_zero", "a policy's time limits are more than nothing";
 
@@ -224,9 +226,7 @@ pub(super) fn define_asset(draft: &mut Draft<'_>, asset: &Asset) -> Result<Outco
 
 /// Replaces an asset's policy. No policy can credit a deposit without a confirmation.
 pub(super) fn set_asset_policy(draft: &mut Draft<'_>, policy: &AssetPolicy) -> Result<Outcome, AdminRefusal> {
-    if !draft.state.assets.contains_key(&policy.asset) {
-        return Err(AdminRefusal::AssetUnknown);
-    }
+    let asset = draft.state.assets.get(&policy.asset).ok_or(AdminRefusal::AssetUnknown)?;
     check_depths(policy)?;
     if policy.withdrawal_min.is_zero() {
         return Err(AdminRefusal::WithdrawalMinZero);
@@ -237,11 +237,25 @@ pub(super) fn set_asset_policy(draft: &mut Draft<'_>, policy: &AssetPolicy) -> R
     if policy.network_fee_max.is_zero() {
         return Err(AdminRefusal::NetworkFeeMaxZero);
     }
+    if policy.network_fee_max > network_fee_bound(asset) {
+        return Err(AdminRefusal::NetworkFeeMaxTooLarge);
+    }
     if policy.missing_ms == 0 || policy.intent_ms == 0 {
         return Err(AdminRefusal::PolicyTimeZero);
     }
     draft.emit(Event::AssetPolicySet(policy.clone()));
     Ok(Outcome::Done(true))
+}
+
+/// The greatest network fee that a policy may allow one transaction: a whole coin. It is what the largest transaction that
+/// nodes of Bitcoin relay (100,000 virtual bytes) pays at 1,000 satoshi for each; Bitcoin Core warns of more (its `-maxtxfee`).
+/// It stands in every intent that the signer is asked to allow, so that a slip of the keyboard must not make it no limit.
+/// Nothing pays a network fee in other assets.
+fn network_fee_bound(asset: &Asset) -> Amount {
+    match asset.kind {
+        AssetKind::Coin => Amount::new(10u128.pow(u32::from(asset.decimals))),
+        AssetKind::Fiat | AssetKind::Plain => Amount::MAX,
+    }
 }
 
 fn check_depths(policy: &AssetPolicy) -> Result<(), AdminRefusal> {

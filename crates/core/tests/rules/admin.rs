@@ -74,12 +74,17 @@ fn policy_is_refused_for_the_first_thing_wrong_with_it() {
             with(|policy| (policy.network_fee_max, policy.missing_ms) = (Amount::ZERO, 0)),
             AdminRefusal::NetworkFeeMaxZero,
         ),
+        (
+            with(|policy| (policy.network_fee_max, policy.missing_ms) = (Amount::new(100_000_001), 0)),
+            AdminRefusal::NetworkFeeMaxTooLarge,
+        ),
         (with(|policy| policy.missing_ms = 0), AdminRefusal::PolicyTimeZero),
         (with(|policy| policy.intent_ms = 0), AdminRefusal::PolicyTimeZero),
     ];
     check_ladder(&mut world, steps);
     assert!(world.state.policies().is_empty());
     world.done(with(|_| ()));
+    world.done(with(|policy| policy.network_fee_max = Amount::new(100_000_000)));
     world.done(with(|policy| policy.final_confirmations = 9));
     assert_eq!(world.state.policies()[&BTC].final_confirmations, 9, "a policy is replaced as a whole");
 }

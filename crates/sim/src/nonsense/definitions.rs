@@ -57,6 +57,7 @@ impl World {
             with(&|policy| policy.withdrawal_min = units(0)),
             with(&|policy| policy.withdrawal_fee = units(1_000_000)),
             with(&|policy| policy.network_fee_max = units(0)),
+            with(&|policy| policy.network_fee_max = units(100_000_001)),
             with(&|policy| policy.missing_ms = 0),
         ]
     }
