@@ -330,6 +330,12 @@ pub fn make_plan(request: &PlanRequest<'_>) -> Result<Plan, PlanRefusal> {
     Err(refusal.expect("a selection is made or refused"))
 }
 
+/// The least that nodes relay to a script, in satoshi: what the output and its spending cost at 3,000 satoshi for 1,000 virtual
+/// bytes (Bitcoin Core's `GetDustThreshold` at its usual rate).
+pub fn dust_sat(script: &bitcoin::Script) -> u64 {
+    script.minimal_non_dust().to_sat()
+}
+
 /// Checks what needs no selection, and returns the sum of the payments.
 fn check_request(request: &PlanRequest<'_>) -> Result<u64, PlanRefusal> {
     if request.payments.is_empty() {
@@ -346,7 +352,7 @@ fn check_request(request: &PlanRequest<'_>) -> Result<u64, PlanRefusal> {
         return Err(PlanRefusal::ScriptNotPayable { index });
     }
     for (index, payment) in request.payments.iter().enumerate() {
-        let dust_sat = payment.script.minimal_non_dust().to_sat();
+        let dust_sat = dust_sat(&payment.script);
         if payment.amount_sat < dust_sat {
             return Err(PlanRefusal::AmountBelowDust { index, dust_sat });
         }
@@ -576,7 +582,7 @@ impl<'a> Task<'a> {
     fn is_worth(&self, amount_sat: u64) -> bool {
         let change = self.request.change;
         let later = self.request.limits.rate_long_term.fee_sat(input_weight_max(change.kind).div_ceil(4));
-        amount_sat >= change.script.minimal_non_dust().to_sat() && later.is_some_and(|cost| amount_sat > cost)
+        amount_sat >= dust_sat(&change.script) && later.is_some_and(|cost| amount_sat > cost)
     }
 }
 

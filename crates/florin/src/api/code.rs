@@ -97,6 +97,12 @@ pub const OWN: &[Own] = &[
         "the approval is not a signature over this withdrawal's intent by its key",
         "approve again with 'florin approve'",
     ),
+    own_code(
+        "withdrawal_below_dust",
+        422,
+        "nodes relay no payment as small as this to such an address",
+        "withdraw more",
+    ),
     own_code("asset_not_on_chain", 422, "this asset has no addresses", ""),
     own_code(
         "descriptor_not_ranged_pair",

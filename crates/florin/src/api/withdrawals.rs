@@ -10,6 +10,9 @@ use crate::api::wallets::wallet_to_pay;
 use crate::api::{Api, Reply, created, seen};
 use axum::extract::State as Shared;
 use florin_chain::bitcoin::address::parse_address;
+use florin_chain::bitcoin::plan::dust_sat;
+use florin_core::amount::Amount;
+use florin_core::asset::Asset;
 use florin_core::command::{Command, Outcome};
 use florin_core::custody::Approval;
 use florin_core::id::{AssetId, WithdrawalId};
@@ -65,6 +68,18 @@ fn script_of(state: &State, asset: AssetId, address: &str) -> Result<Bytes, Prob
     Ok(Bytes(script.into_bytes()))
 }
 
+/// Refuses what the policy allows and no node would relay: it would be held, and never be paid. The rules know no chain's scripts,
+/// so this is judged where the address is read. What stays in the ledger may be as small as the policy says.
+fn refuse_dust(state: &State, asset: &Asset, amount: Amount, script: &Bytes) -> Result<(), Problem> {
+    let is_allowed = state.policies().get(&asset.id).is_some_and(|policy| amount >= policy.withdrawal_min);
+    let least = Amount::new(u128::from(dust_sat(bitcoin::Script::from_bytes(&script.0))));
+    if !is_allowed || amount >= least || state.scripts().contains_key(script) {
+        return Ok(());
+    }
+    let (least, code) = (least.format(asset.decimals), &asset.code);
+    Err(Problem::new("withdrawal_below_dust").detail(format!("nodes relay at least {least} {code} to this address")))
+}
+
 /// The view of a withdrawal, finished or not.
 async fn view(api: &Arc<Api>, id: WithdrawalId) -> Result<WithdrawalView, Problem> {
     let live = |state: &State| state.withdrawals().get(&id).map(|found| WithdrawalView::new(state, found));
@@ -86,6 +101,7 @@ async fn request_withdrawal(Shared(api): Shared<Arc<Api>>, order: Order<NewWithd
             Some(wallet) => wallet,
             None => wallet_for(state, asset.id, new.wallet)?,
         };
+        refuse_dust(state, asset, amount, &script)?;
         Ok::<_, Problem>(Command::RequestWithdrawal { customer, asset: asset.id, amount, script, wallet })
     })?;
     let outcome = api.execute(order.origin, command).await?;

@@ -29,7 +29,7 @@ fn a_policy_that_makes_no_sense_is_refused_and_nothing_changes() {
     let (_folder, world) = World::start();
     let before = world.shown(PATH);
     let depth = |from: &str, confirmations: u64| json!({ "amount_from": from, "confirmations": confirmations });
-    let cases: [(Value, &str); 14] = [
+    let cases: [(Value, &str); 16] = [
         (json!({ "automatic_maximum": "1" }), "body_invalid"),
         (json!({ "automatic_max": 1 }), "amount_invalid"),
         (json!({ "automatic_max": "-1" }), "amount_invalid"),
@@ -43,6 +43,8 @@ fn a_policy_that_makes_no_sense_is_refused_and_nothing_changes() {
         (json!({ "depths": [depth("0", 2), depth("1", 1)] }), "depths_falling"),
         (json!({ "withdrawal_fee": "1" }), "withdrawal_fee_too_large"),
         (json!({ "withdrawal_min": "0" }), "withdrawal_min_zero"),
+        (json!({ "network_fee_max": "0" }), "network_fee_max_zero"),
+        (json!({ "network_fee_max": "1.00000001" }), "network_fee_max_too_large"),
         (json!({ "intent_s": 0 }), "policy_time_zero"),
     ];
     for (change, code) in cases {
@@ -86,5 +88,38 @@ fn a_withdrawal_above_the_new_limit_waits_for_approvals() {
         world.made("/api/v1/withdrawals", &body)["status"].clone()
     };
     assert_eq!((withdraw("0.1"), withdraw("0.10000001")), (json!("queued"), json!("awaiting_approval")));
+    world.stop();
+}
+
+#[test]
+fn a_withdrawal_that_no_node_would_relay_is_refused_whatever_the_policy_allows() {
+    let (_folder, world) = World::start();
+    world.register_wallet();
+    let (customer, other) = (world.customer(), world.customer());
+    world.fund(&customer, 100_000_000);
+    let withdraw = |amount: &str, address: &str| {
+        let body = json!({ "customer": customer, "asset": "BTC", "amount": amount, "address": address });
+        world.post("/api/v1/withdrawals", &body)
+    };
+    // One to a witness key's hash, to a taproot key and to a key's hash (Bitcoin Core's figures).
+    let [segwit, taproot, legacy] = [
+        ("bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", 294),
+        ("bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6", 330),
+        ("mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn", 546),
+    ];
+    assert_eq!(withdraw("0.00000293", segwit.0).code(), "withdrawal_too_small", "the policy comes first");
+    world.made(POLICY, &json!({ "withdrawal_min": "0.00000001", "withdrawal_fee": "0" }));
+    for (address, least) in [segwit, taproot, legacy] {
+        for sat in [1, 100, least - 1] {
+            let answer = withdraw(&format!("0.{sat:08}"), address);
+            assert_eq!((answer.status, answer.code()), (422, "withdrawal_below_dust"), "{}", answer.text);
+            let detail = format!("nodes relay at least 0.{least:08} BTC to this address");
+            assert_eq!(answer.value["detail"], detail);
+        }
+        assert_eq!(withdraw(&format!("0.{least:08}"), address).status, 201);
+    }
+    let ours = world.made(&format!("/api/v1/customers/{other}/addresses"), &json!({}))["address"].clone();
+    let answer = withdraw("0.00000001", ours.as_str().expect("an address"));
+    assert_eq!((answer.status, &answer.value["status"]), (201, &json!("final")), "it never leaves the ledger");
     world.stop();
 }
