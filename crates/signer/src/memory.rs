@@ -3,17 +3,17 @@
 //!
 //! Each decision is a row that names the hash of the row before it; the head of that chain goes out with every reply
 //! ([`MemoryHead`]) and comes back with the next question, so that a memory that was restored from an older copy is told, also
-//! once it was written on. One process at a time: the database is locked for as long as it is open.
+//! once it was written on. The tables that requests are judged by are folded from the chain anew at each opening, and compared. One process at a time: the database is locked for as long as it is open.
 
 mod file;
+mod fold;
 
 use crate::entropy::{EntropyError, random_bytes};
 use crate::protocol::{Fence, Input, MemoryDoubt, MemoryHead, Signed, VoidReceipt};
-use bitcoin::hashes::{Hash, HashEngine, sha256};
 use florin_core::amount::Amount;
 use florin_core::id::{Digest, LedgerTime, PlanId, TxId, WalletId, WithdrawalId};
 use florin_core::wire::{Bytes, Message, WireError};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,24 +25,6 @@ const CHECKPOINT_DECISIONS: u64 = 64;
 
 /// The format this build reads and writes.
 const FORMAT: i64 = 1;
-
-/// The tables. Numbers are 63 bits wide: the session refuses larger ones.
-const SCHEMA: &str = "
-CREATE TABLE identity (one INTEGER PRIMARY KEY CHECK (one = 1), format INTEGER NOT NULL, memory BLOB NOT NULL, platform BLOB NOT NULL) STRICT;
-CREATE TABLE decision (counter INTEGER PRIMARY KEY, record BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
-CREATE TABLE fence (one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB NOT NULL) STRICT;
-CREATE TABLE plan (plan INTEGER PRIMARY KEY, anchor_txid BLOB, anchor_vout INTEGER, receipt BLOB,
-  CHECK ((receipt IS NULL) = (anchor_txid IS NOT NULL) AND (receipt IS NULL) = (anchor_vout IS NOT NULL))) STRICT;
-CREATE TABLE version (plan INTEGER NOT NULL REFERENCES plan, version INTEGER NOT NULL, signed BLOB NOT NULL, PRIMARY KEY (plan, version)) STRICT;
-CREATE TABLE outpoint (txid BLOB NOT NULL, vout INTEGER NOT NULL, plan INTEGER NOT NULL REFERENCES plan, PRIMARY KEY (txid, vout)) STRICT;
-CREATE TABLE withdrawal (withdrawal BLOB PRIMARY KEY, plan INTEGER NOT NULL REFERENCES plan, script BLOB NOT NULL, amount BLOB NOT NULL) STRICT;
-CREATE INDEX withdrawal_of_plan ON withdrawal (plan);
-CREATE TABLE charge (counter INTEGER NOT NULL REFERENCES decision, wallet INTEGER NOT NULL, time INTEGER NOT NULL, plan INTEGER NOT NULL REFERENCES plan,
-  script BLOB NOT NULL, amount INTEGER NOT NULL CHECK (amount > 0)) STRICT;
-CREATE INDEX charge_of_time ON charge (wallet, time);
-CREATE INDEX charge_of_plan ON charge (plan);
-CREATE TABLE change (wallet INTEGER PRIMARY KEY, index_max INTEGER NOT NULL) STRICT;
-";
 
 florin_core::message! {
     /// One payment of a signed plan.
@@ -138,6 +120,12 @@ pub enum MemoryError {
     /// Its content contradicts itself.
     #[error("the signer's memory is damaged: {0}")]
     Damaged(&'static str),
+    /// A table that is judged by is not what the decisions come to: rows were deleted, changed or put in.
+    #[error("the table {table} of the signer's memory is not what its decisions come to")]
+    TableDiffers {
+        /// Which.
+        table: &'static str,
+    },
     /// A record in it can't be read.
     #[error("a record in the signer's memory can't be read")]
     Record(#[from] WireError),
@@ -165,6 +153,7 @@ impl MemoryError {
             MemoryError::FormatUnknown { .. } => "memory_format_unknown",
             MemoryError::PlatformMismatch => "memory_platform_mismatch",
             MemoryError::Damaged(_) => "memory_damaged",
+            MemoryError::TableDiffers { .. } => "memory_table_differs",
             MemoryError::Record(_) => "memory_record_unreadable",
             MemoryError::Poisoned => "memory_poisoned",
             MemoryError::Entropy(error) => error.code(),
@@ -223,6 +212,17 @@ impl Memory {
         Memory::load(connection, platform)
     }
 
+    /// The same memory on a disk that is full from now on, for tests: every decision fails half way. Its file says nothing of it.
+    ///
+    /// # Errors
+    /// Faults of the database.
+    pub fn on_full_disk(self) -> Result<Memory, MemoryError> {
+        self.connection.execute_batch(
+            "CREATE TEMP TRIGGER full BEFORE INSERT ON main.fence BEGIN SELECT raise(ABORT, 'the disk is full'); END",
+        )?;
+        Ok(self)
+    }
+
     /// Opens the memory of `platform`; it is never made anew here.
     ///
     /// # Errors
@@ -232,8 +232,9 @@ impl Memory {
             return Err(MemoryError::Missing);
         }
         let connection = file::open(path)?;
+        // Indexes as well: what an index lacks, a sum over it lacks.
         let sound: String =
-            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(file::not_a_database)?;
+            connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(file::not_a_database)?;
         if sound != "ok" {
             return Err(MemoryError::Damaged("the database fails its own check"));
         }
@@ -252,10 +253,7 @@ impl Memory {
             return Err(MemoryError::PlatformMismatch);
         }
         let memory = <[u8; 16]>::try_from(memory).map_err(|_| MemoryError::Damaged("its id has a wrong length"))?;
-        let head = check_chain(&connection, memory)?;
-        let fence: Option<Vec<u8>> =
-            connection.query_row("SELECT record FROM fence", [], |row| row.get(0)).optional()?;
-        let highest = fence.map(|record| Fence::decode(&record)).transpose()?;
+        let (head, highest) = fold::check(&connection, memory)?;
         Ok(Memory { connection, head, highest, poisoned: false })
     }
 
@@ -474,7 +472,7 @@ impl Memory {
         self.poisoned = true;
         let encoded = decision.encode();
         let counter = self.head.counter.checked_add(1).ok_or(MemoryError::Damaged("its counter is full"))?;
-        let hash = chain_hash(&self.head.hash, counter, &encoded);
+        let hash = fold::chain_hash(&self.head.hash, counter, &encoded);
         if counter.is_multiple_of(CHECKPOINT_DECISIONS) {
             file::settle(&self.connection)?;
         }
@@ -483,11 +481,7 @@ impl Memory {
             "INSERT INTO decision (counter, record, hash) VALUES (?1, ?2, ?3)",
             params![number(counter)?, encoded, hash.0],
         )?;
-        let fence = write_decision(&transaction, counter, decision)?;
-        transaction.execute(
-            "INSERT INTO fence (one, record) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET record = excluded.record",
-            [fence.encode()],
-        )?;
+        let fence = fold::write(&transaction, counter, decision)?;
         transaction.commit()?;
         self.head = MemoryHead { counter, hash, ..self.head };
         self.highest = Some(fence);
@@ -505,103 +499,15 @@ impl Memory {
     }
 }
 
-/// Writes what a decision means into the tables; returns the fence it stands at.
-fn write_decision(transaction: &Transaction<'_>, counter: u64, decision: &Decision) -> Result<Fence, MemoryError> {
-    match decision {
-        Decision::Seen(fence) => Ok(*fence),
-        Decision::Void(void) => {
-            transaction.execute(
-                "INSERT INTO plan (plan, receipt) VALUES (?1, ?2)",
-                params![number(void.receipt.plan.0)?, void.receipt.encode()],
-            )?;
-            Ok(void.fence)
-        }
-        Decision::Signature(signature) => {
-            write_signature(transaction, counter, signature)?;
-            Ok(signature.fence)
-        }
-    }
-}
-
-fn write_signature(transaction: &Transaction<'_>, counter: u64, signature: &Signature) -> Result<(), MemoryError> {
-    let plan = number(signature.signed.plan.0)?;
-    transaction.execute(
-        "INSERT INTO plan (plan, anchor_txid, anchor_vout) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        params![plan, signature.anchor.txid.0, signature.anchor.vout],
-    )?;
-    transaction.execute(
-        "INSERT INTO version (plan, version, signed) VALUES (?1, ?2, ?3)",
-        params![plan, signature.signed.version, signature.signed.encode()],
-    )?;
-    for input in &signature.inputs {
-        transaction.execute(
-            "INSERT INTO outpoint (txid, vout, plan) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            params![input.txid.0, input.vout, plan],
-        )?;
-    }
-    for payment in &signature.payments {
-        transaction.execute(
-            "INSERT INTO withdrawal (withdrawal, plan, script, amount) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            params![payment.withdrawal.0, plan, payment.script.0, payment.amount.units().to_be_bytes()],
-        )?;
-    }
-    for charge in &signature.charges {
-        transaction.execute(
-            "INSERT INTO charge (counter, wallet, time, plan, script, amount) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![
-                number(counter)?,
-                signature.wallet.0,
-                number(signature.time.0)?,
-                plan,
-                charge.script.0,
-                number(charge.amount)?
-            ],
-        )?;
-    }
-    if let Some(index) = signature.change_index {
-        transaction.execute(
-            "INSERT INTO change (wallet, index_max) VALUES (?1, ?2)
-             ON CONFLICT (wallet) DO UPDATE SET index_max = max(index_max, excluded.index_max)",
-            params![signature.wallet.0, index],
-        )?;
-    }
-    Ok(())
-}
-
 fn found(connection: &Connection, memory: [u8; 16], platform: [u8; 16]) -> Result<(), MemoryError> {
     let transaction = connection.unchecked_transaction()?;
-    transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(fold::SCHEMA)?;
     transaction.execute(
         "INSERT INTO identity (one, format, memory, platform) VALUES (1, ?1, ?2, ?3)",
         params![FORMAT, memory, platform],
     )?;
     transaction.commit()?;
     Ok(())
-}
-
-/// Walks the whole chain of decisions: a row that was changed, cut out or put in is found before anything is signed.
-fn check_chain(connection: &Connection, memory: [u8; 16]) -> Result<MemoryHead, MemoryError> {
-    let mut head = MemoryHead { memory, counter: 0, hash: Digest::ZERO };
-    let mut statement = connection.prepare("SELECT counter, record, hash FROM decision ORDER BY counter")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (counter, record, hash) = (row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, [u8; 32]>(2)?);
-        let next = head.counter + 1;
-        if unsigned(counter)? != next || chain_hash(&head.hash, next, &record).0 != hash {
-            return Err(MemoryError::Damaged("its chain of decisions is broken"));
-        }
-        head = MemoryHead { counter: next, hash: Digest(hash), ..head };
-    }
-    Ok(head)
-}
-
-fn chain_hash(previous: &Digest, counter: u64, record: &[u8]) -> Digest {
-    let mut engine = sha256::Hash::engine();
-    engine.input(b"florin/signer-memory/1");
-    engine.input(&previous.0);
-    engine.input(&counter.to_be_bytes());
-    engine.input(record);
-    Digest(sha256::Hash::from_engine(engine).to_byte_array())
 }
 
 fn number(value: u64) -> Result<i64, MemoryError> {
@@ -741,10 +647,90 @@ mod tests {
         assert_eq!(changed("edit", "UPDATE decision SET record = x'00' WHERE counter = 1"), "memory_damaged");
         assert_eq!(changed("anonymous", "DELETE FROM identity"), "memory_damaged");
         assert_eq!(changed("future", "UPDATE identity SET format = 2"), "memory_format_unknown");
-        assert_eq!(changed("fence", "UPDATE fence SET record = x'00'"), "memory_record_unreadable");
+        assert_eq!(changed("fence", "UPDATE fence SET record = x'00'"), "memory_table_differs");
         let path = folder.path().join("text");
         std::fs::write(&path, [b'x'; 5000]).expect("written");
         assert_eq!(code(Memory::open(&path, PLATFORM)), "memory_damaged");
+    }
+
+    #[test]
+    fn tables_that_are_not_what_the_decisions_come_to_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut number = 0;
+        let mut changed = |statement: &str| {
+            number += 1;
+            let path = folder.path().join(format!("memory-{number}"));
+            let mut memory = Memory::create(&path, PLATFORM).expect("a memory");
+            memory.record(&void(1)).expect("recorded");
+            memory.record(&Decision::Signature(signature(2, 50, 600))).expect("recorded");
+            memory.record(&Decision::Signature(signature(3, 60, 700))).expect("recorded");
+            let head = memory.head();
+            drop(memory);
+            let file = Connection::open(&path).expect("it opens");
+            file.execute_batch(&format!("PRAGMA foreign_keys = OFF; {statement}")).expect(statement);
+            drop(file);
+            match Memory::open(&path, PLATFORM) {
+                Ok(memory) => {
+                    assert_eq!(memory.head(), head);
+                    "nothing"
+                }
+                Err(MemoryError::TableDiffers { table }) => table,
+                Err(error) => panic!("{statement}: {error}"),
+            }
+        };
+        assert_eq!(changed("SELECT 1"), "nothing");
+        for (table, _) in fold::FOLDED.iter().skip(1) {
+            assert_eq!(changed(&format!("DELETE FROM {table}")), *table, "emptied");
+        }
+        let cases = [
+            ("fence", "UPDATE fence SET record = x'00'"),
+            ("plan", "DELETE FROM plan WHERE plan = 1"),
+            ("plan", "UPDATE plan SET anchor_vout = 7 WHERE plan = 2"),
+            ("plan", "UPDATE plan SET receipt = x'00' WHERE plan = 1"),
+            ("plan", "INSERT INTO plan (plan, receipt) VALUES (9, x'00')"),
+            ("version", "UPDATE version SET signed = x'00' WHERE plan = 3"),
+            ("version", "UPDATE version SET version = 1 WHERE plan = 3"),
+            ("outpoint", "UPDATE outpoint SET vout = 1 WHERE plan = 3"),
+            ("outpoint", "UPDATE outpoint SET plan = 2"),
+            ("withdrawal", "UPDATE withdrawal SET plan = 2"),
+            ("withdrawal", "UPDATE withdrawal SET script = x'05' WHERE plan = 2"),
+            ("charge", "UPDATE charge SET amount = 1 WHERE plan = 3"),
+            ("charge", "UPDATE charge SET time = 0"),
+            ("charge", "DELETE FROM charge WHERE plan = 2"),
+            ("charge", "INSERT INTO charge SELECT * FROM charge WHERE plan = 2"),
+            ("charge", "UPDATE charge SET wallet = 2"),
+            ("change", "UPDATE change SET index_max = 20000"),
+            ("sqlite_schema", "CREATE TRIGGER forget AFTER INSERT ON charge BEGIN DELETE FROM charge; END"),
+            ("sqlite_schema", "DROP INDEX charge_of_time"),
+        ];
+        for (table, statement) in cases {
+            assert_eq!(changed(statement), table, "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_no_signer_made_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let chained = |name: &str, records: &[Vec<u8>]| {
+            let path = folder.path().join(name);
+            let memory = Memory::create(&path, PLATFORM).expect("a memory");
+            let mut hash = memory.head().hash;
+            drop(memory);
+            let file = Connection::open(&path).expect("it opens");
+            for (counter, record) in (1..).zip(records) {
+                hash = fold::chain_hash(&hash, counter, record);
+                let row = params![number(counter).expect("small"), record, hash.0];
+                file.execute("INSERT INTO decision (counter, record, hash) VALUES (?1, ?2, ?3)", row).expect("written");
+            }
+            drop(file);
+            code(Memory::open(&path, PLATFORM))
+        };
+        let signed = Decision::Signature(signature(1, 1, 1)).encode();
+        assert_eq!(chained("none", &[]), "ok");
+        assert_eq!(chained("nonsense", &[vec![0]]), "memory_record_unreadable");
+        assert_eq!(chained("twice", &[void(1).encode(), void(1).encode()]), "memory_damaged");
+        assert_eq!(chained("again", &[signed.clone(), signed.clone()]), "memory_damaged");
+        assert_eq!(chained("alone", &[signed]), "memory_table_differs", "its tables are empty");
     }
 
     #[test]

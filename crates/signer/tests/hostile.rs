@@ -11,6 +11,7 @@ use florin_chain::bitcoin::keys::{Branch, ScriptKind};
 use florin_core::amount::Amount;
 use florin_core::custody::Intent;
 use florin_core::id::{Digest, Epoch, LedgerTime, PlanId, Seq, WithdrawalId};
+use florin_signer::memory::Memory;
 use florin_signer::protocol::{Fence, Hello, Outcome, PROTOCOL, Request, VoidPlan};
 use florin_signer::refusal::Refusal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -373,12 +374,21 @@ fn run(seed: u64, kind: ScriptKind, refusals: &mut BTreeSet<Refusal>) -> usize {
         seq: 1,
         highest: None,
     };
-    let (mut signer, mut clock, mut signed) = (signer(kind), NOW, 0);
+    // In memory where the machine has such a place: nothing here is about syncs.
+    let shared = std::path::Path::new("/dev/shm");
+    let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.expect("a folder");
+    let path = folder.path().join("memory");
+    let memory = Memory::create(&path, PLATFORM).expect("a memory");
+    let (mut signer, mut clock, mut signed) = (Some(signer_with(kind, memory)), NOW, 0);
     for _ in 0..STEPS {
+        // A restart forgets nothing, and folds its decisions anew.
+        if attacker.random.chance(2) {
+            drop(signer.take());
+            signer = Some(signer_with(kind, Memory::open(&path, PLATFORM).expect("the memory is whole")));
+        }
+        let signer = signer.as_mut().expect("it runs");
         clock = clock.plus_ms(attacker.random.below(HOUR / 10));
-        if let Outcome::Welcome(welcome) =
-            ask(&mut signer, &Request::Hello(Hello { protocol: PROTOCOL }), clock).outcome
-        {
+        if let Outcome::Welcome(welcome) = ask(signer, &Request::Hello(Hello { protocol: PROTOCOL }), clock).outcome {
             attacker.highest = welcome.highest;
         }
         if attacker.random.chance(3) {
@@ -388,10 +398,10 @@ fn run(seed: u64, kind: ScriptKind, refusals: &mut BTreeSet<Refusal>) -> usize {
                 known: None,
                 memory: None,
             };
-            ask(&mut signer, &Request::VoidPlan(void), clock);
+            ask(signer, &Request::VoidPlan(void), clock);
         }
         let draft = attacker.draft(clock);
-        match sign(&mut signer, &attacker.wallet, &draft, clock) {
+        match sign(signer, &attacker.wallet, &draft, clock) {
             Ok(answer) => {
                 auditor.book(&answer.transaction.0, clock);
                 signed += 1;

@@ -165,22 +165,16 @@ fn what_was_not_recorded_was_not_signed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("memory");
     let wallet = Wallet::new(ScriptKind::Wpkh);
-    drop(on_disk(&path));
-    change_database(&path, "CREATE TRIGGER full BEFORE INSERT ON version BEGIN SELECT raise(ABORT, 'disk full'); END");
-    let mut signer = on_disk(&path);
+    let memory = Memory::create(&path, PLATFORM).and_then(Memory::on_full_disk).expect("a memory");
+    let mut signer = signer_with(ScriptKind::Wpkh, memory);
     let request = Request::SignPlan(small(&wallet, 1).request(&wallet));
     let fault = signer.handle(&request, NOW).err().map(|fault| fault.code());
     assert_eq!(fault, Some("memory_database"));
     assert_eq!(signer.handle(&request, NOW).err().map(|fault| fault.code()), Some("memory_poisoned"));
     drop(signer);
-    change_database(&path, "DROP TRIGGER full");
     let mut signer = on_disk(&path);
     assert!(void(&mut signer, 1, 1).is_ok(), "nothing of the failed decision is left");
     assert_eq!(reason(sign(&mut signer, &wallet, &small(&wallet, 1), NOW)), Some(Refusal::PlanVoided));
-}
-
-fn change_database(path: &Path, statement: &str) {
-    rusqlite::Connection::open(path).and_then(|connection| connection.execute_batch(statement)).expect("changed");
 }
 
 #[test]

@@ -133,11 +133,8 @@ fn nonsense_is_refused_and_harms_nobody() {
 #[test]
 fn a_failed_memory_ends_the_server_without_an_answer() {
     let mut served = Served::new(|folder| {
-        let path = folder.join("memory");
-        drop(Memory::create(&path, PLATFORM).expect("a memory"));
-        let change = "CREATE TRIGGER full BEFORE INSERT ON decision BEGIN SELECT raise(ABORT, 'disk full'); END";
-        rusqlite::Connection::open(&path).and_then(|connection| connection.execute_batch(change)).expect("changed");
-        signer_with(ScriptKind::Wpkh, Memory::open(&path, PLATFORM).expect("a memory"))
+        let memory = Memory::create(&folder.join("memory"), PLATFORM).and_then(Memory::on_full_disk);
+        signer_with(ScriptKind::Wpkh, memory.expect("a memory"))
     });
     let void = Request::VoidPlan(VoidPlan { fence: fence(1, NOW), plan: PlanId(1), known: None, memory: None });
     assert_eq!(served.client().ask(&void).err().map(|error| error.code()), Some("frame_closed"));
