@@ -8,7 +8,7 @@ use florin_core::hex;
 use florin_signer::approve::{ApproveError, OperatorKey, ShownIntent, approve};
 use florin_signer::sealed::SealedError;
 use serde_json::json;
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// An operator's key and approvals.
@@ -64,8 +64,9 @@ pub struct IntentArgs {
 /// Runs `florin approve`.
 ///
 /// # Errors
-/// The codes of the key's file and of the intent, `approval_declined`.
+/// `process_exposed`, the codes of the key's file and of the intent, `approval_declined`.
 pub fn run(args: &ApproveArgs) -> Result<(), Failure> {
+    secret::process::keep_to_itself()?;
     panics::keep_words();
     match &args.command {
         ApproveCommand::Key(args) => make_key(args),
@@ -140,15 +141,14 @@ fn approve_intent(args: &IntentArgs) -> Result<(), Failure> {
     let _ = writeln!(err, "You are about to approve exactly this:\n\n{shown}");
     if !args.yes {
         let _ = write!(err, "Type 'approve' to sign it: ").and_then(|()| err.flush());
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer);
-        if read.is_err() || answer.trim() != "approve" {
+        if !secret::line().is_ok_and(|answer| answer.trim() == "approve") {
             return Err(Failure::new("approval_declined", "nothing was signed"));
         }
     }
     drop(err);
     let passphrase = secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?;
     let key = OperatorKey::open(&args.key, &passphrase).map_err(|fault| unopened(&args.key, fault))?;
+    drop(passphrase);
     let approval = approve(&shown, &key);
     if args.json {
         let answer = json!({

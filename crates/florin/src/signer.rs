@@ -21,6 +21,7 @@ use florin_signer::protocol::{Outcome, Request, StatusWanted};
 use florin_signer::sealed::Passphrase;
 use florin_signer::server;
 use florin_signer::session::Signer;
+use florin_signer::stack;
 use make::{Known, Origin, Restored, Wanted};
 use serde_json::{Value, json};
 use std::fs::{File, Metadata};
@@ -147,8 +148,9 @@ pub struct StatusArgs {
 /// Runs `florin signer`; with `json` it logs so.
 ///
 /// # Errors
-/// The signer's own codes, each with what it was about.
+/// `process_exposed`, then the signer's own codes, each with what it was about.
 pub fn run(args: &SignerArgs, json: bool) -> Result<(), Failure> {
+    secret::process::keep_to_itself()?;
     panics::keep_words();
     if !matches!(args.command, SignerCommand::Serve(_)) {
         log::start(Form::of_output(json), log::filter_of_command());
@@ -160,11 +162,12 @@ pub fn run(args: &SignerArgs, json: bool) -> Result<(), Failure> {
             // Whoever started it for a while is not told of what is in order.
             let level = if args.until_stdin_closes { "warn" } else { "info" };
             log::start(Form::of_service(json), log::filter(level));
+            let passphrase = secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?;
+            // Only now: it takes whatever standard input still has.
             if args.until_stdin_closes {
                 end_with_stdin();
             }
-            let socket = socket(&args.dir, args.socket.as_deref());
-            serve(&args.dir, &socket, &secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?)
+            serve(&args.dir, &socket(&args.dir, args.socket.as_deref()), passphrase)
         }
         SignerCommand::Status(args) => status(args),
         SignerCommand::Accept(args) => accept::accept(args),
@@ -230,7 +233,7 @@ fn init_command(args: &InitArgs) -> Result<(), Failure> {
     let passphrase = secret::new_passphrase(args.passphrase_file.as_deref())?;
     let wanted = Wanted { platform, network, purpose: purpose(args.demo) };
     let (making, fresh) = make::prepare(&args.dir, wanted, &passphrase, &|_| Ok(()))?;
-    let words = fresh.words.expose_words();
+    let words = stack::wiped(|| fresh.words.expose_words());
     let mut out = std::io::stdout().lock();
     let written = if args.json {
         let answer = json!({
@@ -361,11 +364,13 @@ fn refuse_exposed(path: &Path, metadata: &Metadata, own: u32) -> Result<(), Fail
 ///
 /// # Errors
 /// `policy_missing`, `signer_folder`, `policy_exposed`, then the codes of policy, key store, memory and socket.
-pub fn serve(dir: &Path, socket: &Path, passphrase: &Passphrase) -> Result<(), Failure> {
+pub fn serve(dir: &Path, socket: &Path, passphrase: Passphrase) -> Result<(), Failure> {
     let policy = own_policy(dir)?;
     let callers = policy.callers;
-    let keys = KeyStore::open(&dir.join(KEYS_FILE), passphrase)
+    let keys = KeyStore::open(&dir.join(KEYS_FILE), &passphrase)
         .map_err(|fault| Failure::new(fault.code(), "the key store can't be opened").because(fault))?;
+    // As the seed below: neither is needed again, and the server may run for years.
+    drop(passphrase);
     let memory = Memory::open(&dir.join(MEMORY_FILE), policy.platform)
         .map_err(|fault| Failure::new(fault.code(), "the signer's memory can't be opened").because(fault))?;
     let mut signer = Signer::new(&keys, policy, memory)
