@@ -5,6 +5,7 @@
 mod broadcast;
 #[path = "../common/mod.rs"]
 mod common;
+mod deep;
 mod fees;
 mod forged;
 mod line;

@@ -39,6 +39,11 @@ pub struct Platform {
 
 impl Platform {
     pub fn new(genesis: BlockHash, kind: ScriptKind) -> Platform {
+        Platform::starting_at(genesis, first_block(genesis), kind)
+    }
+
+    /// One whose journal begins with a later block than the chain.
+    pub fn starting_at(genesis: BlockHash, start: Block, kind: ScriptKind) -> Platform {
         let mut platform = Platform {
             rows: Rows::default(),
             writer: Writer::new(config("a"), Box::new(CoreRules)),
@@ -47,7 +52,7 @@ impl Platform {
             tickets: 0,
         };
         platform.writer.take_lead(Loaded::empty(), platform.now_ms);
-        for command in definitions(genesis, kind) {
+        for command in definitions(genesis, start, kind) {
             platform.must(Ask::internal(command));
         }
         for number in 1..=2 {
@@ -145,7 +150,12 @@ impl Platform {
     }
 }
 
-pub fn definitions(genesis: BlockHash, kind: ScriptKind) -> Vec<Command> {
+pub fn first_block(genesis: BlockHash) -> Block {
+    let at = BlockRef { height: Height(0), hash: genesis };
+    Block { chain: CHAIN, at, previous: BlockHash([0; 32]), time_s: 0 }
+}
+
+pub fn definitions(genesis: BlockHash, start: Block, kind: ScriptKind) -> Vec<Command> {
     let account = secrets(kind).public(&[1; 32]);
     let text = |branch| Descriptor::of_account(&account, branch).expect("the account has branches").to_string();
     let chain = Chain {
@@ -156,7 +166,6 @@ pub fn definitions(genesis: BlockHash, kind: ScriptKind) -> Vec<Command> {
         coin: BTC,
         coinbase_maturity: 100,
     };
-    let at = BlockRef { height: Height(0), hash: genesis };
     vec![
         Command::DefineAsset(Asset {
             id: BTC,
@@ -165,7 +174,7 @@ pub fn definitions(genesis: BlockHash, kind: ScriptKind) -> Vec<Command> {
             kind: AssetKind::Coin,
             chain: Some(CHAIN),
         }),
-        Command::DefineChain { chain, start: Block { chain: CHAIN, at, previous: BlockHash([0; 32]), time_s: 0 } },
+        Command::DefineChain { chain, start },
         Command::SetAssetPolicy(AssetPolicy {
             asset: BTC,
             depths: vec![DepthStep { amount_from: Amount::ZERO, confirmations: 3 }],

@@ -4,6 +4,7 @@ use super::{TestSigner, set_tips};
 use crate::common::{Kept, Rows, command_id, config, customer};
 use crate::network::{Blocks, FakeNode, payment};
 use crate::platform::*;
+use florin_chain::bitcoin::keys::ScriptKind;
 use florin_core::amount::Amount;
 use florin_core::command::{Command, Origin, Outcome, Request};
 use florin_core::custody::{Beneficiary, Branch, WithdrawalStatus};
@@ -123,7 +124,7 @@ fn the_whole_engine_takes_a_payment_in_and_pays_one_out_across_a_restart() {
     let nodes: Vec<FakeNode> = (0..2).map(|_| FakeNode::new(&blocks)).collect();
     let rows = Rows::default();
     let engine = start(&rows, &nodes);
-    for command in definitions(blocks.genesis(), florin_chain::bitcoin::keys::ScriptKind::Wpkh) {
+    for command in definitions(blocks.genesis(), first_block(blocks.genesis()), ScriptKind::Wpkh) {
         must(&engine, Ask::internal(command));
     }
     must(&engine, Ask::internal(Command::OpenCustomer(customer(1))));
