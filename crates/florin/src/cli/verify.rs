@@ -334,7 +334,8 @@ fn say_journal(out: &mut dyn Write, report: &JournalReport, wrong: &Wrong) -> Re
     line(out, &format!("last right row: {} {}", report.head.seq, report.head.hash))?;
     match report.wrong_seq() {
         Some(seq) => line(out, &format!("first wrong row: {seq} ({})", reason(report)))?,
-        None => line(out, "every row is right")?,
+        None if wrong.books.is_empty() && wrong.addresses.is_empty() => line(out, "every row is right")?,
+        None => line(out, "every row is whole and in its place, and what they say can't be:")?,
     }
     wrong.books.iter().try_for_each(|fault| line(out, &format!("books: {fault}")))?;
     wrong.addresses.iter().try_for_each(|address| line(out, &format!("addresses: {}", address.sentence())))

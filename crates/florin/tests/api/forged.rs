@@ -122,6 +122,7 @@ fn an_address_of_nobodys_key_is_named_with_its_row() {
     let said = copy.ledger(&["verify"]);
     let line = format!("addresses: row {row}: wallet 1, receiving index 1: script 5120{}", "79".repeat(32));
     assert!(said.out.lines().any(|found| found.starts_with(&line)), "{}", said.out);
+    assert!(said.out.contains("what they say can't be:\n") && !said.out.contains("every row is right"), "{}", said.out);
     // Nothing is deleted from a journal that is wrong.
     let pruned = copy.ledger(&["prune", "--json"]);
     let failure: Value = serde_json::from_str(&pruned.err).expect("JSON");
