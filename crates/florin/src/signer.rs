@@ -28,10 +28,10 @@ use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 mod accept;
+mod ending;
 mod make;
 
 /// The key store's file in the signer's folder.
@@ -165,22 +165,13 @@ pub fn run(args: &SignerArgs, json: bool) -> Result<(), Failure> {
             let passphrase = secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?;
             // Only now: it takes whatever standard input still has.
             if args.until_stdin_closes {
-                end_with_stdin();
+                ending::with_stdin();
             }
             serve(&args.dir, &socket(&args.dir, args.socket.as_deref()), passphrase)
         }
         SignerCommand::Status(args) => status(args),
         SignerCommand::Accept(args) => accept::accept(args),
     }
-}
-
-/// Ends this process when standard input does, so that it never outlives whoever started it, however that one ends. Between any
-/// two instructions that is safe: everything the signer promised is in its memory.
-fn end_with_stdin() {
-    std::thread::spawn(|| {
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        std::process::exit(0);
-    });
 }
 
 /// What a new signer shows of itself. There is no `Debug`: it holds the words.
@@ -360,7 +351,7 @@ fn refuse_exposed(path: &Path, metadata: &Metadata, own: u32) -> Result<(), Fail
     Ok(())
 }
 
-/// Opens a signer's folder and answers on its socket.
+/// Opens a signer's folder and answers on its socket, until the process is told to end. Its memory is then one file, without a log.
 ///
 /// # Errors
 /// `policy_missing`, `signer_folder`, `policy_exposed`, then the codes of policy, key store, memory and socket.
@@ -377,11 +368,14 @@ pub fn serve(dir: &Path, socket: &Path, passphrase: Passphrase) -> Result<(), Fa
         .map_err(|fault| Failure::new(fault.code(), "the signer can't start").because(fault))?
         .telling(log_uncounted);
     drop(keys);
+    ending::on_signals(socket)?;
     let listener = listen(socket, callers)?;
     tracing::info!(socket = %socket.display(), "the signer answers");
-    // A signal ends the process between any two instructions: everything it promised is in its memory.
-    server::serve(&listener, &mut signer, server::system_clock, &AtomicBool::new(false))
-        .map_err(|fault| Failure::new(fault.code(), "the signer had to stop").because(fault))
+    server::serve(&listener, &mut signer, server::system_clock, &ending::TOLD)
+        .map_err(|fault| Failure::new(fault.code(), "the signer had to stop").because(fault))?;
+    signer.end().map_err(|fault| Failure::new(fault.code(), "the signer's memory can't be settled").because(fault))?;
+    tracing::info!("the signer ends");
+    Ok(())
 }
 
 /// Says which approval does not count: where others suffice, nothing else would.

@@ -257,6 +257,17 @@ impl Memory {
         Ok(Memory { connection, head, highest, poisoned: false })
     }
 
+    /// Copies the log into the file and closes it: the file alone is then the whole memory. A process that ends otherwise leaves the
+    /// newest decisions in the log beside it.
+    ///
+    /// # Errors
+    /// Faults of the database; the log then stays.
+    pub fn close(self) -> Result<(), MemoryError> {
+        self.check_sound()?;
+        file::settle(&self.connection)?;
+        Ok(self.connection.close().map_err(|(_, error)| error)?)
+    }
+
     /// The head of the chain of decisions.
     pub fn head(&self) -> MemoryHead {
         self.head
@@ -597,6 +608,27 @@ mod tests {
         assert_eq!(memory.charged(PlanId(2)).expect("read"), decision.charges);
         assert_eq!(memory.change_index_max(WalletId(1)).expect("read"), Some(2));
         assert_eq!(memory.plan_counts().expect("read"), (1, 1));
+    }
+
+    #[test]
+    fn a_memory_that_was_closed_is_one_file_and_one_that_was_not_has_its_log_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, copy) = (folder.path().join("memory"), folder.path().join("copy"));
+        let mut memory = Memory::create(&path, PLATFORM).expect("a memory");
+        for plan in 1..=3 {
+            memory.record(&void(plan)).expect("recorded");
+        }
+        let alone = |memory: &Path| {
+            std::fs::copy(memory, &copy).expect("copied");
+            Memory::open(&copy, PLATFORM).map(|memory| memory.head().counter).ok()
+        };
+        assert_eq!(alone(&path), None, "a process that dies leaves everything since its start in the log");
+        let head = memory.head();
+        memory.close().expect("settled");
+        assert_eq!(alone(&path), Some(3));
+        assert_eq!(Memory::open(&path, PLATFORM).map(|memory| memory.head()).expect("opened"), head);
+        let log = std::fs::metadata(folder.path().join("memory-wal")).map_or(0, |log| log.len());
+        assert_eq!(log, 0);
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn make_socket(draft: &Path, path: &Path, callers: Callers) -> std::io::Result<U
     Ok(listener)
 }
 
-/// Answers requests until `stop` is set and one more connection comes, or until memory or socket fail.
+/// Answers requests until `stop` is set, and one more connection comes where it waits for one, or until memory or socket fail.
 ///
 /// # Errors
 /// [`ServeError`]. After a fault of the signer no reply was sent: the caller asks again once the signer is back, and gets the
@@ -157,7 +157,7 @@ pub fn serve(
     clock: impl Fn() -> LedgerTime,
     stop: &AtomicBool,
 ) -> Result<(), ServeError> {
-    loop {
+    while !stop.load(Ordering::Acquire) {
         let mut stream = match listener.socket.accept() {
             Ok((stream, _)) => stream,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
@@ -179,6 +179,7 @@ pub fn serve(
         // A caller that is gone asks again.
         let _ = write_frame(&mut stream, &reply.encode(), Instant::now() + CONNECTION_TIMEOUT);
     }
+    Ok(())
 }
 
 fn answer(signer: &mut Signer, request: &[u8], clock: LedgerTime) -> Result<Reply, Fault> {

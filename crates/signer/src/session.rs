@@ -144,6 +144,14 @@ impl Signer {
         Signer { uncounted, ..self }
     }
 
+    /// Settles the memory in its one file and closes it.
+    ///
+    /// # Errors
+    /// Faults of the memory: it is whole then with the log beside its file.
+    pub fn end(self) -> Result<(), Fault> {
+        Ok(self.memory.close()?)
+    }
+
     /// Answers one request. `clock` is the signer's own clock, by which limits are counted; ledger time may not run
     /// ahead of it.
     ///

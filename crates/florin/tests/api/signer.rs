@@ -8,10 +8,12 @@ use florin::config::{self, Config};
 use florin::platform::{Parts, refuse_unready};
 use florin::signer::{KEYS_FILE, MEMORY_FILE, POLICY_FILE, SOCKET_FILE, init};
 use florin_chain::bitcoin::network::Network;
+use florin_core::id::{Digest, Epoch, LedgerTime, PlanId, Seq};
 use florin_signer::client::Client;
 use florin_signer::keystore::Purpose;
+use florin_signer::memory::Memory;
 use florin_signer::peer::own_user;
-use florin_signer::protocol::{Hello, PROTOCOL, Request};
+use florin_signer::protocol::{Fence, Hello, KnownRow, Outcome, PROTOCOL, Request, VoidPlan};
 use florin_signer::sealed::Passphrase;
 use serde_json::Value;
 use std::fs;
@@ -443,4 +445,38 @@ fn a_signer_whose_policy_is_not_its_own_does_not_start() {
     chown(&policy, Some(SIGNER), None).expect("given away");
     fs::set_permissions(site.path("signer"), fs::Permissions::from_mode(0o755)).expect("set");
     refused(&serve(Some((SIGNER, GROUP))), "policy_exposed");
+}
+
+#[test]
+fn a_signer_that_is_told_to_end_leaves_its_whole_memory_in_one_file() {
+    for signal in [Some("-TERM"), Some("-INT"), None] {
+        let site = Site::new();
+        site.init_signer("signer", "# platform_gid = 1001", "# platform_gid = 1001");
+        let mut signer = site.serve_signer("signer", None);
+        let client = Client::new(site.path("signer").join(SOCKET_FILE), Duration::from_secs(5));
+        let row = |seq: u64| (Seq(seq), Digest([seq as u8; 32]));
+        for number in 1..=3 {
+            let (seq, head) = row(number);
+            let fence = Fence { platform: PLATFORM, epoch: Epoch(1), seq, head, time: LedgerTime(0) };
+            let known = (number > 1).then(|| row(number - 1)).map(|(seq, hash)| KnownRow { seq, hash });
+            let void = VoidPlan { fence, plan: PlanId(number), known, memory: None };
+            let reply = client.ask(&Request::VoidPlan(void)).expect("it answers");
+            assert!(matches!(reply.outcome, Outcome::Voided(_)), "{reply:?}");
+        }
+        let (memory, alone) = (site.path("signer").join(MEMORY_FILE), site.path("alone"));
+        let log = memory.with_extension("sqlite3-wal");
+        assert!(log.metadata().is_ok_and(|log| log.len() > 0), "while it runs they are in the log");
+        match signal {
+            Some(signal) => {
+                let process = signer.0.id().to_string();
+                assert!(Command::new("kill").args([signal, &process]).status().expect("kill is there").success());
+            }
+            None => drop(signer.0.stdin.take()),
+        }
+        assert_eq!(signer.0.wait().expect("it ended").code(), Some(0), "{signal:?}");
+        assert!(log.metadata().map_or(0, |log| log.len()) == 0, "{signal:?}");
+        fs::copy(&memory, &alone).expect("copied");
+        let whole = Memory::open(&alone, PLATFORM).expect("it is whole");
+        assert_eq!(whole.head().counter, 3, "{signal:?}");
+    }
 }
