@@ -104,7 +104,7 @@ pub struct Chain {
     miner: Miner,
     outside: OutsideWallet,
     _nodes: Vec<Server>,
-    _signer: Signer,
+    signer: Option<Signer>,
     /// Where the platform's files are.
     pub folder: TempDir,
 }
@@ -153,7 +153,7 @@ impl Chain {
         let outside = OutsideWallet::new([5; 32]);
         let miner = Miner::new(outside.script(AddressForm::Segwit), 1);
         let signer = Signer::start(path);
-        let mut chain = Chain { network, miner, outside, _nodes: nodes, _signer: signer, folder };
+        let mut chain = Chain { network, miner, outside, _nodes: nodes, signer: Some(signer), folder };
         chain.mine(110);
         let mut parts = Parts::of(&config).expect("nothing is missing");
         parts.chain.as_mut().expect("a chain").cadence_ms = 50;
@@ -164,6 +164,13 @@ impl Chain {
         });
         world.made("/api/v1/wallets", &wallet);
         (chain, world)
+    }
+
+    /// Ends the signer's process, does something to its folder, and starts it again.
+    pub fn without_signer(&mut self, work: impl FnOnce(&Path)) {
+        drop(self.signer.take());
+        work(&self.folder.path().join("signer"));
+        self.signer = Some(Signer::start(self.folder.path()));
     }
 
     fn lock(&self) -> MutexGuard<'_, Network> {

@@ -8,6 +8,7 @@ mod connections;
 mod documents;
 mod edges;
 mod forged;
+mod forgotten;
 mod leadership;
 mod names;
 mod pages;

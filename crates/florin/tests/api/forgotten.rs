@@ -1,0 +1,125 @@
+//! A signer that has forgotten: an older copy of its memory put back and written on, a memory that is new. Neither the platform nor
+//! the command line has it sign anything.
+
+use super::chain::{Chain, until};
+use super::support::World;
+use florin::signer::{MEMORY_FILE, SOCKET_FILE};
+use florin_core::id::{Digest, LedgerTime};
+use florin_signer::client::Client;
+use florin_signer::memory::Memory;
+use florin_signer::protocol::{CheckpointHead, Fence, Hello, KnownRow, Outcome, PROTOCOL, Request, Welcome};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+fn florin(folder: &Path, words: &[&str]) -> (bool, Value) {
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(words)
+        .args(["--json", "--config"])
+        .arg(folder.join("florin.toml"))
+        .current_dir(folder)
+        .output()
+        .expect("it runs");
+    let text = if done.status.success() { done.stdout } else { done.stderr };
+    let text = String::from_utf8(text).expect("text");
+    let said = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    (done.status.success(), said.unwrap_or_else(|| panic!("{words:?} says no JSON: {text}")))
+}
+
+/// What a checkpoint ends with: nothing where it is signed.
+fn checkpoint(folder: &Path) -> Option<String> {
+    let (is_signed, said) = florin(folder, &["ledger", "checkpoint"]);
+    (!is_signed).then(|| said["code"].as_str().expect("a code").to_owned())
+}
+
+/// The files of a memory, as they are.
+fn files(signer: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let all = std::fs::read_dir(signer).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let of_memory = all.filter(|path| path.to_string_lossy().contains(MEMORY_FILE));
+    of_memory.map(|path| (path.clone(), std::fs::read(&path).expect("it is read"))).collect()
+}
+
+fn put_back(signer: &Path, kept: &[(PathBuf, Vec<u8>)]) {
+    files(signer).iter().for_each(|(path, _)| std::fs::remove_file(path).expect("removed"));
+    kept.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).expect("written"));
+}
+
+/// Has the signer decide something for somebody who does not know what it decided before; says how many decisions it has then.
+fn decide(client: &Client) -> u64 {
+    let hello = client.ask(&Request::Hello(Hello { protocol: PROTOCOL })).expect("it answers");
+    let Outcome::Welcome(Welcome { highest: Some(highest), .. }) = hello.outcome else { panic!("{hello:?}") };
+    let fence = Fence { seq: highest.seq.next(), head: Digest([8; 32]), time: LedgerTime(0), ..highest };
+    let known = Some(KnownRow { seq: highest.seq, hash: highest.head });
+    let reply = client.ask(&Request::CheckpointHead(CheckpointHead { fence, known, memory: None }));
+    let reply = reply.expect("it answers");
+    assert!(matches!(reply.outcome, Outcome::Checkpoint(_)), "{reply:?}");
+    reply.head.counter
+}
+
+fn has_alarm(world: &World, code: &str) -> bool {
+    world.platform.status().alarms.iter().any(|alarm| alarm.code == code)
+}
+
+#[test]
+fn an_old_memory_of_the_signer_signs_nothing_however_much_is_written_on_it() {
+    let (mut chain, world) = Chain::start();
+    let folder = chain.folder.path().to_path_buf();
+    assert_eq!(checkpoint(&folder), None);
+    let mut old = Vec::new();
+    chain.without_signer(|signer| old = files(signer));
+    assert_eq!(checkpoint(&folder), None);
+    assert_eq!(checkpoint(&folder), None);
+    let client = Client::new(folder.join("signer").join(SOCKET_FILE), Duration::from_secs(5));
+    let known = client.ask(&Request::Hello(Hello { protocol: PROTOCOL })).expect("it answers").head.counter;
+    let mut whole = Vec::new();
+    chain.without_signer(|signer| {
+        whole = files(signer);
+        put_back(signer, &old);
+    });
+    assert_eq!(checkpoint(&folder).as_deref(), Some("signer_memory_behind"));
+    until("the platform does not believe it", || has_alarm(&world, "signer_memory_behind").then_some(()));
+    while decide(&client) < known + 10 {}
+    for _ in 0..6 {
+        assert_eq!(checkpoint(&folder).as_deref(), Some("signer_memory_conflict"));
+    }
+    until("the platform does not believe it", || has_alarm(&world, "signer_memory_conflict").then_some(()));
+    assert_eq!(decide(&client), known + 11, "nobody who knows more had it decide anything");
+    // A memory that is new.
+    let platform = {
+        let hello = client.ask(&Request::Hello(Hello { protocol: PROTOCOL })).expect("it answers");
+        let Outcome::Welcome(welcome) = hello.outcome else { panic!("{hello:?}") };
+        welcome.platform
+    };
+    chain.without_signer(|signer| {
+        put_back(signer, &[]);
+        drop(Memory::create(&signer.join(MEMORY_FILE), platform).expect("made"));
+    });
+    assert_eq!(checkpoint(&folder).as_deref(), Some("signer_memory_replaced"));
+    until("the platform does not believe it", || has_alarm(&world, "signer_memory_replaced").then_some(()));
+    // The whole one, and everything goes on.
+    chain.without_signer(|signer| put_back(signer, &whole));
+    assert_eq!(checkpoint(&folder), None);
+    until("the platform believes it again", || {
+        let alarms = world.platform.status().alarms;
+        (!alarms.iter().any(|alarm| alarm.code.starts_with("signer_memory"))).then_some(())
+    });
+    // A new one is taken where a person says so, and names the key.
+    chain.without_signer(|signer| {
+        put_back(signer, &[]);
+        drop(Memory::create(&signer.join(MEMORY_FILE), platform).expect("made"));
+    });
+    assert_eq!(checkpoint(&folder).as_deref(), Some("signer_memory_replaced"));
+    let (is_taken, said) = florin(&folder, &["signer", "accept", "--key", &"ab".repeat(32)]);
+    assert_eq!((is_taken, said["code"].as_str()), (false, Some("signer_key_differs")), "{said}");
+    assert_eq!(checkpoint(&folder).as_deref(), Some("signer_memory_replaced"));
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(["signer", "status", "--json", "--dir"])
+        .arg(folder.join("signer"))
+        .output()
+        .expect("it runs");
+    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let (is_taken, said) = florin(&folder, &["signer", "accept", "--key", status["key"].as_str().expect("a key")]);
+    assert!(is_taken && said["same_memory"] == false && said["key"] == said["key_before"], "{said}");
+    assert_eq!(checkpoint(&folder), None);
+    world.stop();
+}
