@@ -1,5 +1,6 @@
 //! An auditor that believes events and nothing else: it adds up accounts, coins, deposits and withdrawals by itself and says
-//! where they disagree. Shares no code with what it judges.
+//! where they disagree. It reads events in the core's own types (events, owners, transfers, statuses), and shares no rule with what
+//! it judges: nothing here asks the ledger, the state or a decision.
 
 use florin_core::custody::{Beneficiary, DepositStatus, OutPoint, WithdrawalStatus};
 use florin_core::event::Event;

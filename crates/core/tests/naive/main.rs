@@ -1,8 +1,10 @@
-//! A second ledger, written from the rules alone: balances in one map by name, everything by plain arithmetic, nothing
-//! shared with the first. Both get the same seeded commands and must answer alike and end with the same balances.
+//! A second ledger, written from the rules alone: sums in one map by name, everything by plain arithmetic, nothing shared with
+//! the first. Both get the same seeded commands and must answer alike and end with the same sums of debits and of credits.
 
+mod big;
 mod model;
 
+use big::Big;
 use florin_core::amount::Amount;
 use florin_core::asset::{Asset, AssetKind, Halt, HaltAction, HaltReason};
 use florin_core::broker::{Pair, Price, Side};
@@ -11,14 +13,14 @@ use florin_core::custody::Beneficiary;
 use florin_core::decide::Verdict;
 use florin_core::id::{AccountId, AssetId, CommandId, CustomerId, Digest, LedgerTime, QuoteId, SessionId};
 use florin_core::journal::Entry;
-use florin_core::ledger::{Account, BalanceRule, HouseAccount, Owner};
+use florin_core::ledger::{BalanceRule, HouseAccount, Owner};
 use florin_core::snapshot;
 use florin_core::state::State;
-use model::{Ask, DAY, From, Naive};
+use model::{Ask, DAY, From, Naive, Sums};
 use std::collections::{BTreeMap, BTreeSet};
 
 const START: i128 = 1_700_000_000_000;
-const STEPS: usize = 14_000;
+const STEPS: usize = 16_000;
 
 /// The platform under test, asked in the same words.
 struct Real {
@@ -32,10 +34,6 @@ fn customer(name: &str) -> CustomerId {
     let mut id = [0; 16];
     id[..name.len()].copy_from_slice(name.as_bytes());
     CustomerId(id)
-}
-
-fn amount(number: i128) -> Amount {
-    Amount::new(number as u128)
 }
 
 fn asset(number: i128) -> AssetId {
@@ -80,17 +78,17 @@ impl Real {
         match ask {
             Ask::Transfers(transfers) => {
                 let account = |name: &String| self.accounts.get(name).copied().unwrap_or(AccountId(u64::MAX));
-                let plain = |(debit, credit, units): &(String, String, i128)| PlainTransfer {
+                let plain = |(debit, credit, units): &(String, String, u128)| PlainTransfer {
                     debit: account(debit),
                     credit: account(credit),
-                    amount: amount(*units),
+                    amount: Amount::new(*units),
                 };
                 Command::PostTransfers(transfers.iter().map(plain).collect())
             }
             Ask::Receipt { reference, asset: number, amount: units, who } => Command::BookBankReceipt {
                 reference: reference.clone(),
                 asset: asset(*number),
-                amount: amount(*units),
+                amount: Amount::new(*units),
                 beneficiary: match &who[..] {
                     "inventory" => Beneficiary::INVENTORY,
                     name => Beneficiary::Customer(customer(name)),
@@ -99,21 +97,21 @@ impl Real {
             Ask::Correction { reference, asset: number, amount: units, debit, credit } => Command::BookCorrection {
                 reference: reference.clone(),
                 asset: asset(*number),
-                amount: amount(*units),
+                amount: Amount::new(*units),
                 debit: owner(debit),
                 credit: owner(credit),
             },
             Ask::Price { base, quote, up, down, as_of, age, bp, stands } => Command::SetPrice(Price {
                 pair: pair(*base, *quote),
-                quote_units: amount(*up),
-                base_units: amount(*down),
+                quote_units: Amount::new(*up),
+                base_units: Amount::new(*down),
                 as_of: LedgerTime(*as_of as u64),
                 age_max_ms: *age as u64,
                 spread_bp: *bp as u32,
                 quote_ms: *stands as u64,
             }),
             Ask::Quote { who, base, quote, buys, names_base, amount: units } => {
-                let named = Some(amount(*units));
+                let named = Some(Amount::new(*units));
                 Command::RequestQuote {
                     customer: customer(who),
                     pair: pair(*base, *quote),
@@ -202,8 +200,21 @@ struct Run {
     answers: BTreeMap<String, usize>,
 }
 
-const PLAIN: [(&str, i128, &str); 6] =
-    [("p1", 4, "free"), ("p2", 4, "owed"), ("p3", 4, "owed"), ("p4", 4, "owes"), ("p5", 5, "free"), ("p6", 5, "owed")];
+const PLAIN: [(&str, i128, &str); 10] = [
+    ("p1", 4, "free"),
+    ("p2", 4, "owed"),
+    ("p3", 4, "owed"),
+    ("p4", 4, "owes"),
+    ("p5", 5, "free"),
+    ("p6", 5, "owed"),
+    // Of these so much is moved that their sums come to their end.
+    ("p7", 6, "free"),
+    ("p8", 6, "owed"),
+    ("p9", 6, "owes"),
+    ("p10", 6, "free"),
+];
+/// Money in amounts near the largest.
+const LARGE: [i128; 2] = [7, 8];
 const CUSTOMERS: [&str; 3] = ["c1", "c2", "c3"];
 
 impl Run {
@@ -214,7 +225,9 @@ impl Run {
             let request = Request { origin: Origin::Internal, command };
             real.send(START, request).expect("the platform is set up")
         };
-        for (number, code, name) in [(2, "EUR", "fiat"), (3, "XAU", "fiat"), (4, "PTS", "plain"), (5, "MLS", "plain")] {
+        let fiat = [(2, "EUR"), (3, "XAU"), (7, "ZWR"), (8, "HUP")].map(|(number, code)| (number, code, "fiat"));
+        let plain = [(4, "PTS"), (5, "MLS"), (6, "BIG")].map(|(number, code)| (number, code, "plain"));
+        for (number, code, name) in fiat.into_iter().chain(plain) {
             naive.kinds.insert(number, name);
             let kind = if name == "fiat" { AssetKind::Fiat } else { AssetKind::Plain };
             setup(Command::DefineAsset(Asset {
@@ -262,10 +275,26 @@ impl Run {
         if self.rng.one_in(40) { unknown.to_owned() } else { self.rng.pick(names).to_owned() }
     }
 
-    fn units(&mut self, most: i128) -> i128 {
+    fn units(&mut self, most: i128) -> u128 {
         let bits = self.rng.below(128 - i128::from(most.leading_zeros()));
         let least = i128::from(!self.rng.one_in(40));
-        least.max(self.rng.below(1 << bits))
+        least.max(self.rng.below(1 << bits)) as u128
+    }
+
+    /// An amount near the largest: of so many bits that few of them fill an account, the largest, and at times just what an
+    /// account's sum has room for, or one more than that.
+    fn large(&mut self, sum: Big) -> u128 {
+        let room = (Big::limit() - sum).fits().expect("no sum is above the limit");
+        match self.rng.below(60) {
+            0 => room,
+            1 => room.saturating_add(1),
+            2 => u128::MAX,
+            _ => {
+                let number = self.rng.below(1 << 64) as u128;
+                let number = number << 64 | self.rng.below(1 << 64) as u128;
+                number >> self.rng.below(40)
+            }
+        }
     }
 
     fn ask(&mut self) -> Ask {
@@ -273,25 +302,9 @@ impl Run {
         match number {
             0..=21 => self.ask_transfers(),
             22..=24 => self.ask_correction(),
-            25..=34 => {
-                let reference = match self.rng.below(20) {
-                    0 => String::new(),
-                    1 => "two words".to_owned(),
-                    2..=4 => format!("r{}", self.rng.below(self.next + 1)),
-                    _ => format!("r{}", self.next),
-                };
-                let asset = [2, 2, 2, 3, 3, 3, 4, 9][self.rng.below(8) as usize];
-                let who = self.name(&["c1", "c2", "c3", "inventory", "inventory"], "c9");
-                let most = if who == "inventory" { 20_000 } else { 200_000 };
-                Ask::Receipt { reference, asset, amount: self.units(most), who }
-            }
+            25..=34 => self.ask_receipt(),
             35..=42 => self.ask_price(),
-            43..=62 => {
-                let (base, quote) = if self.rng.one_in(30) { (2, 3) } else { (3, 2) };
-                let (buys, names_base) = (self.rng.one_in(2), self.rng.one_in(2));
-                let who = self.name(&CUSTOMERS, "c9");
-                Ask::Quote { who, base, quote, buys, names_base, amount: self.units(20_000) }
-            }
+            43..=62 => self.ask_quote(),
             63..=79 => {
                 let live: Vec<i128> = self.naive.offers.keys().copied().collect();
                 let ids = if live.is_empty() || self.rng.one_in(6) { &self.offered } else { &live };
@@ -318,18 +331,77 @@ impl Run {
         }
     }
 
+    fn ask_receipt(&mut self) -> Ask {
+        let reference = match self.rng.below(20) {
+            0 => String::new(),
+            1 => "two words".to_owned(),
+            2..=4 => format!("r{}", self.rng.below(self.next + 1)),
+            _ => format!("r{}", self.next),
+        };
+        let asset = [2, 2, 2, 3, 3, 3, 4, 7, 8, 9][self.rng.below(10) as usize];
+        let who = self.name(&["c1", "c2", "c3", "inventory", "inventory"], "c9");
+        let most = if who == "inventory" { 20_000 } else { 200_000 };
+        let amount = if LARGE.contains(&asset) {
+            let of = if self.rng.one_in(2) { self.naive.sums("bank", asset).debits } else { self.credits(&who, asset) };
+            self.large(of)
+        } else {
+            self.units(most)
+        };
+        Ask::Receipt { reference, asset, amount, who }
+    }
+
+    /// What somebody has, where that is not less than nothing.
+    fn had(&self, who: &str, asset: i128) -> u128 {
+        let Sums { debits, credits } = self.naive.sums(who, asset);
+        if debits > credits { 0 } else { (credits - debits).fits().expect("no sum is above the limit") }
+    }
+
+    fn credits(&self, who: &str, asset: i128) -> Big {
+        self.naive.sums(who, asset).credits
+    }
+
+    fn ask_quote(&mut self) -> Ask {
+        let (buys, names_base) = (self.rng.one_in(2), self.rng.one_in(2));
+        let who = self.name(&CUSTOMERS, "c9");
+        if self.rng.one_in(5) {
+            // Mostly one customer, whose sums fill the sooner. Whoever pays the amount that is named has about so much; now and then nobody has.
+            let who = if self.rng.one_in(4) { who } else { "c1".to_owned() };
+            let payer = if buys == names_base { "inventory" } else { &who };
+            let had = self.had(payer, if names_base { 7 } else { 8 });
+            let amount = if self.rng.one_in(4) { u128::MAX } else { had } >> self.rng.below(2);
+            return Ask::Quote { amount, who, base: 7, quote: 8, buys, names_base };
+        }
+        let (base, quote) = if self.rng.one_in(30) { (2, 3) } else { (3, 2) };
+        Ask::Quote { who, base, quote, buys, names_base, amount: self.units(20_000) }
+    }
+
     fn ask_transfers(&mut self) -> Ask {
         let names = PLAIN.map(|(name, ..)| name);
+        if self.rng.one_in(6) {
+            return self.ask_large_transfers(&names[6..]);
+        }
         // Mostly of one asset, or hardly any chain of links would ever be posted.
-        let names = if self.rng.one_in(8) { &names[..] } else { &names[..4] };
+        let names = if self.rng.one_in(8) { &names[..6] } else { &names[..4] };
         let count = if self.rng.one_in(60) { 0 } else { 1 + self.rng.below(5) };
         let transfer = |run: &mut Run| {
-            let debit = run.name(names, "p9");
-            let mut credit = run.name(names, "p9");
+            let debit = run.name(names, "p99");
+            let mut credit = run.name(names, "p99");
             if debit == credit && !run.rng.one_in(10) {
                 credit = if debit == "p1" { "p2".to_owned() } else { "p1".to_owned() };
             }
             (debit, credit, run.units(1_000))
+        };
+        Ask::Transfers((0..count).map(|_| transfer(self)).collect())
+    }
+
+    fn ask_large_transfers(&mut self, names: &[&str]) -> Ask {
+        let count = 1 + self.rng.below(3);
+        let transfer = |run: &mut Run| {
+            let (debit, credit) = (run.name(names, "p99"), run.name(names, "p99"));
+            let of = if run.rng.one_in(2) { run.credits(&credit, 6) } else { run.naive.sums(&debit, 6).debits };
+            // A run is long: most are so small that many come before an account is full.
+            let amount = run.large(of);
+            (debit, credit, if run.rng.one_in(4) { amount } else { amount >> 8 })
         };
         Ask::Transfers((0..count).map(|_| transfer(self)).collect())
     }
@@ -340,12 +412,18 @@ impl Run {
             1..=2 => self.rng.pick(&["r1", "r2", "r3", "r4"]).to_owned(),
             _ => format!("r{}", self.next),
         };
-        let asset = [2, 2, 2, 3, 3, 3, 4, 9][self.rng.below(8) as usize];
+        let asset = [2, 2, 3, 3, 4, 7, 7, 8, 8, 9][self.rng.below(10) as usize];
         let sides = ["c1", "c2", "c3", "inventory", "spread", "fees", "bank", "suspense"];
         // Money is given back to the bank at times, and seldom said to have come from there.
         let (givers, takers) = if self.rng.one_in(8) { (8, 8) } else { (6, 7) };
         let (debit, credit) = (self.name(&sides[..givers], "c9"), self.name(&sides[..takers], "c9"));
-        Ask::Correction { reference, asset, amount: self.units(2_000), debit, credit }
+        // Back and forth with all that somebody has, sums come to their end.
+        let amount = match LARGE.contains(&asset) {
+            true if self.rng.one_in(4) => self.large(self.credits(&credit, asset)),
+            true => self.had(&debit, asset) >> self.rng.below(3),
+            false => self.units(2_000),
+        };
+        Ask::Correction { reference, asset, amount, debit, credit }
     }
 
     fn ask_price(&mut self) -> Ask {
@@ -358,10 +436,14 @@ impl Run {
         let age = if self.rng.one_in(20) { 0 } else { 10_000 + self.rng.below(300_000) };
         let stands = if self.rng.one_in(20) { 600_001 } else { 1 + self.rng.below(60_000) };
         let bp = if self.rng.one_in(20) { 2_001 } else { self.rng.below(300) };
-        if self.rng.one_in(30) {
-            return Ask::Price { base: 2, quote: 3, up: 1_000, down: factor + 1, as_of, age: 10_000, bp, stands };
+        let factor = factor as u128 + 1;
+        if self.rng.one_in(6) {
+            return Ask::Price { base: 7, quote: 8, up: factor, down: 2_500, as_of, age, bp, stands };
         }
-        Ask::Price { base: 3, quote: 2, up: factor + 1, down: 1_000, as_of, age, bp, stands }
+        if self.rng.one_in(30) {
+            return Ask::Price { base: 2, quote: 3, up: 1_000, down: factor, as_of, age: 10_000, bp, stands };
+        }
+        Ask::Price { base: 3, quote: 2, up: factor, down: 1_000, as_of, age, bp, stands }
     }
 
     fn from(&mut self) -> From {
@@ -401,6 +483,27 @@ impl Run {
             }
             _ => (self.from(), self.ask()),
         };
+        self.play(seed, from, ask);
+    }
+
+    /// One customer is credited nearly all that an amount can be, and has half of it.
+    fn fill(&mut self, seed: u64) {
+        let (half, left) = (1 << 127, 1 << 121);
+        for asset in LARGE {
+            let reference = format!("fill-{asset}");
+            let receipt = Ask::Receipt { reference, asset, amount: half, who: "c1".to_owned() };
+            let moves = [("c1", "inventory", half), ("inventory", "c1", half - left)].map(|(debit, credit, amount)| {
+                let (debit, credit) = (debit.to_owned(), credit.to_owned());
+                Ask::Correction { reference: format!("fill-{asset}-{credit}"), asset, amount, debit, credit }
+            });
+            for ask in std::iter::once(receipt).chain(moves) {
+                self.play(seed, From::Ourselves, ask);
+            }
+        }
+        assert_eq!(self.answers, BTreeMap::from([("done".to_owned(), 6)]));
+    }
+
+    fn play(&mut self, seed: u64, from: From, ask: Ask) {
         let expected = self.naive.hear(&from, &ask);
         let found = self.real.hear(self.naive.now, &from, &ask);
         assert_eq!(found, expected, "seed {seed}, command {}: {ask:?} from {from:?}", self.sent.len());
@@ -410,6 +513,16 @@ impl Run {
             Err(code) => code,
         };
         *self.answers.entry(answer.to_owned()).or_default() += 1;
+        if answer == "amount_too_large" {
+            let of = match &ask {
+                Ask::Transfers(_) => "transfers",
+                Ask::Receipt { .. } => "receipt",
+                Ask::Correction { .. } => "correction",
+                Ask::Quote { .. } => "quote",
+                _ => "accept",
+            };
+            *self.answers.entry(format!("amount_too_large:{of}")).or_default() += 1;
+        }
         if let (From::Id(id, _), Ok(answer)) = (&from, &expected)
             && answer.starts_with("offer")
         {
@@ -424,10 +537,13 @@ impl Run {
         for account in self.real.state.ledger().accounts() {
             let name = name_of(&account.owner);
             let key = (name, i128::from(account.asset.0));
-            assert_eq!(balance_of(account), self.naive.balance(&key.0, key.1), "{at}: {key:?}");
+            let big = |amount: Amount| Big::from(amount.units());
+            let sums = Sums { debits: big(account.debits_posted), credits: big(account.credits_posted) };
+            assert_eq!(sums, self.naive.sums(&key.0, key.1), "{at}: {key:?}");
             seen.insert(key);
         }
-        let missing = self.naive.balances.iter().find(|(key, balance)| **balance != 0 && !seen.contains(*key));
+        let is_used = |sums: &Sums| *sums != Sums::default();
+        let missing = self.naive.accounts.iter().find(|(key, sums)| is_used(sums) && !seen.contains(*key));
         assert_eq!(missing, None, "{at}");
         let offers: Vec<_> = self.naive.offers.keys().map(|&id| QuoteId(uuid(id))).collect();
         assert_eq!(self.real.state.quotes().keys().copied().collect::<Vec<_>>(), offers, "{at}");
@@ -455,15 +571,12 @@ fn name_of(owner: &Owner) -> String {
     }
 }
 
-fn balance_of(account: &Account) -> i128 {
-    account.credits_posted.units() as i128 - account.debits_posted.units() as i128
-}
-
 #[test]
 fn two_ledgers_answer_alike_and_end_alike() {
     let mut answers: BTreeMap<String, usize> = BTreeMap::new();
     for seed in 1..=4 {
         let mut run = Run::new(seed);
+        run.fill(seed);
         for step in 0..STEPS {
             run.step(seed);
             if step % 500 == 0 {
@@ -484,7 +597,8 @@ fn two_ledgers_answer_alike_and_end_alike() {
         asset_not_fiat customer_unknown price_ahead pair_reversed price_older price_age_invalid quote_time_invalid \
         spread_too_large price_out_of_band id_missing price_unknown quote_halted price_stale quote_too_small \
         inventory_insufficient quote_unknown quote_expired price_moved halt_exists halt_unknown time_unconfirmed \
-        time_not_jumped time_behind";
+        time_not_jumped time_behind amount_too_large:transfers amount_too_large:receipt amount_too_large:correction \
+        amount_too_large:quote amount_too_large:accept";
     for answer in expected.split_whitespace() {
         assert!(answers.get(answer).is_some_and(|&count| count >= 5), "{answer} came up too seldom to mean anything");
     }
