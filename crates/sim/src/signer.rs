@@ -149,6 +149,12 @@ impl SignerProcess {
         self.wrong.get_or_insert(what);
     }
 
+    /// Whether the old copy of the memory has all that the asker knows of.
+    fn knew_as_much(&self, request: &Request) -> bool {
+        let known = request.memory().map_or(0, |known| known.counter);
+        self.backup.as_ref().is_some_and(|(_, old)| known <= old.counter)
+    }
+
     /// Answers from an old copy of the memory that somebody has written on since. Nobody who knows more may believe it. Says what
     /// happened, and the answer, where there is an old copy to answer from; before that one is made.
     fn answer_from_old(
@@ -265,13 +271,15 @@ pub struct SignerLink {
 }
 
 impl SignerLink {
-    /// What befalls this question. Who dies over a decision waits for a question that brings one.
+    /// What befalls this question. Who dies over a decision waits for a question that brings one, and who forgets one for a question
+    /// by somebody who knows of it.
     fn trouble(&self, request: &Request) -> Option<(SignerTrouble, u64)> {
         let mut troubles = lock(&self.troubles);
         let (trouble, _) = troubles.front()?;
         let needs_decision = matches!(trouble, SignerTrouble::DiesWithin | SignerTrouble::DiesAfter);
         let brings_one = matches!(request, Request::SignPlan(_) | Request::VoidPlan(_) | Request::CheckpointHead(_));
-        if needs_decision && !brings_one { None } else { troubles.pop_front() }
+        let forgets_nothing = *trouble == SignerTrouble::OldMemory && lock(&self.process).knew_as_much(request);
+        if (needs_decision && !brings_one) || forgets_nothing { None } else { troubles.pop_front() }
     }
 }
 

@@ -141,7 +141,14 @@ impl SignerKeeper for Remembered {
 
 /// The record beside the journal. Clones share its connection.
 #[derive(Debug, Clone)]
-pub struct SharedRecord(Arc<Mutex<SqlSignerRecord>>);
+pub struct SharedRecord(Arc<Mutex<Shared>>);
+
+#[derive(Debug)]
+struct Shared {
+    record: SqlSignerRecord,
+    /// What failed, where nobody knows any more what is durable.
+    failed: Option<&'static str>,
+}
 
 impl SharedRecord {
     /// The record at a site.
@@ -149,16 +156,27 @@ impl SharedRecord {
     /// # Errors
     /// Where it can't be opened.
     pub fn at(site: &Site) -> Result<SharedRecord, StoreFault> {
-        Ok(SharedRecord(Arc::new(Mutex::new(site.signer_record()?))))
+        Ok(SharedRecord(Arc::new(Mutex::new(Shared { record: site.signer_record()?, failed: None }))))
     }
 
     /// Puts a record in place of whatever stands: a person has decided.
     pub(crate) fn replace(&mut self, known: &KnownSigner) -> Result<(), KeepFault> {
-        Ok(self.locked(|record| record.replace(&known.record()))?)
+        self.locked(|record| record.replace(&known.record()))
     }
 
-    fn locked<T>(&self, work: impl FnOnce(&mut SqlSignerRecord) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// After a failed write to the disk the record is not believed before a restart: it may show what is not durable.
+    fn locked<A>(&self, work: impl FnOnce(&mut SqlSignerRecord) -> Result<A, StoreFault>) -> Result<A, KeepFault> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = shared.failed {
+            return Err(KeepFault {
+                code,
+                cause: "the disk failed before; what it holds is known after a restart".into(),
+            });
+        }
+        work(&mut shared.record).map_err(|fault| {
+            shared.failed = Some(fault.code()).filter(|_| fault.is_fatal());
+            fault.into()
+        })
     }
 }
 
@@ -216,4 +234,66 @@ fn take_over(config: &Config, record: &mut SharedRecord) -> Result<(), Failure> 
 /// A command that ends because what is known of the signer can't be read or kept.
 pub(crate) fn unkept(fault: &KeepFault) -> Failure {
     Failure::new(fault.code, format!("what is known of the signer can't be read or kept: {}", fault.cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use florin_core::id::Digest;
+
+    fn known(key: u8, counter: u64) -> KnownSigner {
+        let head = MemoryHead { memory: [1; 16], counter, hash: Digest([counter as u8; 32]) };
+        KnownSigner { head, platform: [7; 16], key: [key; 32] }
+    }
+
+    #[test]
+    fn what_an_earlier_build_kept_is_taken_over_once_and_contradicts_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("florin.toml");
+        std::fs::write(&path, config::fresh([7; 16])).expect("written");
+        let config = Config::read(&path).expect("a configuration");
+        std::fs::create_dir(config.data()).expect("made");
+        let file = config.data().join(OLD_FILE);
+        let mut opened = |old: Option<&[u8]>| {
+            if let Some(old) = old {
+                std::fs::write(&file, old).expect("written");
+            }
+            match open_record(&config) {
+                Ok(mut record) => {
+                    assert!(!file.exists(), "it is kept in one place");
+                    Ok(record.load().expect("readable"))
+                }
+                Err(failure) => {
+                    assert!(file.exists(), "a person removes it");
+                    std::fs::remove_file(&file).expect("removed");
+                    Err(failure.code())
+                }
+            }
+        };
+        assert_eq!(opened(None), Ok(None));
+        assert_eq!(opened(Some(b"nonsense")), Err("signer_head_unreadable"));
+        assert_eq!(opened(Some(&known(2, 5).encode())), Ok(Some(known(2, 5))));
+        assert_eq!(opened(None), Ok(Some(known(2, 5))));
+        assert_eq!(opened(Some(&known(2, 4).encode())), Ok(Some(known(2, 5))), "another node was behind");
+        assert_eq!(opened(Some(&known(3, 6).encode())), Err("signer_head_differs"));
+        let mut forked = known(2, 5);
+        forked.head.hash = Digest([9; 32]);
+        assert_eq!(opened(Some(&forked.encode())), Err("signer_head_differs"));
+        assert_eq!(opened(None), Ok(Some(known(2, 5))));
+    }
+
+    #[test]
+    fn the_record_in_memory_keeps_what_the_one_in_a_table_keeps() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut table = SharedRecord::at(&Site::Folder(folder.path().to_path_buf())).expect("it opens");
+        let mut memory = Remembered::default();
+        let mut other = known(2, 9);
+        other.head.memory = [5; 16];
+        for record in [known(2, 0), known(2, 3), known(2, 1), known(3, 9), other, known(2, 3), known(2, 4)] {
+            assert_eq!(table.keep(&record).expect("kept"), memory.keep(&record).expect("kept"), "{record:?}");
+            assert_eq!(table.load().expect("readable"), memory.load().expect("readable"));
+        }
+        assert_eq!(table.load().expect("readable"), Some(known(2, 4)));
+    }
 }

@@ -64,6 +64,10 @@ fn has_alarm(world: &World, code: &str) -> bool {
 fn an_old_memory_of_the_signer_signs_nothing_however_much_is_written_on_it() {
     let (mut chain, world) = Chain::start();
     let folder = chain.folder.path().to_path_buf();
+    let client = Client::new(folder.join("signer").join(SOCKET_FILE), Duration::from_secs(5));
+    let decisions = || client.ask(&Request::Hello(Hello { protocol: PROTOCOL })).expect("it answers").head.counter;
+    // The platform shows it the head by itself, then not for minutes: nothing comes between the questions of a checkpoint.
+    until("the platform has met the signer", || (decisions() > 0).then_some(()));
     assert_eq!(checkpoint(&folder), None);
     let mut old = Vec::new();
     chain.without_signer(|signer| old = files(signer));
@@ -72,8 +76,7 @@ fn an_old_memory_of_the_signer_signs_nothing_however_much_is_written_on_it() {
         world.customer();
         assert_eq!(checkpoint(&folder), None);
     }
-    let client = Client::new(folder.join("signer").join(SOCKET_FILE), Duration::from_secs(5));
-    let known = client.ask(&Request::Hello(Hello { protocol: PROTOCOL })).expect("it answers").head.counter;
+    let known = decisions();
     let mut whole = Vec::new();
     chain.without_signer(|signer| {
         whole = files(signer);
