@@ -255,7 +255,7 @@ mod tests {
         let config = Config::read(&path).expect("a configuration");
         std::fs::create_dir(config.data()).expect("made");
         let file = config.data().join(OLD_FILE);
-        let mut opened = |old: Option<&[u8]>| {
+        let opened = |old: Option<&[u8]>| {
             if let Some(old) = old {
                 std::fs::write(&file, old).expect("written");
             }
