@@ -407,7 +407,7 @@ fn a_deposit_credited_twice_early_or_from_nowhere_is_reported() {
         true
     });
     reported(&twice, "a deposit went from 3 to 2");
-    reported(&remove(51, credited), "");
+    reported(&remove(51, credited), "by the records");
     let early = change(11, |policy| policy.within(2, |step| step.set(2, Field::Number(9))));
     reported(&early, "credited at depth");
     let elsewhere = change(51, |moved| credited(moved) && moved.within(3, |at| at.set(2, Field::Bytes(vec![7; 32]))));
@@ -622,8 +622,19 @@ fn quotes_of_a_time_that_is_over_are_reported() {
 
 #[test]
 fn quotes_better_than_their_price_and_exchanges_that_differ_are_reported() {
-    let generous = change(71, |quote| quote.number(4) == Some(1) && quote.set(6, Field::Bytes(vec![1])));
-    reported(&generous, "");
+    // A purchase that costs its margin and nothing else, and a sale that brings far more than its value.
+    let cheap = change(71, |quote| {
+        let margin = quote.bytes(7).cloned();
+        quote.number(4) == Some(1) && margin.is_some_and(|margin| quote.set(6, Field::Bytes(margin)))
+    });
+    reported(&cheap, "a quote is better than its price");
+    let dear = change(71, |quote| quote.number(4) == Some(2) && quote.set(6, Field::Bytes(vec![1; 10])));
+    reported(&dear, "a quote is better than its price");
+    let odd = change(71, |quote| {
+        let has_margin = quote.bytes(7).is_some_and(|margin| *margin > vec![1]);
+        has_margin && quote.number(4) == Some(1) && quote.set(6, Field::Bytes(vec![1]))
+    });
+    reported(&odd, "a margin exceeds its quote");
     let differs = spoil(|events| {
         events.iter().any(|(tag, body)| *tag == 72 && body.number(2) == Some(1))
             && events.iter_mut().any(|(tag, body)| *tag == 21 && body.within(1, |transfer| transfer.increase(3)))
