@@ -436,6 +436,10 @@ impl Network {
                 self.send_message(me, peer, Message::BlockRequest(missing));
             }
             let held = self.members[me.0].orphan_blocks.remove(&hash).unwrap_or_default();
+            if self.members[me.0].node.tree().get(&hash).is_none() {
+                // Refused by its header, as one of a time to come: whoever held on to what follows it would ask for it for ever.
+                continue;
+            }
             waiting.extend(held.into_iter().filter_map(|bytes| Some((deserialize(&bytes).ok()?, bytes))));
         }
         // Parents may have come in the block. What still misses one is dropped; whoever has it will tell again.

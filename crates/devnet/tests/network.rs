@@ -252,3 +252,21 @@ fn child_that_arrives_before_its_parent_waits_for_it() {
     assert!(network.node(B).mempool().contains(&txid));
     assert!(network.node(B).mempool().contains(&parent.compute_txid()));
 }
+
+#[test]
+fn node_whose_clock_is_far_behind_refuses_what_follows_and_catches_up_when_it_is_right() {
+    let (mut network, mut miner, _) = funded();
+    let behind = network.node(C).tip();
+    network.set_clock_skew(C, -7_800);
+    for _ in 0..3 {
+        network.mine(A, &mut miner, 1).expect("block");
+        // Each block that follows a refused one is dropped with it: the messages end.
+        assert!(network.settle() < 100);
+    }
+    assert_eq!(network.node(B).tip(), network.node(A).tip());
+    assert_eq!(network.node(C).tip(), behind);
+    network.set_clock_skew(C, 0);
+    network.heal();
+    network.settle();
+    assert_eq!(network.node(C).tip(), network.node(A).tip());
+}
