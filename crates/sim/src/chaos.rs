@@ -1,4 +1,10 @@
 //! Where a process dies: before or after an effect, at a moment drawn from the seed. After the moment nothing that the dying process asks for happens any more.
+//!
+//! These are the effects of what a seed steps: the writer, the workers and what they keep. The others belong to threads of the
+//! running platform that follow the machine's clock, which no seed can step: the search tables, the signs of life, and the files
+//! themselves (of rows, snapshots, and what is known of the signer), which can be torn in themselves. Among them is the record of
+//! the last row that the signer was shown: it has no port, and is written just before a question to the signer. The kill tests of
+//! `florin` end whole processes in all of these.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +28,7 @@ struct State {
 }
 
 /// The effects of a process, at the edges of which it may die.
-pub const EFFECTS: [&str; 4] = ["append", "node call", "signer call", "snapshot"];
+pub const EFFECTS: [&str; 5] = ["append", "node call", "signer call", "signer head", "snapshot"];
 
 /// One process' fate, shared by all its ports; and how all processes of the run died.
 #[derive(Debug, Clone, Default)]

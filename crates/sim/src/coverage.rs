@@ -16,7 +16,8 @@ pub const UNREACHED: &[(&str, &str)] = &[
     ("origin.sessions_full", "ten thousand sessions are known at most, and a run has a handful"),
 ];
 
-/// Every fault of the simulation, as it is counted when it strikes.
+/// Every fault of the simulation, as it is counted when it strikes: a node's where it changes an answer that the platform asked
+/// for. That a fault was prepared is counted apart.
 pub const FAULTS: &[&str] = &[
     "fault crash",
     "fault power cut, row kept",
@@ -42,14 +43,15 @@ pub const FAULTS: &[&str] = &[
     "fault signer dies after its write",
     "fault signer answers with an old memory",
     "fault node altered amount",
-    "fault node clock skewed",
+    "fault node clock ahead",
+    "fault node clock behind",
     "fault node cut off",
     "fault node delayed",
     "fault node evicts",
     "fault node forges a block",
     "fault node forges a block without work",
     "fault node frozen",
-    "fault node inflates confirmations",
+    "fault node inflates its height",
     "fault node replies lost",
     "fault node shows private blocks",
     "fault node stopped",
@@ -75,6 +77,8 @@ pub const FAULTS: &[&str] = &[
     "crash after node call",
     "crash before signer call",
     "crash after signer call",
+    "crash before signer head",
+    "crash after signer head",
     "crash before snapshot",
     "crash after snapshot",
 ];
@@ -94,6 +98,16 @@ pub const REACHED: &[&str] = &[
     "operator sets the clock right",
     "a correction is booked",
     "restart of the signer",
+    "node altered amount and is named: node_lies",
+    "node forges a block without work and is named: node_lies",
+    "node forges a block and is named: node_on_other_branch",
+    "node shows private blocks and is named: node_on_other_branch",
+    "node frozen and is named: node_lags",
+    "node cut off and is named: node_lags",
+    "node delayed and is named: node_lags",
+    "node clock behind and is named: node_lags",
+    "node stopped and is named: node_unreachable",
+    "node replies lost and is named: node_unreachable",
 ];
 
 /// Comparisons that every run makes, and the end that it comes to.

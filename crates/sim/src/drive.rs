@@ -24,6 +24,7 @@ impl World {
         let workers = setup::workers(self);
         let (journal, snapshots, clock) = (self.journal(), self.snapshots.clone(), self.clock.clone());
         let number = self.processes + 1;
+        let is_spoilt = self.snapshots.is_spoilt();
         match Process::start(number, self.writer_config(), journal, snapshots, workers, clock) {
             Ok(process) if process.model().at().0 < self.acknowledged => {
                 let at = process.model().at();
@@ -32,6 +33,9 @@ impl World {
             Ok(process) => {
                 self.processes = number;
                 self.process = Some(process);
+                if is_spoilt {
+                    self.count("fault snapshot spoilt");
+                }
                 self.count(if number == 1 { "start" } else { "restart after a crash" });
                 Ok(())
             }
@@ -171,6 +175,7 @@ impl World {
     pub fn step_worker_at(&mut self, index: usize) -> Result<(), String> {
         let now_ms = self.now_ms();
         if let Some(process) = &mut self.process {
+            lock(&self.node_faults).told.clear();
             process.step_worker(index, now_ms);
             if let Some(found) = process.contradiction(index) {
                 return Err(format!("the journal was never set back, and a worker says: {found}"));
@@ -179,6 +184,7 @@ impl World {
                 self.count("a withdrawal is not overtaken");
             }
         }
+        self.hold_names(index)?;
         let struck = std::mem::take(&mut *lock(&self.signer.struck));
         for what in struck {
             self.count(what);

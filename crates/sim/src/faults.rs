@@ -1,15 +1,17 @@
 //! What goes wrong: processes die, the journal, the signer and the nodes fail or lie, rules panic, clocks run wrong.
 
+use crate::ailments::Ailment;
 use crate::chaos::{EFFECTS, Edge};
 use crate::ports::{AppendFault, lock};
 use crate::signer::SignerTrouble;
 use crate::world::{NODES, World};
-use bitcoin::ScriptBuf;
+use bitcoin::{OutPoint, ScriptBuf};
 use florin_core::command::Command;
 use florin_core::journal::Journal;
 use florin_devnet::fault::Lie;
 use florin_devnet::fees::FeeRate;
 use florin_devnet::network::NodeId;
+use florin_devnet::params::BLOCK_FUTURE_MAX_SECONDS;
 
 impl World {
     /// The process dies: at once, at one of the next edges, at the next of a kind, or with the power of its machine.
@@ -67,7 +69,7 @@ impl World {
             }
             _ => {
                 if self.snapshots.spoil() {
-                    self.count("fault snapshot spoilt");
+                    self.count("prepared snapshot spoilt");
                 }
             }
         }
@@ -98,77 +100,102 @@ impl World {
         }
     }
 
-    /// At most one node is faulty at a time: the quorum is two of three.
+    /// At most one node is faulty at a time: the quorum is two of three. What comes of it is counted when it strikes.
     pub fn trouble_node(&mut self) {
         if self.rng.chance(25) {
             self.trouble_all_nodes();
             return;
         }
         self.heal_nodes();
-        let id = NodeId(self.rng.below(NODES as u64) as usize);
-        let kind = self.rng.below(12);
-        let lost = self.rng.between(1, 3) as u32;
-        let forged = self.forgery();
-        let coin = self.auditor.unspent().into_keys().next_back();
-        let mut network = lock(&self.network);
-        let what = match (kind, forged, coin) {
-            (0, _, _) => {
-                network.freeze(id);
-                "fault node frozen"
-            }
-            (1, _, _) => {
-                network.stop(id);
-                "fault node stopped"
-            }
-            (2, _, _) => {
-                network.lose_replies(id, lost);
-                "fault node replies lost"
-            }
-            (3, _, _) => {
-                let others: Vec<NodeId> = network.ids().filter(|other| *other != id).collect();
-                network.partition(&[&[id], &others]);
-                "fault node cut off"
-            }
-            (4, Some((script, value_sat)), _) => {
-                network.lie(id, Lie::ForgedBlock { script, value_sat });
-                "fault node forges a block"
-            }
-            (5, Some((script, value_sat)), _) => {
-                network.lie(id, Lie::ForgedBlockWithoutWork { script, value_sat });
-                "fault node forges a block without work"
-            }
-            (6, Some((_, value_sat)), Some((txid, vout))) => {
-                let txid = <bitcoin::Txid as bitcoin::hashes::Hash>::from_byte_array(txid);
-                let outpoint = bitcoin::OutPoint::new(txid, vout as u32);
-                network.lie(id, Lie::AlteredAmount { outpoint, value_sat });
-                "fault node altered amount"
-            }
-            (7, _, _) => {
-                network.lie(id, Lie::InflatedConfirmations(lost * 3));
-                "fault node inflates confirmations"
-            }
-            (8, _, _) => {
-                network.lie(id, Lie::PrivateBlocks(lost));
-                "fault node shows private blocks"
-            }
-            (9, _, _) => {
+        let mut id = NodeId(self.rng.below(NODES as u64) as usize);
+        let kind = self.rng.below(13);
+        let few = self.rng.between(1, 3) as u32;
+        if kind == 6 && self.rng.chance(50) {
+            // The first one is asked for bytes first.
+            id = NodeId(0);
+        }
+        let ailment = match kind {
+            0..=3 => self.trouble_messages(id, kind, few),
+            4..=8 => self.make_a_liar(id, kind, few),
+            9 => {
+                let mut network = lock(&self.network);
                 for other in network.ids().filter(|other| *other != id) {
-                    network.set_delay(other, id, u64::from(lost) * 20);
+                    network.set_delay(other, id, u64::from(few) * 20);
                 }
-                "fault node delayed"
+                Some(Ailment::Delayed)
             }
-            (10, _, _) => {
-                network.set_clock_skew(id, i64::from(lost) * 600 - 1_200);
-                "fault node clock skewed"
+            10 | 11 => {
+                // Blocks are refused that are of a time more than two hours ahead of a node's clock.
+                let skew_s = BLOCK_FUTURE_MAX_SECONDS.cast_signed() + i64::from(few) * 300;
+                let is_ahead = kind == 10;
+                lock(&self.network).set_clock_skew(id, if is_ahead { skew_s } else { -skew_s });
+                Some(if is_ahead { Ailment::ClockAhead } else { Ailment::ClockBehind })
             }
             _ => {
-                let txids: Vec<bitcoin::Txid> = network.node(id).mempool().iter().map(|(txid, _)| *txid).collect();
-                txids.first().map(|txid| network.evict(id, txid));
-                "fault node evicts"
+                let mut network = lock(&self.network);
+                let txid = network.node(id).mempool().iter().map(|(txid, _)| *txid).next();
+                txid.map(|txid| {
+                    network.evict(id, &txid);
+                    Ailment::Evicted(txid)
+                })
             }
         };
-        drop(network);
-        self.count(what);
+        let Some(ailment) = ailment else { return };
+        lock(&self.node_faults).ailing = Some((id, ailment));
+        self.count(format!("prepared {}", ailment.name()));
+    }
+
+    fn trouble_messages(&mut self, id: NodeId, kind: u64, few: u32) -> Option<Ailment> {
+        let mut network = lock(&self.network);
+        Some(match kind {
+            0 => {
+                network.freeze(id);
+                Ailment::Frozen
+            }
+            1 => {
+                network.stop(id);
+                Ailment::Stopped
+            }
+            2 => {
+                network.lose_replies(id, few);
+                Ailment::LosesReplies
+            }
+            _ => {
+                let others: Vec<NodeId> = network.ids().filter(|other| *other != id).collect();
+                network.partition(&[&[id], &others]);
+                Ailment::CutOff
+            }
+        })
+    }
+
+    fn make_a_liar(&mut self, id: NodeId, kind: u64, few: u32) -> Option<Ailment> {
+        let (lie, ailment) = match kind {
+            4 | 5 => {
+                let (script, value_sat) = self.forgery()?;
+                if kind == 4 {
+                    (Lie::ForgedBlock { script, value_sat }, Ailment::ForgesBlock)
+                } else {
+                    (Lie::ForgedBlockWithoutWork { script, value_sat }, Ailment::ForgesBlockWithoutWork)
+                }
+            }
+            6 => {
+                let (outpoint, value_sat) = (self.asked_for_soon(id)?, self.rng.between(100_000, 5_000_000_000));
+                (Lie::AlteredAmount { outpoint, value_sat }, Ailment::AltersAmount)
+            }
+            7 => return Some(Ailment::InflatesHeight(few * 3)),
+            _ => (Lie::PrivateBlocks(few), Ailment::ShowsPrivateBlocks),
+        };
+        lock(&self.network).lie(id, lie);
+        Some(ailment)
+    }
+
+    /// An output of a transaction that the platform has yet to read: one that waits, and is in one of the next blocks then.
+    fn asked_for_soon(&mut self, id: NodeId) -> Option<OutPoint> {
+        self.outside_pays();
+        let network = lock(&self.network);
+        let mempool = network.node(id).mempool();
+        let newest = mempool.iter().max_by_key(|(txid, entry)| (entry.order, **txid)).map(|(txid, _)| *txid);
+        newest.map(|txid| OutPoint { txid, vout: 0 })
     }
 
     /// What befalls all nodes at once: a transaction falls out of every mempool, or fees are out of proportion.
@@ -183,20 +210,22 @@ impl World {
             for id in &ids {
                 network.evict(*id, txid);
             }
-            "fault evicted everywhere"
+            lock(&self.node_faults).evict_everywhere(&network, *txid);
+            "evicted everywhere"
         } else {
             let (rate, what) = match kind {
-                2 => (pick % 1_000, "fault fee estimate below band"),
-                3 => (200_000 + pick % 1_000_000, "fault fee estimate above cap"),
-                _ => (1_000 + pick % 50_000, "fault fee estimate in band"),
+                2 => (pick % 1_000, "fee estimate below band"),
+                3 => (200_000 + pick % 1_000_000, "fee estimate above cap"),
+                _ => (1_000 + pick % 50_000, "fee estimate in band"),
             };
             for id in &ids {
                 network.with_node(*id, |node| node.set_estimate(Some(FeeRate::from_sat_per_kvb(rate))));
             }
+            lock(&self.node_faults).everywhere.estimates = Some(what);
             what
         };
         drop(network);
-        self.count(what);
+        self.count(format!("prepared {what}"));
     }
 
     fn forgery(&mut self) -> Option<(ScriptBuf, u64)> {
@@ -207,6 +236,7 @@ impl World {
 
     /// Every node is up, honest and connected again.
     pub fn heal_nodes(&mut self) {
+        lock(&self.node_faults).ailing = None;
         let mut network = lock(&self.network);
         for id in network.ids() {
             if network.is_faulty(id) {

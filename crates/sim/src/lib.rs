@@ -3,6 +3,7 @@
 //! Nothing links this crate. It never reads a clock or a random source: a seed is the whole of a run.
 
 pub mod agree;
+pub mod ailments;
 pub mod auditor;
 pub mod chaos;
 pub mod coverage;

@@ -1,7 +1,9 @@
 //! The engine's ports in the simulation: the network's nodes through the real node client, a journal and snapshots in memory; each with the edges at which the process may die.
 
+use crate::ailments::NodeFaults;
 use crate::chaos::{Chaos, Edge};
 use florin::node::rpc::{Caller, RpcFault};
+use florin::signing::known::{KeepFault, KnownSigner, Remembered, SignerKeeper};
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, ReadError, Row, SnapshotHeader};
 use florin_core::wire::Bytes;
@@ -10,7 +12,7 @@ use florin_engine::ports::{SnapshotFault, Snapshots};
 use florin_store::memory::MemoryJournal;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a simulated fault says of itself.
@@ -57,6 +59,8 @@ pub struct NodeCaller {
     pub node: NodeId,
     /// The process that calls.
     pub chaos: Chaos,
+    /// What is wrong with the nodes.
+    pub faults: Arc<Mutex<NodeFaults>>,
 }
 
 impl Caller for NodeCaller {
@@ -65,10 +69,13 @@ impl Caller for NodeCaller {
         if !self.chaos.pass("node call", Edge::Before) {
             return Err(gone("the process died before it called"));
         }
-        let reply = lock(&self.network).rpc(self.node, method, params);
+        let mut network = lock(&self.network);
+        let mut reply = network.rpc(self.node, method, params.clone());
         if !self.chaos.pass("node call", Edge::After) {
             return Err(gone("the process died after it called"));
         }
+        lock(&self.faults).judge(&mut network, self.node, (method, params), &mut reply, &self.chaos);
+        drop(network);
         match reply {
             NodeReply::Answer(Ok(value)) => Ok(value),
             NodeReply::Answer(Err(error)) => {
@@ -141,12 +148,40 @@ impl Journal for ProcessJournal {
     }
 }
 
+/// What is known of the signer, as a process keeps it.
+pub struct ProcessKeeper {
+    /// The record, which outlives every process.
+    pub record: Remembered,
+    /// The process.
+    pub chaos: Chaos,
+}
+
+impl SignerKeeper for ProcessKeeper {
+    fn load(&mut self) -> Result<Option<KnownSigner>, KeepFault> {
+        self.record.load()
+    }
+
+    fn keep(&mut self, known: &KnownSigner) -> Result<KnownSigner, KeepFault> {
+        let gone = |what| KeepFault { code: "simulated", cause: Box::new(Simulated(what)) };
+        if !self.chaos.pass("signer head", Edge::Before) {
+            return Err(gone("the process died before it kept what it knows of the signer"));
+        }
+        let kept = self.record.keep(known);
+        if !self.chaos.pass("signer head", Edge::After) {
+            return Err(gone("the process died after it kept what it knows of the signer"));
+        }
+        kept
+    }
+}
+
 type Snapshot = (SnapshotHeader, Vec<Bytes>);
 
 /// Snapshots in memory, which outlive every process.
 #[derive(Clone, Default)]
 pub struct MemorySnapshots {
     newest: Arc<Mutex<Option<Snapshot>>>,
+    /// Whether the newest one is spoilt.
+    is_spoilt: Arc<AtomicBool>,
     /// The process.
     pub chaos: Chaos,
 }
@@ -156,13 +191,22 @@ impl MemorySnapshots {
     pub fn spoil(&self) -> bool {
         let mut newest = lock(&self.newest);
         let byte = newest.as_mut().and_then(|(_, chunks)| chunks.first_mut()).and_then(|chunk| chunk.0.first_mut());
-        byte.map(|byte| *byte ^= 1).is_some()
+        let is_done = byte.map(|byte| *byte ^= 1).is_some();
+        // Twice is not at all.
+        self.is_spoilt.fetch_xor(is_done, Ordering::Relaxed);
+        is_done
+    }
+
+    /// Whether whoever starts now finds a spoilt snapshot.
+    pub fn is_spoilt(&self) -> bool {
+        self.is_spoilt.load(Ordering::Relaxed)
     }
 }
 
 impl MemorySnapshots {
     /// The newest snapshot is gone, as after a power cut before it was written out; says whether there was one.
     pub fn lose(&self) -> bool {
+        self.is_spoilt.store(false, Ordering::Relaxed);
         lock(&self.newest).take().is_some()
     }
 }
@@ -178,6 +222,7 @@ impl Snapshots for MemorySnapshots {
             return Err(gone("the process died before the snapshot"));
         }
         *lock(&self.newest) = Some((header.clone(), chunks.to_vec()));
+        self.is_spoilt.store(false, Ordering::Relaxed);
         if self.chaos.pass("snapshot", Edge::After) { Ok(()) } else { Err(gone("the process died after the snapshot")) }
     }
 }

@@ -161,6 +161,7 @@ fn calm(world: &mut World, extra: Option<Invariant>) -> Result<(), String> {
         for id in network.ids() {
             network.with_node(id, |node| node.set_estimate(None));
         }
+        lock(&world.node_faults).everywhere.estimates = None;
     }
     lock(&world.signer.troubles).clear();
     world.end_rival();

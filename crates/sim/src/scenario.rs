@@ -292,6 +292,7 @@ impl World {
         for id in network.ids() {
             network.with_node(id, |node| node.set_estimate(None));
         }
+        crate::ports::lock(&self.node_faults).everywhere.estimates = None;
     }
 
     /// Every worker has a step, and all that it asks for is done.

@@ -97,7 +97,7 @@ pub fn workers(world: &mut World) -> Vec<Box<dyn Worker>> {
     let doubts = Doubts::default();
     let mut draws = world.rng.fork();
     let planner = Planner::new(planner, seats(world), Box::new(move || draws.bytes())).heeding(doubts.clone());
-    let signer = RemoteSigner::keeping(world.signer.clone(), Box::new(world.known_signer.clone())).serving(PLATFORM);
+    let signer = RemoteSigner::keeping(world.signer.clone(), Box::new(world.signer_keeper())).serving(PLATFORM);
     let signing = SigningConfig { chain: CHAIN, retry_ms: 1_000 };
     let signing = Signing::new(signing, Box::new(signer), Box::new(world.journal()), seats(world)).telling(doubts);
     let broadcaster = Broadcaster::new(BroadcasterConfig { chain: CHAIN, quorum: 2, repeat_ms: 5_000 }, seats(world));

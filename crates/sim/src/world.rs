@@ -1,9 +1,10 @@
 //! Everything in a run that outlives a process of the platform: the network, the outside wallet, the signer, the journal, the clock, and the customers with what they were promised.
 
+use crate::ailments::{Names, NodeFaults};
 use crate::auditor::{Auditor, RawRow, chain::Compared};
 use crate::chaos::Chaos;
 use crate::coverage;
-use crate::ports::{AppendFault, MemorySnapshots, NodeCaller, ProcessJournal, SimClock, lock};
+use crate::ports::{AppendFault, MemorySnapshots, NodeCaller, ProcessJournal, ProcessKeeper, SimClock, lock};
 use crate::process::Process;
 use crate::rng::Rng;
 use crate::signer::{SignerLink, SignerProcess, SignerTrouble};
@@ -108,6 +109,10 @@ pub struct World {
     pub clock: SimClock,
     /// The network.
     pub network: Arc<Mutex<Network>>,
+    /// What is wrong with its nodes.
+    pub node_faults: Arc<Mutex<NodeFaults>>,
+    /// Which nodes the platform names.
+    pub(crate) names: Names,
     /// The miner, whose rewards the outside wallet gets.
     pub miner: Miner,
     /// Everybody else's wallet.
@@ -214,6 +219,8 @@ impl World {
             conditions,
             clock,
             network: Arc::new(Mutex::new(network)),
+            node_faults: Arc::default(),
+            names: Names::default(),
             miner,
             outside,
             payments: VecDeque::new(),
@@ -281,8 +288,14 @@ impl World {
 
     /// A node as a new process reaches it.
     pub fn seat(&self, index: usize) -> Seat {
-        let caller = NodeCaller { network: self.network.clone(), node: NodeId(index), chaos: self.chaos.clone() };
-        Seat { name: format!("node {index}"), group: format!("group {index}"), node: Box::new(Bitcoind::new(caller)) }
+        let (network, chaos, faults) = (self.network.clone(), self.chaos.clone(), self.node_faults.clone());
+        let caller = NodeCaller { network, node: NodeId(index), chaos, faults };
+        Seat { name: seat_name(NodeId(index)), group: format!("group {index}"), node: Box::new(Bitcoind::new(caller)) }
+    }
+
+    /// What is known of the signer, as a new process keeps it.
+    pub fn signer_keeper(&self) -> ProcessKeeper {
+        ProcessKeeper { record: self.known_signer.clone(), chaos: self.chaos.clone() }
     }
 
     /// The journal as a new process sees it.
@@ -446,6 +459,11 @@ impl World {
     pub fn ledger_time(&self) -> LedgerTime {
         LedgerTime(self.now_ms())
     }
+}
+
+/// What the platform calls a node.
+pub(crate) fn seat_name(node: NodeId) -> String {
+    format!("node {}", node.0)
 }
 
 fn descriptors(keys: &KeyStore, network: ChainNetwork, account: u32, kind: ScriptKind) -> Descriptors {

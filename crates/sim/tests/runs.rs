@@ -32,7 +32,7 @@ fn seeds_pass_and_come_to_rest() {
 
 /// An invariant that is wrong on purpose: no node is ever cut off.
 fn no_node_is_cut_off(world: &World) -> Result<(), String> {
-    match world.counts.get("fault node cut off") {
+    match world.counts.get("prepared node cut off") {
         Some(_) => Err("a node was cut off".into()),
         None => Ok(()),
     }
