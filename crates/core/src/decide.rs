@@ -40,7 +40,7 @@ use crate::command::{
 use crate::event::{Event, Forgotten, HoldPosted, HoldReleased, SessionAdvanced, TransfersPosted};
 use crate::id::{AccountId, AssetId, CommandId, HoldId, LedgerTime, SessionId};
 use crate::ledger::{Account, Hold, Owner, Transfer, TransferReason};
-use crate::state::State;
+use crate::state::{ClockDoubt, State};
 
 /// Why a request was not executed. Each kind of command has its own closed list, most precise reason first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -306,7 +306,10 @@ impl State {
                     let same = remembered.request == *request;
                     return if same { Ok(Some(remembered.outcome.clone())) } else { Err(OriginRefusal::Mismatch) };
                 }
-                let is_old = now.since_ms(LedgerTime(id.unix_ms())) >= REMEMBER_MS;
+                // Where the clock is behind ledger time, so are those of honest senders: operators have to get in all the same.
+                let is_behind = self.clock_noted() == Some(ClockDoubt::Behind);
+                let clock = self.counters.jumped_to.filter(|_| is_behind).map_or(now, |shown| shown.min(now));
+                let is_old = clock.since_ms(LedgerTime(id.unix_ms())) >= REMEMBER_MS;
                 if is_old || id.unix_ms() < self.counters.forgotten_until.0 {
                     return Err(OriginRefusal::Expired);
                 }

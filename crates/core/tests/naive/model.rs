@@ -86,6 +86,8 @@ pub(crate) struct Naive {
     pub(crate) ticked: i128,
     /// Which way the clock has left ledger time, and nobody has said that it is right: 1 ahead, -1 back.
     pub(crate) jumped: Option<i128>,
+    /// What it showed then.
+    pub(crate) shown: i128,
 }
 
 /// The time in an id.
@@ -121,7 +123,8 @@ impl Naive {
                 if let Some((before, answer, _)) = self.answers.get(id) {
                     return if before == hash { Ok(answer.clone()) } else { Err("idempotency_mismatch".to_owned()) };
                 }
-                if self.now - time_of(*id) >= DAY || time_of(*id) < self.forgotten {
+                let clock = if self.jumped == Some(-1) { self.now.min(self.shown) } else { self.now };
+                if clock - time_of(*id) >= DAY || time_of(*id) < self.forgotten {
                     return Err("id_expired".to_owned());
                 }
                 if time_of(*id) > self.now + 600_000 {
@@ -435,7 +438,7 @@ impl Naive {
     pub(crate) fn clock(&mut self, clock: i128) -> Result<(), &'static str> {
         let off = if self.ticked == 0 { 0 } else { clock - self.ticked };
         if off.abs() > 60_000 && self.jumped != Some(off.signum()) {
-            self.jumped = Some(off.signum());
+            (self.jumped, self.shown) = (Some(off.signum()), clock);
             return Ok(());
         }
         match self.jumped {

@@ -1,6 +1,7 @@
 //! Who asks: ids, repetitions, sessions.
 
 use crate::world::*;
+use florin_core::asset::HaltAction;
 use florin_core::command::{
     Command, ID_AHEAD_MS, Origin, Outcome, REMEMBER_MS, Request, SESSION_KEPT_MS, SESSION_MS, SESSIONS_MAX,
     TIME_JUMP_MAX_MS,
@@ -46,6 +47,28 @@ fn id_is_refused_for_the_first_thing_wrong_with_it() {
     assert_eq!(send(&mut world, ahead, 1, Command::OpenCustomer(ANN)), Err(OriginRefusal::Ahead.into()));
     let just = id_at(world.now.0 + ID_AHEAD_MS, 1);
     assert_eq!(send(&mut world, just, 1, Command::OpenCustomer(ANN)), Err(AccountRefusal::CustomerExists.into()));
+}
+
+#[test]
+fn ids_of_a_clock_that_is_behind_are_taken_and_those_a_day_older_are_not() {
+    let mut world = World::new();
+    world.send(&Request { origin: Origin::Internal, command: Command::Tick }).expect("time passes");
+    let clock = world.now.0 - 2 * REMEMBER_MS;
+    let halt = |action| Command::Halt(halt_of(Some(EUR), action));
+    assert_eq!(
+        send(&mut world, id_at(clock, 1), 1, halt(HaltAction::Sign)),
+        Err(OriginRefusal::Expired.into()),
+        "the clock is not known to be behind"
+    );
+    let see = Command::SeeClock { clock: LedgerTime(clock) };
+    world.send(&Request { origin: Origin::Internal, command: see }).expect("it is noted");
+    assert_eq!(send(&mut world, id_at(clock, 1), 1, halt(HaltAction::Sign)), Ok(Outcome::Done(true)));
+    assert_eq!(
+        send(&mut world, id_at(clock - REMEMBER_MS + 1, 2), 1, halt(HaltAction::Quote)),
+        Ok(Outcome::Done(true))
+    );
+    let old = id_at(clock - REMEMBER_MS, 3);
+    assert_eq!(send(&mut world, old, 1, halt(HaltAction::Credit)), Err(OriginRefusal::Expired.into()));
 }
 
 #[test]
