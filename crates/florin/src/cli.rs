@@ -80,7 +80,7 @@ enum Command {
     Serve,
     /// Shows how the platform stands: nodes, halts, alarms.
     Status,
-    /// Customers: open, list, show, forget the name, balances, transfers, addresses.
+    /// Customers: new, list, show, forget the name, balances, transfers, addresses.
     #[command(subcommand)]
     Customer(platform::CustomerCommand),
     /// Deposits: list, show.

@@ -109,7 +109,7 @@ fn way_out_of_spent(code: &str, key: &str) -> String {
          and where the change still has to be made, ask for it without --key"
     );
     if code == "id_expired" {
-        text.push_str("; a key that was made just now is too old only where this machine's clock is behind");
+        text.push_str("; a key that was made just now is too old only where this machine's clock is behind, or ledger time ahead of it");
     }
     text
 }
