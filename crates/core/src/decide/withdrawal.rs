@@ -12,8 +12,8 @@ use crate::ledger::{HouseAccount, Owner, Transfer, TransferReason};
 use crate::state::State;
 use crate::wire::Bytes;
 
-/// The most approvals of one withdrawal: more operators than any policy asks for.
-pub const APPROVALS_MAX: usize = 16;
+/// The most approvals that a withdrawal takes: as many operators as a signer's policy may name, so that each of them has a place.
+pub const APPROVALS_MAX: usize = 64;
 
 /// How long a withdrawal that ended in the ledger alone stays in the state after its request; then only the journal and the
 /// search tables have it. Two weeks, as long as blocks are kept for those that a block ended.
