@@ -211,8 +211,12 @@ fn newest_snapshot(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> 
     let read = caught(|| snapshot::read(&header, &chunks));
     match read {
         Ok(Ok(state)) if state.counters().seq == header.seq => Ok(Some(Loaded { state, place })),
-        Ok(Ok(_)) | Err(_) => {
+        Ok(Ok(_)) => {
             tracing::warn!(seq = header.seq.0, "the snapshot contradicts itself; it is left aside");
+            Ok(None)
+        }
+        Err(what) => {
+            tracing::warn!(seq = header.seq.0, what, "the snapshot contradicts itself; it is left aside");
             Ok(None)
         }
         Ok(Err(error)) => {

@@ -16,7 +16,7 @@ static KEEPS_WORDS: AtomicBool = AtomicBool::new(false);
 const WORDS_KEPT: &str = "its words are not told, because this process handles secrets";
 
 /// From now on every panic of this process is one record of the log, with its place, and with a backtrace where `RUST_BACKTRACE` asks for one.
-/// One that is caught on purpose is told by whoever answers for it, and is a record at `debug` only.
+/// One that is caught on purpose is told by whoever answers for it, who gets its place as well, and is a record at `debug` only.
 pub fn install() {
     std::panic::set_hook(Box::new(tell));
 }
@@ -40,6 +40,7 @@ fn tell(panic: &PanicHookInfo<'_>) {
     let told = if KEEPS_WORDS.load(Ordering::Relaxed) { Words::OfTheSource } else { Words::All };
     let what = words(panic.payload(), told);
     if caught::is_catching() {
+        panic.location().into_iter().for_each(caught::note_place);
         return tracing::debug!(thread, location, what, "a panic, which is answered as an error");
     }
     if tracing::dispatcher::get_default(|log| log.is::<NoSubscriber>()) {
@@ -115,7 +116,12 @@ mod tests {
         let location = fields["location"].as_str().expect("a location");
         assert!(location.contains(&format!("panics.rs:{line}:")), "{location}");
         assert_eq!(fields["backtrace"].is_string(), Backtrace::capture().status() == BacktraceStatus::Captured);
-        let answered = || assert_eq!(caught::caught(|| panic!("a rule")), Err::<(), _>("a rule".to_owned()));
+        let line = line!() + 3;
+        let answered = || {
+            // The place goes with the words to whoever answers: nobody else tells it.
+            let answer = caught::caught(|| panic!("a rule"));
+            assert_eq!(answer, Err::<(), _>(format!("a rule, at {}:{line}", file!())));
+        };
         assert_eq!(logged(tracing::Level::INFO, answered), Vec::<Value>::new());
         let records = logged(tracing::Level::DEBUG, answered);
         assert_eq!((records.len(), &records[0]["fields"]["what"]), (1, &"a rule".into()));
