@@ -15,9 +15,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Largest frame: the largest PSBT that is read, and a mebibyte for all else: 250 payments with intents and approvals take
-/// half of it. The length goes before it, as four big-endian bytes.
-pub const FRAME_SIZE_MAX: usize = florin_chain::bitcoin::psbt::PSBT_SIZE_MAX + (1 << 20);
+/// Largest frame: the largest PSBT that is read, and two mebibytes for all else: 250 payments with intents and 64 approvals each take
+/// most of it. The length goes before it, as four big-endian bytes.
+pub const FRAME_SIZE_MAX: usize = florin_chain::bitcoin::psbt::PSBT_SIZE_MAX + (2 << 20);
 
 /// How long one connection may take to send its request, and again to take its answer. The next caller waits meanwhile.
 pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
