@@ -46,6 +46,8 @@ pub(crate) struct Mempool {
     quorum: usize,
     /// All that waits on any node.
     waiting: BTreeMap<TxId, Listed>,
+    /// Whether that was listed since the last look. While a node takes its time to list, what it listed before says nothing new.
+    is_fresh: bool,
     /// What a node listed and did not give, and in which poll.
     unfetched: BTreeMap<(TxId, usize), u32>,
     /// Counts polls.
@@ -67,6 +69,7 @@ impl Mempool {
         Mempool {
             quorum: quorum.max(1),
             waiting: BTreeMap::new(),
+            is_fresh: false,
             unfetched: BTreeMap::new(),
             polls: 0,
             scanned: BTreeSet::new(),
@@ -81,7 +84,8 @@ impl Mempool {
     /// Asks every node what waits.
     pub(crate) fn poll(&mut self, seats: &mut Seats, headers: &HeaderChain) {
         let pools = seats.mempools(headers);
-        if pools.is_empty() {
+        self.is_fresh = !pools.is_empty();
+        if !self.is_fresh {
             return;
         }
         self.waiting.clear();
@@ -166,7 +170,16 @@ impl Mempool {
     }
 
     fn is_agreed(&self, txid: &TxId) -> bool {
-        self.waiting.get(txid).is_some_and(|listed| listed.groups.len() >= self.quorum)
+        self.is_fresh && self.waiting.get(txid).is_some_and(|listed| listed.groups.len() >= self.quorum)
+    }
+
+    /// Whether a journalled block has something else in a payment's place. Then it is gone, however many list it.
+    fn is_ended(&self, txid: &TxId, state: &State, chain: ChainId) -> bool {
+        let is_journalled = |hash: BlockHash| {
+            let chain = state.chains().get(&chain);
+            chain.is_some_and(|chain| chain.blocks.values().rev().any(|block| block.at.hash == hash))
+        };
+        self.conflicts.ended_by(txid).is_some_and(is_journalled)
     }
 
     /// What the core should be told: payments first seen, payments gone, transactions of ours first seen.
@@ -177,6 +190,7 @@ impl Mempool {
             !state.coins().contains_key(outpoint)
                 && deposit.is_none_or(|deposit| deposit.status == DepositStatus::Replaced)
                 && self.is_agreed(&outpoint.txid)
+                && !self.is_ended(&outpoint.txid, state, chain)
         };
         // Change is no deposit, a retired wallet takes none, nothing is no payment, and too many are too many: the core would
         // note none of them, and they would stand in the way of others at every step.
@@ -198,6 +212,7 @@ impl Mempool {
         }
         asks.extend(self.plans(state, chain));
         self.foreign_spends(state, now_ms, alarms);
+        self.is_fresh = false;
         asks
     }
 
@@ -212,15 +227,9 @@ impl Mempool {
         self.absent = absent.map(|outpoint| (*outpoint, old.get(outpoint).copied().unwrap_or(0))).collect();
         let seen_txids: BTreeSet<TxId> = seen.iter().map(|outpoint| outpoint.txid).collect();
         self.conflicts.retain(|txid| waiting.contains_key(txid) || seen_txids.contains(txid));
-        let is_journalled = |hash: BlockHash| {
-            state
-                .chains()
-                .get(&chain)
-                .is_some_and(|chain| chain.blocks.values().rev().any(|block| block.at.hash == hash))
-        };
         let is_gone = |outpoint: &OutPoint| {
             self.absent.get(outpoint).is_some_and(|polls| *polls >= ABSENT_POLLS)
-                || self.conflicts.ended_by(&outpoint.txid).is_some_and(is_journalled)
+                || self.is_ended(&outpoint.txid, state, chain)
         };
         seen.into_iter().filter(is_gone).take(SIGHTINGS_MAX).collect()
     }

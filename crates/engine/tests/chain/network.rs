@@ -133,6 +133,8 @@ pub struct NodeState {
     pub tip: BlockHash,
     pub manner: Manner,
     pub mempool: Vec<Transaction>,
+    /// Whether it takes its time to list that.
+    pub lists_late: bool,
     /// Ids that it lists as waiting and knows nothing of.
     pub invented: Vec<TxId>,
     /// How often it was asked for a waiting transaction.
@@ -157,6 +159,7 @@ impl FakeNode {
             tip,
             manner,
             mempool: Vec::new(),
+            lists_late: false,
             invented: Vec::new(),
             asked: 0,
             sent: Vec::new(),
@@ -221,6 +224,9 @@ impl Node for FakeNode {
 
     fn mempool(&mut self) -> Result<Option<Vec<TxId>>, NodeFault> {
         let state = self.speaking()?;
+        if state.lists_late {
+            return Ok(None);
+        }
         let waiting = state.mempool.iter().map(|tx| core_txid(tx.compute_txid()));
         Ok(Some(state.invented.iter().copied().chain(waiting).collect()))
     }
