@@ -6,7 +6,7 @@ use florin_chain::bitcoin::network::Network;
 use florin_core::id::{BlockHash, CommandId};
 use florin_engine::terms::core_hash;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Component, Path, PathBuf};
 use ureq::http::Uri;
 
@@ -138,7 +138,8 @@ fn check_nodes(nodes: &[NodeConfig]) -> Result<(), Failure> {
 fn one_spelling(key: &str, (host, port, path): (String, u16, String)) -> Result<(String, u16, String), Failure> {
     let bare = host.strip_suffix('.').unwrap_or(&host);
     let inner = bare.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(bare);
-    let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    // Every other address of 127.0.0.0/8 may have a node of its own on the same port.
+    let is_local = |ip: IpAddr| ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST || ip.is_unspecified();
     let host = match inner.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(ip) if is_local(ip) => "localhost".to_owned(),
         Ok(ip) => ip.to_string(),

@@ -215,7 +215,6 @@ fn one_node_is_named_once_however_its_address_is_spelt() {
         ("http://localhost:8332", "http://127.0.0.1:8332"),
         ("http://LOCALHOST:8332", "http://localhost.:8332/"),
         ("http://[::1]:8332", "http://127.0.0.1:8332"),
-        ("http://127.0.1.1:8332", "http://127.0.0.1:8332"),
         ("http://0.0.0.0:8332", "http://ip6-localhost:8332"),
         ("http://[::]:8332", "http://node.localhost:8332"),
         ("http://[::ffff:127.0.0.1]:8332", "http://localhost:8332"),
@@ -232,6 +231,9 @@ fn one_node_is_named_once_however_its_address_is_spelt() {
     }
     for (first, second) in [
         ("http://localhost:8332", "http://127.0.0.1:8333"),
+        ("http://127.0.0.1:8332", "http://127.0.0.2:8332"),
+        ("http://127.0.1.1:8332", "http://localhost:8332"),
+        ("http://127.0.0.2:8332", "http://[::ffff:127.0.0.3]:8332"),
         ("http://192.0.2.7:8332", "http://192.0.2.8:8332"),
         ("http://a.example:8332", "http://b.example:8332"),
         ("http://a.example/one", "http://a.example/two"),
