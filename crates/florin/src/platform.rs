@@ -23,7 +23,6 @@ use crate::signing::known::open_record;
 use crate::signing::shown::ShownFile;
 use crate::signing::wallets::{AskWallets, ask_wallets};
 use chain::Seating;
-use florin_core::custody::Block;
 use florin_core::id::{Digest, Seq};
 use florin_engine::follower::line::Rests;
 use florin_engine::lanes::Ask;
@@ -226,7 +225,7 @@ impl Platform {
     ///
     /// # Errors
     /// `journal_…` where no state can be loaded or the journal is not the one that was known, `not_leading` where this node can't take the lead in time and no other
-    /// is expected to have it, `setup_refused`.
+    /// is expected to have it, `start_unknown` and `start_height_mismatch` where the nodes don't have the chain's start, `setup_refused`.
     pub fn start(parts: Parts) -> Result<Platform, Failure> {
         let Parts { node, platform, config, trust, clock, stores, chain, signer, rules, .. } = parts;
         let Stores { journal, history, past, lookup, feed, snapshots, projection, search, people, .. } = stores;
@@ -238,8 +237,7 @@ impl Platform {
             still_ms: parts.takeover_ms,
             confirmed_ms: parts.confirmed_ms,
         };
-        let start_block: Option<Block> = chain.as_ref().map(|chain| chain.start.clone());
-        let network = chain.as_ref().map(|chain| chain.network);
+        let followed = chain.clone();
         let chain_name = chain.as_ref().map(ChainPart::name);
         let Seating { followers, workers, rests } = chain::seats(chain, signer.map(|connect| connect()), shown)?;
         let engine_config = EngineConfig {
@@ -289,17 +287,12 @@ impl Platform {
             projector,
             rests,
         };
-        platform.set_up(network, start_block.as_ref(), parts.leads_at_once)?;
+        platform.set_up(followed.as_ref(), parts.leads_at_once)?;
         Ok(platform)
     }
 
     /// Waits for the lead, and makes an empty journal ready.
-    fn set_up(
-        &self,
-        network: Option<florin_chain::bitcoin::network::Network>,
-        start: Option<&Block>,
-        is_alone: bool,
-    ) -> Result<(), Failure> {
+    fn set_up(&self, chain: Option<&ChainPart>, is_alone: bool) -> Result<(), Failure> {
         let end = std::time::Instant::now() + LEAD_MAX;
         while !self.engine.is_leading() && std::time::Instant::now() < end {
             std::thread::sleep(LOOK_AGAIN);
@@ -312,7 +305,11 @@ impl Platform {
             return Err(Failure::new("not_leading", "this node could not take the lead")
                 .hint("another process may hold the journal; see the log"));
         }
-        setup::define(&self.engine, network, start)
+        // Once the journal says where the chain starts, nobody is asked whether it does.
+        if let Some(chain) = chain.filter(|_| !self.engine.read(|state| state.chains().contains_key(&CHAIN))) {
+            start::confirm(chain)?;
+        }
+        setup::define(&self.engine, chain.map(|chain| chain.network), chain.map(|chain| &chain.start))
     }
 
     /// Looks at the durable state. Others wait meanwhile: look briefly.

@@ -105,10 +105,10 @@ impl ChainPart {
     }
 
     /// The chain that a configuration describes. For a start above 0 the nodes are asked for the header, which the
-    /// configured hash proves, and for its height.
+    /// configured hash proves; for its height only where the journal does not define the chain yet.
     ///
     /// # Errors
-    /// Those of the key `start_hash`; `start_unknown`, `start_height_mismatch`.
+    /// Those of the key `start_hash`; `start_unknown`.
     pub fn of(config: &Config) -> Result<ChainPart, Failure> {
         let bitcoin = &config.bitcoin;
         let network = Network::parse(&bitcoin.network)
@@ -137,7 +137,6 @@ impl ChainPart {
 
     pub(super) fn start_at(&mut self, height: u32, hash: BlockHash) -> Result<(), Failure> {
         let header = start::header(&self.nodes, hash)?;
-        start::confirm(&self.nodes, (height, hash), self.quorum)?;
         self.checkpoint = if self.network != Network::Regtest {
             let checkpoint = Checkpoint::at_period_start(height, header);
             checkpoint.map_err(|fault| Failure::new(fault.code(), "following can't start there").because(fault))?
