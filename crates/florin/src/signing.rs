@@ -1,5 +1,6 @@
 //! The engine's port to the signer, served by the signer's own protocol. It translates, and holds the signer to its key and to the memory that it showed before: one that has forgotten, or is not the one that was known, must not be believed.
 
+mod evidence;
 pub mod known;
 pub mod shown;
 pub mod wallets;
@@ -14,7 +15,7 @@ use florin_signer::protocol::{
     Reply, Request, SignPlan, StatusWanted, VoidPlan, VoidReceipt,
 };
 use florin_signer::refusal;
-use known::{Doubt, KnownSigner, SignerKeeper};
+use known::{Doubt, KnownSigner, SignerKeeper, known_or_first};
 use shown::{ShownFault, ShownFile};
 use std::io::Write;
 use std::path::Path;
@@ -104,12 +105,13 @@ impl<T: Transport> RemoteSigner<T> {
     fn known(&mut self) -> Result<KnownSigner, SignerFault> {
         match self.keeper.load()? {
             Some(known) if self.met => Ok(known),
-            known => self.meet(known),
+            _ => self.meet(),
         }
     }
 
-    /// Asks who it is: at the first contact of all, what it says is what it will be held to.
-    fn meet(&mut self, known: Option<KnownSigner>) -> Result<KnownSigner, SignerFault> {
+    /// Asks who it is: at the first contact of all, what it says is what it will be held to. Where one was met before and the
+    /// record of it is gone, nobody is believed.
+    fn meet(&mut self) -> Result<KnownSigner, SignerFault> {
         let reply = self.transport.ask(&Request::Hello(Hello { protocol: PROTOCOL }))?;
         let welcome = match reply.outcome {
             Outcome::Welcome(welcome) => welcome,
@@ -120,7 +122,7 @@ impl<T: Transport> RemoteSigner<T> {
             return Err(Doubt::PlatformMismatch.fault());
         }
         let met = KnownSigner { head: reply.head, platform: welcome.platform, key: welcome.key };
-        let known = match known {
+        let known = match known_or_first(self.keeper.as_mut())? {
             Some(known) => known,
             None => self.keep(met, None)?,
         };

@@ -249,7 +249,7 @@ fn refuse_exposed(data: &Path) -> Result<(), Failure> {
 }
 
 /// Keeps a second process away from the files.
-fn lock(folder: &Path, node: &str) -> Result<FolderLock, Failure> {
+pub(crate) fn lock(folder: &Path, node: &str) -> Result<FolderLock, Failure> {
     FolderLock::take(folder, node).map_err(|error| match error {
         FolderLockError::InUse(_) => {
             Failure::new("data_folder_in_use", format!("another process has the data folder {}", folder.display()))

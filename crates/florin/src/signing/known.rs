@@ -1,6 +1,7 @@
 //! What is known of the signer, kept where every node reads it. It takes nothing that a signer says for true by itself, and forgets
 //! nothing: a signer with another key, another memory or an older one is told by it, whichever node asks.
 
+use super::evidence::Evidence;
 use crate::config::{Config, StoreConfig};
 use crate::failure::Failure;
 use crate::platform::stores::maria_server;
@@ -54,6 +55,9 @@ pub enum Doubt {
     /// Its key is not the one that is known.
     #[error("it has another key than before")]
     KeyChanged,
+    /// One was met before, and what was known of it is gone: whoever answers now could be anybody, with any memory.
+    #[error("one was met before, and the record of it is gone")]
+    RecordLost,
     /// Its word that a plan is given up is for another platform.
     #[error("its void receipt is for another platform")]
     ReceiptForeign,
@@ -69,6 +73,7 @@ impl Doubt {
             Doubt::PlatformChanged => "signer_platform_changed",
             Doubt::PlatformMismatch => "signer_platform_mismatch",
             Doubt::KeyChanged => "signer_key_changed",
+            Doubt::RecordLost => "signer_record_lost",
             Doubt::ReceiptForeign => "void_receipt_foreign",
             Doubt::ReceiptUnsigned => "void_receipt_unsigned",
         }
@@ -114,6 +119,23 @@ pub trait SignerKeeper: Send {
     /// # Errors
     /// [`KeepFault`].
     fn keep(&mut self, known: &KnownSigner) -> Result<KnownSigner, KeepFault>;
+    /// Whether something beside this record shows that a signer was met before. A record with nothing beside it knows of none.
+    ///
+    /// # Errors
+    /// [`KeepFault`].
+    fn was_met(&mut self) -> Result<bool, KeepFault> {
+        Ok(false)
+    }
+}
+
+/// What is known of the signer, or nothing where whoever answers is the first one of all.
+pub(super) fn known_or_first(keeper: &mut dyn SignerKeeper) -> Result<Option<KnownSigner>, SignerFault> {
+    let known = keeper.load()?;
+    if known.is_some() || !keeper.was_met()? {
+        return Ok(known);
+    }
+    // Another node may have met it a moment ago, and shown it a row.
+    keeper.load()?.map(Some).ok_or_else(|| Doubt::RecordLost.fault())
 }
 
 /// A record that lasts as long as this value and its clones: for simulations and tests.
@@ -148,15 +170,22 @@ struct Shared {
     record: SqlSignerRecord,
     /// What failed, where nobody knows any more what is durable.
     failed: Option<&'static str>,
+    /// What shows that a signer was met, where the record is gone.
+    evidence: Option<Evidence>,
 }
 
 impl SharedRecord {
-    /// The record at a site.
+    /// The record at a site, with nothing beside it.
     ///
     /// # Errors
     /// Where it can't be opened.
     pub fn at(site: &Site) -> Result<SharedRecord, StoreFault> {
-        Ok(SharedRecord(Arc::new(Mutex::new(Shared { record: site.signer_record()?, failed: None }))))
+        SharedRecord::beside(site, None)
+    }
+
+    fn beside(site: &Site, evidence: Option<Evidence>) -> Result<SharedRecord, StoreFault> {
+        let record = site.signer_record()?;
+        Ok(SharedRecord(Arc::new(Mutex::new(Shared { record, failed: None, evidence }))))
     }
 
     /// Puts a record in place of whatever stands: a person has decided.
@@ -188,6 +217,11 @@ impl SignerKeeper for SharedRecord {
     fn keep(&mut self, known: &KnownSigner) -> Result<KnownSigner, KeepFault> {
         Ok(KnownSigner::of(self.locked(|record| record.keep(&known.record()))?))
     }
+
+    fn was_met(&mut self) -> Result<bool, KeepFault> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.evidence.as_mut().map_or(Ok(false), Evidence::was_met)
+    }
 }
 
 /// The record that the configuration's journal goes with. What an earlier build kept in this node's folder is taken over.
@@ -199,7 +233,7 @@ pub(crate) fn open_record(config: &Config) -> Result<SharedRecord, Failure> {
         StoreConfig::Sqlite => Site::Folder(config.data()),
         StoreConfig::Mariadb { url_file, prefix, .. } => Site::Server(maria_server(config, url_file, prefix)?),
     };
-    let mut record = SharedRecord::at(&site).map_err(|fault| {
+    let mut record = SharedRecord::beside(&site, Some(Evidence::of(config))).map_err(|fault| {
         Failure::new(fault.code(), "the record of what is known of the signer can't be opened").because(fault)
     })?;
     take_over(config, &mut record)?;

@@ -1,6 +1,6 @@
 //! Which wallets the signer has keys for, by their public descriptors. It asks and compares nothing: who registers a wallet decides what an answer means.
 
-use super::known::{Doubt, SignerKeeper};
+use super::known::{Doubt, SignerKeeper, known_or_first};
 use super::{Transport, check, odd};
 use florin_engine::ports::SignerFault;
 use florin_signer::protocol::{DescriptorsWanted, Hello, Outcome, PROTOCOL, Request, WalletDescriptors};
@@ -25,7 +25,7 @@ pub fn ask_wallets(
         if welcome.platform != platform {
             return Err(Doubt::PlatformMismatch.fault());
         }
-        let known = keeper.load()?;
+        let known = known_or_first(keeper)?;
         if known.is_some_and(|known| known.key != welcome.key) {
             return Err(Doubt::KeyChanged.fault());
         }
