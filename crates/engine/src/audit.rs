@@ -2,6 +2,8 @@
 
 pub mod addresses;
 mod archived;
+mod movements;
+mod plans;
 mod records;
 mod sum;
 
@@ -10,7 +12,7 @@ use crate::load::{FoldError, Place, READ_ROWS_MAX};
 use archived::Archived;
 use florin_core::amount::Amount;
 use florin_core::custody::{Beneficiary, BlockRef, OutPoint, Plan, PlanStatus};
-use florin_core::id::{AccountId, AssetId, ChainId, Digest, HoldId, Seq, TxId, WalletId};
+use florin_core::id::{AccountId, AssetId, ChainId, Digest, HoldId, PlanId, Seq, TxId, WalletId, WithdrawalId};
 use florin_core::journal::{Journal, ReadError, Row, SnapshotHeader};
 use florin_core::ledger::{Account, BalanceRule, HouseAccount, Owner};
 use florin_core::snapshot;
@@ -234,6 +236,60 @@ pub enum BookFault {
         /// Of which asset, as far as that can be said.
         asset: Option<AssetId>,
     },
+    /// A withdrawal is not where the plan stands that pays it, or one of the two does not name the other.
+    #[error("withdrawal {withdrawal}: it does not stand where {} does", plan.map_or("a plan of its own".to_owned(), |plan| format!("plan {plan}")))]
+    Plan {
+        /// The withdrawal.
+        withdrawal: WithdrawalId,
+        /// The plan that pays it, as far as one says so.
+        plan: Option<PlanId>,
+        /// Of which asset, as far as that can be said.
+        asset: Option<AssetId>,
+    },
+    /// A plan was ended as impossible while all its inputs were there.
+    #[error("plan {plan}: it was ended as impossible, and nobody had taken an input of it")]
+    Conflict {
+        /// The plan.
+        plan: PlanId,
+        /// Of which asset.
+        asset: AssetId,
+    },
+    /// A row moved money that nothing in it stands for, or less than what stands in it.
+    #[error(
+        "asset {asset}: row {row} moves {} from {} to {}, and what stands beside it says {}",
+        moved.units(), named(debit), named(credit), said.units()
+    )]
+    Movement {
+        /// The row.
+        row: Seq,
+        /// The asset.
+        asset: AssetId,
+        /// Who gave it.
+        debit: Owner,
+        /// Who got it.
+        credit: Owner,
+        /// How much; the most that an amount holds where it is more.
+        moved: Amount,
+        /// How much the row's other events stand for, likewise.
+        said: Amount,
+    },
+    /// An account was opened with something in it.
+    #[error("account {account}: it was opened with sums that nobody posted")]
+    Opened {
+        /// The account.
+        account: AccountId,
+        /// Of which asset.
+        asset: AssetId,
+    },
+}
+
+fn named(owner: &Owner) -> String {
+    match owner {
+        Owner::Customer(customer) => format!("customer {customer}"),
+        Owner::House(house) => format!("the house's {}", house.name()),
+        Owner::Custody(wallet) => format!("wallet {wallet}"),
+        Owner::Plain(number) => format!("plain account {number}"),
+    }
 }
 
 impl BookFault {
@@ -247,15 +303,22 @@ impl BookFault {
             BookFault::Custody { .. } => "books_custody",
             BookFault::Records { .. } => "books_records",
             BookFault::Hold { .. } => "books_hold",
+            BookFault::Plan { .. } => "books_plan",
+            BookFault::Conflict { .. } => "books_conflict",
+            BookFault::Movement { .. } => "books_movement",
+            BookFault::Opened { .. } => "books_opened",
         }
     }
 
     /// Whose books it is in; `None` where that can't be said.
     pub fn asset(&self, state: &State) -> Option<AssetId> {
         match self {
-            BookFault::Unbalanced { asset, .. } | BookFault::Overflow { asset } | BookFault::Records { asset, .. } => {
-                Some(*asset)
-            }
+            BookFault::Unbalanced { asset, .. }
+            | BookFault::Overflow { asset }
+            | BookFault::Records { asset, .. }
+            | BookFault::Conflict { asset, .. }
+            | BookFault::Movement { asset, .. }
+            | BookFault::Opened { asset, .. } => Some(*asset),
             BookFault::Pending { account } | BookFault::BelowZero { account } => {
                 state.ledger().account(*account).map(|account| account.asset)
             }
@@ -263,7 +326,7 @@ impl BookFault {
                 let wallet = state.wallets().get(wallet)?;
                 state.chains().get(&wallet.chain).map(|of_chain| of_chain.chain.coin)
             }
-            BookFault::Hold { asset, .. } => *asset,
+            BookFault::Hold { asset, .. } | BookFault::Plan { asset, .. } => *asset,
         }
     }
 }
@@ -271,7 +334,8 @@ impl BookFault {
 /// Checks the books of a state, each rule by sums of its own over the accounts, holds, coins and records.
 ///
 /// A state alone does not say what stood in records that have left it; [`JournalReport::check_books`], which has read the whole
-/// journal, knows that as well, and finds more in suspense and shortfall once blocks were archived.
+/// journal, knows that as well, and finds more in suspense and shortfall once blocks were archived. Nor does a state say how its
+/// sums came about: which row moved money without a reason is found with the journal alone.
 pub fn check_books(state: &State) -> Vec<BookFault> {
     check(state, None)
 }
@@ -299,6 +363,8 @@ fn check(state: &State, archived: Option<&Archived>) -> Vec<BookFault> {
     check_custody(state, &mut faults);
     records::check_house(state, archived, &mut faults);
     records::check_hold_records(state, &mut faults);
+    plans::check_plans(state, &mut faults);
+    faults.extend(archived.into_iter().flat_map(|archived| archived.faults.iter().cloned()));
     faults
 }
 

@@ -1,6 +1,8 @@
-//! What records that left the state still stand for in the house's accounts. It is counted while a whole journal is folded, and
-//! is not part of the state: whoever begins at a snapshot does not have it.
+//! What records that left the state still stand for in the house's accounts, and what rows moved that nothing stands for. It is
+//! found while a whole journal is folded, and is not part of the state: whoever begins at a snapshot does not have it.
 
+use super::BookFault;
+use super::movements::{Movements, concerns};
 use super::sum::Sum;
 use florin_core::amount::Amount;
 use florin_core::custody::{PlanStatus, Withdrawal, WithdrawalStatus};
@@ -25,27 +27,37 @@ pub struct Archived {
     pub(super) suspense: BTreeMap<AssetId, Sum>,
     /// Spends that no plan meant.
     pub(super) foreign: BTreeMap<(ChainId, TxId), Foreign>,
+    /// What rows moved or said that nothing beside it stands for: the first of it, up to [`FAULTS_MAX`].
+    pub(super) faults: Vec<BookFault>,
 }
 
+/// How many faults of rows are kept: more say nothing new.
+const FAULTS_MAX: usize = 1_000;
+
 impl Archived {
-    /// Folds a row as [`State::apply_row`] does, and counts what leaves the state with it.
+    /// Folds a row as [`State::apply_row`] does, counts what leaves the state with it, and judges what it moves.
     ///
     /// # Panics
     /// As [`State::apply_row`].
     pub(super) fn fold(&mut self, state: &mut State, row: &Row, batch: &Batch) {
         let leaves = |event: &Event| matches!(event, Event::CoinRemoved(_) | Event::WithdrawalArchived(_));
-        if !batch.entries.iter().flat_map(|entry| &entry.events).any(leaves) {
+        let mut events = batch.entries.iter().flat_map(|entry| &entry.events);
+        if !events.any(|event| leaves(event) || concerns(state, event)) {
             return state.apply_row(row, batch);
         }
         state.begin_row(row.seq, row.time);
         for Entry { command, request, events, outcome } in &batch.entries {
-            // One by one: what an event removes may have changed by one just before it.
+            let mut movements = Movements::default();
+            // One by one: what an event removes or moves may have changed by one just before it.
             for event in events {
                 self.count(state, event);
+                movements.note(state, event);
                 state.apply(event);
             }
             let (command, request, outcome) = (*command, *request, outcome.clone());
             state.apply_entry(&Entry { command, request, events: Vec::new(), outcome });
+            let room = FAULTS_MAX.saturating_sub(self.faults.len());
+            self.faults.extend(movements.end(row.seq).take(room));
         }
         assert_eq!(state.counters().epoch, row.epoch, "a row is written under the epoch that is in force");
     }

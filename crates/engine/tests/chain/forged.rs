@@ -6,14 +6,18 @@ use crate::network::Blocks;
 use crate::platform::*;
 use florin_chain::bitcoin::keys::ScriptKind;
 use florin_core::amount::Amount;
+use florin_core::asset::{Asset, AssetKind};
 use florin_core::command::{Command, ConnectBlock, Outcome, ProposePlan, Receipt, Spend};
 use florin_core::custody::{
-    Address, Beneficiary, Block, BlockRef, Branch, DepositStatus, KeyPath, OutPoint, PlanPayment, PlanStatus,
+    Address, Beneficiary, Block, BlockRef, Branch, DepositStatus, KeyPath, OutPoint, Payment, PlanPayment, PlanStatus,
     PlanVersion, WithdrawalStatus,
 };
 use florin_core::decide::KEPT_BLOCKS;
-use florin_core::event::{DepositMoved, Event, HoldPosted, HoldReleased, TransfersPosted, WithdrawalMoved};
-use florin_core::id::{AccountId, BlockHash, Height, HoldId, LedgerTime, Seq, TxId, WithdrawalId};
+use florin_core::event::{
+    BankReceiptBooked, CorrectionBooked, DepositMoved, Event, HoldPosted, HoldReleased, PlanMoved, TransfersPosted,
+    WithdrawalMoved,
+};
+use florin_core::id::{AccountId, AssetId, BlockHash, Height, HoldId, LedgerTime, PlanId, Seq, TxId, WithdrawalId};
 use florin_core::journal::{Batch, Entry, Row};
 use florin_core::ledger::{Account, Hold, HouseAccount, Owner, Transfer, TransferReason};
 use florin_core::state::State;
@@ -311,10 +315,156 @@ fn rows_that_no_record_is_behind_are_found() {
     assert_eq!((report.check_books(), check_books(scene.state())), (Vec::new(), Vec::new()));
     for (what, forgery, expected) in forgeries() {
         let report = judged(&scene.forged(forgery(scene.state())));
-        assert_eq!(codes(&report.check_books()), expected, "{what}");
         let state = report.state.as_ref().unwrap();
-        assert_eq!(check_books(state), report.check_books(), "{what}: whoever has the state alone finds it, too");
+        assert_eq!(codes(&check_books(state)), expected, "{what}");
+        let (of_rows, of_state): (Vec<_>, Vec<_>) =
+            report.check_books().into_iter().partition(|fault| matches!(fault, BookFault::Movement { .. }));
+        assert_eq!(of_state, check_books(state), "{what}: whoever has the state alone finds it, too");
+        let row = scene.platform.rows.all().last().unwrap().seq.next();
+        let is_its = |fault: &BookFault| matches!(fault, BookFault::Movement { row: named, .. } if *named == row);
+        assert!(of_rows.iter().all(is_its), "{what}: {of_rows:?}");
         assert!(report.check_books().iter().all(|fault| fault.asset(state) == Some(BTC)), "{what}: of which asset");
+    }
+}
+
+/// A transfer between two owners of one asset, opening their accounts where they have none.
+fn minted(state: &State, debit: Owner, credit: Owner, reason: TransferReason) -> Vec<Event> {
+    let mut events = Vec::new();
+    let transfer = Transfer { reason, ..movement(state, (debit, credit), 1_000, &mut events) };
+    events.push(Event::TransfersPosted(TransfersPosted { transfers: vec![transfer] }));
+    events
+}
+
+/// Money of a bank is with a customer and the house, and some of it has left the bank again.
+fn bank_scene() -> Scene {
+    const EUR: AssetId = AssetId(2);
+    let mut scene = Scene::new();
+    let asset = Asset { id: EUR, code: "EUR".to_owned(), decimals: 2, kind: AssetKind::Fiat, chain: None };
+    scene.platform.must(Ask::internal(Command::DefineAsset(asset)));
+    for (reference, beneficiary) in [("R1", Beneficiary::Customer(customer(1))), ("R2", Beneficiary::INVENTORY)] {
+        let (reference, amount) = (reference.to_owned(), Amount::new(700));
+        scene.request(Command::BookBankReceipt { reference, asset: EUR, amount, beneficiary });
+    }
+    let (reference, amount) = ("C1".to_owned(), Amount::new(30));
+    let (debit, credit) = (whose(1), house(HouseAccount::Bank));
+    scene.request(Command::BookCorrection { reference, asset: EUR, amount, debit, credit });
+    scene
+}
+
+fn booked(first: Event, mut events: Vec<Event>) -> Vec<Event> {
+    events.insert(0, first);
+    events
+}
+
+#[test]
+fn what_a_row_moves_has_to_be_what_it_says() {
+    use HouseAccount::*;
+    let scene = waiting();
+    let row = scene.platform.rows.all().last().unwrap().seq.next();
+    let state = scene.state();
+    let found = |events: Vec<Event>| judged(&scene.forged(events)).check_books();
+    let reasons = [TransferReason::NetworkFee, TransferReason::BankReceipt, TransferReason::Correction];
+    let takings = [NetworkFees, Fees, Spread, Bank].map(|giver| (house(giver), whose(1)));
+    let others = [(whose(1), whose(2)), (whose(1), house(Fees)), (whose(1), house(Inventory))];
+    for (debit, credit) in takings.into_iter().chain(others) {
+        for reason in reasons {
+            let wrong = found(minted(state, debit.clone(), credit.clone(), reason));
+            let expected = BookFault::Movement {
+                row,
+                asset: BTC,
+                debit: debit.clone(),
+                credit: credit.clone(),
+                moved: Amount::new(1_000),
+                said: Amount::ZERO,
+            };
+            assert_eq!(wrong, [expected], "{reason:?}");
+        }
+    }
+    // One receipt, one correction: one transfer each, of the right kind.
+    let receipt = || Event::BankReceiptBooked(BankReceiptBooked { reference: "R1".into() });
+    let correction = || Event::CorrectionBooked(CorrectionBooked { reference: "C1".into() });
+    let of_bank = || minted(state, house(Bank), whose(1), TransferReason::BankReceipt);
+    let given = || minted(state, whose(1), whose(2), TransferReason::Correction);
+    assert_eq!(codes(&found(booked(receipt(), of_bank()))), ["books_movement"], "coins arrive in blocks");
+    assert_eq!(found(booked(correction(), given())), []);
+    assert_eq!(codes(&found(booked(correction(), of_bank()))), ["books_movement"]);
+    assert_eq!(codes(&found(booked(receipt(), given()))), ["books_movement"]);
+    let twice = |events: Vec<Event>| events.iter().cloned().chain(events.last().cloned()).collect::<Vec<_>>();
+    assert_eq!(codes(&found(booked(correction(), twice(given())))), ["books_movement"]);
+    let unbooked = minted(state, house(NetworkFees), whose(2), TransferReason::Correction);
+    assert_eq!(codes(&found(booked(correction(), unbooked))), ["books_movement"]);
+    let fiat = bank_scene();
+    assert_eq!(fiat.verified().check_books(), [], "a receipt for a customer, one for the house, and a correction");
+    // What is opened is empty.
+    let ids = [0, 1].map(|more| AccountId(state.ledger().next_account().0 + more));
+    let mut accounts = [(house(NetworkFees), ids[0]), (whose(9), ids[1])].map(|(owner, id)| {
+        let rule = owner.rule().unwrap();
+        Account::new(id, owner, BTC, rule)
+    });
+    accounts[0].debits_posted = Amount::new(7);
+    accounts[1].credits_posted = Amount::new(7);
+    let wrong = found(accounts.map(Event::AccountOpened).to_vec());
+    assert_eq!(wrong, ids.map(|account| BookFault::Opened { account, asset: BTC }));
+}
+
+/// A withdrawal is planned, and its plan signed or not.
+fn planned(is_signed: bool) -> (Scene, WithdrawalId) {
+    let mut scene = waiting();
+    scene.blocks(6);
+    let withdrawal = scene.withdraw(1, 299_000);
+    scene.plan(2, withdrawal);
+    if is_signed {
+        let (plan, version, signed, txid) = (PlanId(1), 0, Bytes(vec![2]), TxId([30; 32]));
+        scene.platform.must(Ask::internal(Command::RecordSigned { plan, version, signed, txid }));
+    }
+    (scene, withdrawal)
+}
+
+/// Its money goes back to the customer, fee and all.
+fn given_back(state: &State, id: WithdrawalId) -> Event {
+    let withdrawal = &state.withdrawals()[&id];
+    let (amount, fee) = (withdrawal.amount, withdrawal.fee);
+    let customer = || Owner::Customer(withdrawal.customer);
+    let transfer = |from: HouseAccount, amount| Transfer {
+        amount,
+        reason: TransferReason::Reversal,
+        ..movement(state, (house(from), customer()), 1, &mut Vec::new())
+    };
+    let transfers = vec![transfer(HouseAccount::InFlight, amount), transfer(HouseAccount::Fees, fee)];
+    let transfers = transfers.into_iter().filter(|transfer| !transfer.amount.is_zero()).collect();
+    Event::TransfersPosted(TransfersPosted { transfers })
+}
+
+#[test]
+fn a_withdrawal_stands_where_its_plan_does() {
+    for is_signed in [false, true] {
+        let (scene, withdrawal) = planned(is_signed);
+        let state = scene.state();
+        let plan = PlanId(1);
+        assert_eq!((scene.verified().check_books(), check_books(state)), (Vec::new(), Vec::new()));
+        let moved =
+            |status, plan| Event::WithdrawalMoved(WithdrawalMoved { withdrawal, status, hold: None, plan, paid: None });
+        let ended = |status, paid| Event::PlanMoved(PlanMoved { plan, status, paid, receipt: None });
+        let found = |events| {
+            let report = judged(&scene.forged(events));
+            (codes(&report.check_books()), codes(&check_books(report.state.as_ref().unwrap())))
+        };
+        let both = (vec!["books_plan"], vec!["books_plan"]);
+        let refunded = WithdrawalStatus::Refunded;
+        let queued = WithdrawalStatus::Queued;
+        assert_eq!(found(vec![given_back(state, withdrawal), moved(refunded, None)]), both, "and still to be paid");
+        assert_eq!(found(vec![given_back(state, withdrawal), moved(refunded, Some(plan))]), both);
+        assert_eq!(found(vec![moved(queued, None)]), both, "two plans would pay it");
+        let other = if is_signed { WithdrawalStatus::Signing } else { WithdrawalStatus::Signed };
+        assert_eq!(found(vec![moved(other, Some(plan))]), both);
+        let voided = vec![ended(PlanStatus::Voided, None), moved(queued, None)];
+        let right = (Vec::new(), Vec::new());
+        assert_eq!(found(voided), if is_signed { both } else { right }, "what is signed is not given up");
+        let tip = state.chains()[&CHAIN].tip().unwrap().at;
+        let by = Payment { txid: TxId([31; 32]), at: tip };
+        let conflicted =
+            vec![ended(PlanStatus::Conflicted, Some(by)), moved(refunded, Some(plan)), given_back(state, withdrawal)];
+        assert_eq!(found(conflicted), (vec!["books_conflict"], Vec::new()), "its input is there");
     }
 }
 
@@ -382,7 +532,7 @@ fn what_was_stolen_or_is_in_suspense_is_right_after_its_records_have_left() {
         let report = judged(&rows);
         (codes(&report.check_books()), codes(&check_books(report.state.as_ref().unwrap())))
     };
-    assert_eq!(find(&scene), (vec!["books_records"], vec!["books_records"]));
+    assert_eq!(find(&scene), (vec!["books_records", "books_movement"], vec!["books_records"]));
     scene.blocks(KEPT_BLOCKS + 2);
     let state = scene.state();
     assert_eq!((state.coins().contains_key(&output(2)), state.coins().contains_key(&output(4))), (false, false));
@@ -390,7 +540,7 @@ fn what_was_stolen_or_is_in_suspense_is_right_after_its_records_have_left() {
     assert_eq!(balances(state), [71_000, 79_000], "and stands in the books for ever");
     assert_eq!((scene.verified().check_books(), check_books(state)), (Vec::new(), Vec::new()));
     // The state alone can't tell any more how much was stolen; the journal can.
-    assert_eq!(find(&scene), (vec!["books_records"], Vec::new()));
+    assert_eq!(find(&scene), (vec!["books_records", "books_movement"], Vec::new()));
     // That suspense has less than the coins that are left in it, or somebody money of no deposit, it can.
     let least = |debit, credit| {
         let rows = scene.forged(vec![Event::TransfersPosted(TransfersPosted {

@@ -44,6 +44,10 @@ fn somebody(state: &State) -> Owner {
     Owner::Customer(*state.customers().first_key_value().expect("there is a customer").0)
 }
 
+fn inventory_for_somebody(state: &State) -> Event {
+    moved(state, &Owner::House(HouseAccount::Inventory), &somebody(state))
+}
+
 fn credit_without_a_deposit(state: &State) -> Event {
     moved(state, &Owner::House(HouseAccount::Clearing), &somebody(state))
 }
@@ -104,6 +108,19 @@ fn books_that_no_record_is_behind_are_named_by_all_who_judge_them() {
         }
         world.stop();
     }
+}
+
+#[test]
+fn money_that_a_row_moves_for_nothing_is_named_with_the_row() {
+    let stopped = Stopped::new();
+    let copy = stopped.copy();
+    let row = forge(&copy, inventory_for_somebody);
+    let verified = copy.verify(&[]);
+    assert_eq!((verified.code, &verified.failure["code"]), (EXIT_FAILED, &json!("books_movement")));
+    let faults = verified.report["book_faults"].as_array().expect("a list");
+    let message = faults[0]["message"].as_str().expect("a message");
+    let names = format!("row {row} moves 10000000 from the house's inventory to customer ");
+    assert!(faults.len() == 1 && message.contains(&names), "{}", verified.report);
 }
 
 #[test]
