@@ -30,7 +30,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use story::FreshWallet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,6 +38,9 @@ use world::{NODES, World};
 
 /// How long the signer's process may take to start: its key store is slow to open on purpose.
 const SIGNER_START: Duration = Duration::from_secs(30);
+
+/// How long it may take to end: it is asked by nobody any more.
+const SIGNER_END: Duration = Duration::from_secs(5);
 
 /// The exit code after a signal, as shells have it for an interrupt.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -78,7 +81,7 @@ pub fn run(args: &DemoArgs, json: bool) -> Result<(), Failure> {
     let program = std::env::current_exe().map_err(failed)?;
     let site = Site { folder: folder.path.clone(), port: args.port, mariadb: args.mariadb.clone(), program };
     let demo = Demo::start(&site, World::start()?)?;
-    folder.remove_on_signal();
+    folder.remove_on_signal(&demo)?;
     let (address, florin) = (demo.server.address(), program::command(&site.program, &folder.path));
     stage.line(&format!("\nWhere to look while it runs:\n   http://{address}/api/v1/openapi.json\n   {florin} status"));
     demo.tell(stage.clone())?;
@@ -116,7 +119,7 @@ pub struct Demo {
     server: Server,
     client: Client,
     platform: Arc<Platform>,
-    signer: Mutex<SignerProcess>,
+    signer: Arc<Mutex<SignerProcess>>,
     _nodes: Vec<NodeServer>,
 }
 
@@ -160,7 +163,7 @@ impl Demo {
         let token_file = config.path(&config.api.token_file);
         let server = bound.serve(platform.clone(), Token::read(&token_file)?)?;
         let client = Client::new(&format!("http://{}", server.address()), &token::read_text(&token_file)?);
-        Ok(Demo { world, wallet, server, client, platform, signer: Mutex::new(signer), _nodes: servers })
+        Ok(Demo { world, wallet, server, client, platform, signer: Arc::new(Mutex::new(signer)), _nodes: servers })
     }
 
     /// Tells the story on a stage.
@@ -168,7 +171,7 @@ impl Demo {
     /// # Errors
     /// `story_broken`, `signer_ended`.
     pub fn tell(&self, stage: Stage) -> Result<(), Failure> {
-        let look = || self.signer.lock().unwrap_or_else(PoisonError::into_inner).refuse_ended();
+        let look = || locked(&self.signer).refuse_ended();
         story::tell(stage, &self.client, &self.world, &self.wallet, &look)
     }
 }
@@ -176,7 +179,12 @@ impl Demo {
 impl Drop for Demo {
     fn drop(&mut self) {
         self.platform.stop();
+        locked(&self.signer).end();
     }
+}
+
+fn locked(signer: &Mutex<SignerProcess>) -> MutexGuard<'_, SignerProcess> {
+    signer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The address of the HTTP interface.
@@ -247,23 +255,38 @@ impl Folder {
 }
 
 impl Folder {
-    /// Ends the process in order when it is told to: the folder goes, and the signer with it.
-    fn remove_on_signal(&self) {
+    /// Ends the process in order when it is told to: platform and signer first, which are not to lose their files while they run,
+    /// then the folder.
+    ///
+    /// # Errors
+    /// `signals_failed`.
+    fn remove_on_signal(&self, demo: &Demo) -> Result<(), Failure> {
+        let (platform, signer) = (demo.platform.clone(), demo.signer.clone());
         let path = self.is_temporary.then(|| self.path.clone());
+        let failed = |fault| Failure::new("signals_failed", "signals can't be waited for").because(fault);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let entered = runtime.enter();
+        // Both are caught before anybody is told that it runs.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        drop(entered);
         std::thread::spawn(move || {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             runtime.block_on(async {
-                let Ok(mut end) = signal(SignalKind::terminate()) else { return };
                 tokio::select! {
-                    _ = tokio::signal::ctrl_c() => {}
-                    _ = end.recv() => {}
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
                 }
             });
+            // It stays locked: the story, which fails from here on, waits for it and says nothing.
+            let mut signer = locked(&signer);
+            platform.stop();
+            signer.end();
             if let Some(path) = path {
                 let _ = std::fs::remove_dir_all(path);
             }
             std::process::exit(EXIT_INTERRUPTED);
         });
+        Ok(())
     }
 }
 
@@ -332,10 +355,23 @@ impl SignerProcess {
     }
 }
 
-impl Drop for SignerProcess {
-    fn drop(&mut self) {
+impl SignerProcess {
+    /// Has it end in good order, or kills it where that takes too long. It is gone then.
+    fn end(&mut self) {
+        drop(self.child.stdin.take());
+        let start = Instant::now();
+        while start.elapsed() < SIGNER_END && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // One that has ended can't be killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for SignerProcess {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -19,7 +19,7 @@ use florin_signer::peer::own_user;
 use florin_signer::policy::{Callers, POLICY_SIZE_MAX, Policy};
 use florin_signer::protocol::{Outcome, Request, StatusWanted};
 use florin_signer::sealed::Passphrase;
-use florin_signer::server;
+use florin_signer::server::{self, Stop};
 use florin_signer::session::Signer;
 use florin_signer::stack;
 use make::{Known, Origin, Restored, Wanted};
@@ -28,6 +28,7 @@ use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 mod accept;
@@ -164,10 +165,11 @@ pub fn run(args: &SignerArgs, json: bool) -> Result<(), Failure> {
             log::start(Form::of_service(json), log::filter(level));
             let passphrase = secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?;
             // Only now: it takes whatever standard input still has.
+            let stop = ending::stop()?;
             if args.until_stdin_closes {
-                ending::with_stdin();
+                ending::with_stdin(stop.clone());
             }
-            serve(&args.dir, &socket(&args.dir, args.socket.as_deref()), passphrase)
+            serve(&args.dir, &socket(&args.dir, args.socket.as_deref()), passphrase, &stop)
         }
         SignerCommand::Status(args) => status(args),
         SignerCommand::Accept(args) => accept::accept(args),
@@ -351,11 +353,12 @@ fn refuse_exposed(path: &Path, metadata: &Metadata, own: u32) -> Result<(), Fail
     Ok(())
 }
 
-/// Opens a signer's folder and answers on its socket, until the process is told to end. Its memory is then one file, without a log.
+/// Opens a signer's folder and answers on its socket, until `stop` is told, or the process by a signal. Its memory is then one
+/// file, without a log.
 ///
 /// # Errors
-/// `policy_missing`, `signer_folder`, `policy_exposed`, then the codes of policy, key store, memory and socket.
-pub fn serve(dir: &Path, socket: &Path, passphrase: Passphrase) -> Result<(), Failure> {
+/// `signals_failed`, `policy_missing`, `signer_folder`, `policy_exposed`, then the codes of policy, key store, memory and socket.
+pub fn serve(dir: &Path, socket: &Path, passphrase: Passphrase, stop: &Arc<Stop>) -> Result<(), Failure> {
     let policy = own_policy(dir)?;
     let callers = policy.callers;
     let keys = KeyStore::open(&dir.join(KEYS_FILE), &passphrase)
@@ -368,10 +371,10 @@ pub fn serve(dir: &Path, socket: &Path, passphrase: Passphrase) -> Result<(), Fa
         .map_err(|fault| Failure::new(fault.code(), "the signer can't start").because(fault))?
         .telling(log_uncounted);
     drop(keys);
-    ending::on_signals(socket)?;
+    ending::on_signals(stop.clone())?;
     let listener = listen(socket, callers)?;
     tracing::info!(socket = %socket.display(), "the signer answers");
-    server::serve(&listener, &mut signer, server::system_clock, &ending::TOLD)
+    server::serve(&listener, &mut signer, server::system_clock, stop)
         .map_err(|fault| Failure::new(fault.code(), "the signer had to stop").because(fault))?;
     signer.end().map_err(|fault| Failure::new(fault.code(), "the signer's memory can't be settled").because(fault))?;
     tracing::info!("the signer ends");

@@ -111,11 +111,26 @@ struct Running {
 
 impl Running {
     fn start(words: &[&str]) -> Running {
+        Running::with(&[&["--dir", "a demo"], words].concat())
+    }
+
+    /// One that makes a folder for itself, among the temporary ones.
+    fn in_temporary() -> Running {
+        Running::with(&[])
+    }
+
+    /// Where that one is.
+    fn temporary(&self) -> PathBuf {
+        self.folder.path().join(format!("florin-demo-{}", self.demo.id()))
+    }
+
+    fn with(words: &[&str]) -> Running {
         let folder = tempfile::tempdir().expect("a folder");
         let mut demo = Command::new(env!("CARGO_BIN_EXE_florin"))
-            .args(["demo", "--port", "0", "--dir", "a demo"])
+            .args(["demo", "--port", "0"])
             .args(words)
             .current_dir(folder.path())
+            .env("TMPDIR", folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -183,6 +198,29 @@ fn a_demo_whose_signer_is_killed_does_not_hold() {
     assert_eq!(code, Some(1), "{said}\n{faults}");
     assert!(faults.starts_with("error[signer_ended]"), "{faults}");
     assert!(!said.contains("everything held"), "{said}");
+}
+
+#[test]
+fn a_demo_that_is_told_to_end_leaves_no_signer_behind() {
+    // A folder of its own stays; a temporary one goes, and the signer before it.
+    for (signal, is_temporary) in [("-INT", true), ("-TERM", true), ("-TERM", false)] {
+        let mut running = if is_temporary { Running::in_temporary() } else { Running::start(&[]) };
+        running.until(|line| line.ends_with(" status"));
+        let signer = PathBuf::from(format!("/proc/{}", running.signer()));
+        let place = if is_temporary { running.temporary() } else { running.folder.path().join("a demo") };
+        assert!(place.join("signer/memory.sqlite3").exists() && signer.exists());
+        let demo = running.demo.id().to_string();
+        assert!(Command::new("kill").args([signal, &demo]).status().expect("kill is there").success());
+        assert_eq!(running.demo.wait().expect("it ends").code(), Some(130), "{signal}");
+        assert!(!signer.exists(), "the signer ends first");
+        assert_eq!(place.exists(), !is_temporary, "{signal}");
+        if !is_temporary {
+            let log = place.join("signer/memory.sqlite3-wal");
+            assert!(log.metadata().map_or(0, |log| log.len()) == 0, "its memory is settled");
+        }
+        let (_, _, faults) = running.end();
+        assert_eq!(faults, "", "{signal}: nobody has anything to say of it");
+    }
 }
 
 #[test]

@@ -8,11 +8,13 @@ use crate::refusal::Refusal;
 use crate::session::{Fault, Signer};
 use florin_core::id::LedgerTime;
 use florin_core::wire::Message;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Largest frame: the largest PSBT that is read, and two mebibytes for all else: 250 payments with intents and 64 approvals each take
@@ -81,6 +83,32 @@ pub fn system_clock() -> LedgerTime {
     LedgerTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// What a server is told to stop by, from any thread. It reaches a server that waits, whatever has become of its socket's name.
+#[derive(Debug)]
+pub struct Stop {
+    told: UnixStream,
+    seen: UnixStream,
+}
+
+impl Stop {
+    /// One that nobody was told by yet.
+    ///
+    /// # Errors
+    /// Where the process can't have two more descriptors.
+    pub fn new() -> std::io::Result<Stop> {
+        UnixStream::pair().map(|(told, seen)| Stop { told, seen })
+    }
+
+    /// Has the server stop before its next request. It stays said.
+    ///
+    /// # Errors
+    /// Where the system does not close a descriptor.
+    pub fn tell(&self) -> std::io::Result<()> {
+        // The other end can be read from then on, for ever: it is at its end.
+        self.told.shutdown(Shutdown::Write)
+    }
+}
+
 /// The signer's end of its socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -136,6 +164,8 @@ pub fn bind(path: &Path, callers: Callers) -> std::io::Result<Listener> {
 
 fn make_socket(draft: &Path, path: &Path, callers: Callers) -> std::io::Result<UnixListener> {
     let listener = UnixListener::bind(draft)?;
+    // It is asked only when somebody is there, and never waits for one who is gone again.
+    listener.set_nonblocking(true)?;
     // The group first: no other group is to have the wider mode.
     if let Some(group) = callers.group {
         std::os::unix::fs::chown(draft, None, Some(group))?;
@@ -146,7 +176,36 @@ fn make_socket(draft: &Path, path: &Path, callers: Callers) -> std::io::Result<U
     Ok(listener)
 }
 
-/// Answers requests until `stop` is set, and one more connection comes where it waits for one, or until memory or socket fail.
+/// Waits for the next connection; there is none once it was told to stop.
+fn next(listener: &Listener, stop: &Stop) -> std::io::Result<Option<UnixStream>> {
+    loop {
+        let mut waited = [PollFd::new(&stop.seen, PollFlags::IN), PollFd::new(&listener.socket, PollFlags::IN)];
+        match poll(&mut waited, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(fault) => return Err(fault.into()),
+        }
+        if !waited[0].revents().is_empty() {
+            return Ok(None);
+        }
+        match listener.socket.accept() {
+            Ok((stream, _)) => {
+                // Some systems hand the listener's mode on. The timeouts need one that waits.
+                stream.set_nonblocking(false)?;
+                return Ok(Some(stream));
+            }
+            // Whoever connected is gone again.
+            Err(fault) if is_passing(fault.kind()) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::WouldBlock)
+}
+
+/// Answers requests until it is told to stop, or until memory or socket fail.
 ///
 /// # Errors
 /// [`ServeError`]. After a fault of the signer no reply was sent: the caller asks again once the signer is back, and gets the
@@ -155,17 +214,9 @@ pub fn serve(
     listener: &Listener,
     signer: &mut Signer,
     clock: impl Fn() -> LedgerTime,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) -> Result<(), ServeError> {
-    while !stop.load(Ordering::Acquire) {
-        let mut stream = match listener.socket.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
-            Err(error) => return Err(ServeError::Socket(error)),
-        };
-        if stop.load(Ordering::Acquire) {
-            return Ok(());
-        }
+    while let Some(mut stream) = next(listener, stop).map_err(ServeError::Socket)? {
         // A stranger gets no answer, and not even its request is read; nor does one who can't be told any more.
         if !listener.admits(&stream).unwrap_or(false) {
             continue;

@@ -18,14 +18,13 @@ use florin_signer::protocol::{
 };
 use florin_signer::refusal::Refusal;
 use florin_signer::sealed::Passphrase;
-use florin_signer::server::{FRAME_SIZE_MAX, bind, serve};
+use florin_signer::server::{FRAME_SIZE_MAX, Stop, bind, serve};
 use florin_signer::session::Signer;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use support::*;
@@ -33,7 +32,7 @@ use support::*;
 /// A served signer; stopped and joined when dropped.
 struct Served {
     folder: tempfile::TempDir,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
     thread: Option<JoinHandle<Result<(), &'static str>>>,
 }
 
@@ -41,7 +40,7 @@ impl Served {
     fn new(make: impl FnOnce(&Path) -> Signer + Send + 'static) -> Served {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = bind(&folder.path().join("socket"), Callers::default()).expect("bound");
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(Stop::new().expect("a pair"));
         let (seen, home) = (stop.clone(), folder.path().to_owned());
         let thread = std::thread::spawn(move || {
             let mut signer = make(&home);
@@ -68,11 +67,26 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        let _ = UnixStream::connect(self.socket());
+        let _ = self.stop.tell();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[test]
+fn a_server_that_waits_stops_when_it_is_told_also_where_its_socket_is_gone() {
+    for is_gone in [false, true] {
+        let mut served = Served::new(|_| signer(ScriptKind::Wpkh));
+        let hello = framed(&Request::Hello(Hello { protocol: PROTOCOL }).encode());
+        assert!(!served.raw(&hello).is_empty(), "it answers, and waits again");
+        if is_gone {
+            std::fs::remove_file(served.socket()).expect("removed");
+        }
+        // Said twice, as by a signal and by who started it.
+        served.stop.tell().expect("told");
+        served.stop.tell().expect("told");
+        assert_eq!(served.thread.take().expect("it ran").join().expect("it ends"), Ok(()));
     }
 }
 

@@ -2,30 +2,32 @@
 //! everything the signer promised is in its memory at any moment, with the log beside the file.
 
 use crate::failure::Failure;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use florin_signer::server::{CONNECTION_TIMEOUT, Stop};
+use std::io::Error;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a request may take to its end, once the process is told to end: longer than a connection may take to send one.
-const GRACE: Duration = Duration::from_secs(15);
+/// How long the request that it is at may take to its end: a connection may take its time twice, to send and to take the answer.
+const GRACE: Duration = Duration::from_secs(2 * CONNECTION_TIMEOUT.as_secs() + 5);
 
-/// Set when the process is told to end.
-pub(super) static TOLD: AtomicBool = AtomicBool::new(false);
-
-/// Where this process listens.
-static SOCKET: OnceLock<PathBuf> = OnceLock::new();
-
-/// Ends this process in good order when it is told to by a signal; `socket` is where it listens, now or soon.
+/// What the server of this process is told to stop by.
 ///
 /// # Errors
 /// `signals_failed`.
-pub(super) fn on_signals(socket: &Path) -> Result<(), Failure> {
-    // One process has one socket.
-    let _ = SOCKET.set(socket.to_path_buf());
-    let failed = |fault| Failure::new("signals_failed", "signals can't be waited for").because(fault);
+pub(super) fn stop() -> Result<Arc<Stop>, Failure> {
+    Stop::new().map(Arc::new).map_err(failed)
+}
+
+fn failed(fault: Error) -> Failure {
+    Failure::new("signals_failed", "signals can't be waited for").because(fault)
+}
+
+/// Ends this process in good order when it is told to by a signal.
+///
+/// # Errors
+/// `signals_failed`.
+pub(super) fn on_signals(stop: Arc<Stop>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let entered = runtime.enter();
     // Both are caught before anything is answered.
@@ -39,26 +41,25 @@ pub(super) fn on_signals(socket: &Path) -> Result<(), Failure> {
                 _ = terminate.recv() => {}
             }
         });
-        end();
+        end(&stop);
     });
     Ok(())
 }
 
 /// Ends this process when standard input does, so that it never outlives whoever started it, however that one ends.
-pub(super) fn with_stdin() {
-    std::thread::spawn(|| {
+pub(super) fn with_stdin(stop: Arc<Stop>) {
+    std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        end();
+        end(&stop);
     });
 }
 
-/// Has the server stop after the request that it is at, or ends the process where that takes too long.
-fn end() {
-    TOLD.store(true, Ordering::Release);
-    // The server looks when a connection comes.
-    if let Some(socket) = SOCKET.get() {
-        drop(UnixStream::connect(socket));
+/// Has the server stop after the request that it is at, or ends the process where that takes too long, and says so.
+fn end(stop: &Stop) {
+    match stop.tell() {
+        Ok(()) => std::thread::sleep(GRACE),
+        Err(fault) => tracing::error!(%fault, "the signer can't be told to end"),
     }
-    std::thread::sleep(GRACE);
-    std::process::exit(0);
+    tracing::error!("the signer did not end in time: its memory is whole, and its log is not settled");
+    std::process::exit(1);
 }

@@ -449,7 +449,9 @@ fn a_signer_whose_policy_is_not_its_own_does_not_start() {
 
 #[test]
 fn a_signer_that_is_told_to_end_leaves_its_whole_memory_in_one_file() {
-    for signal in [Some("-TERM"), Some("-INT"), None] {
+    // Also where somebody has removed its socket: it is told by a descriptor, and not by a name.
+    let cases = [(Some("-TERM"), false), (Some("-INT"), false), (None, false), (Some("-TERM"), true), (None, true)];
+    for (signal, is_removed) in cases {
         let site = Site::new();
         site.init_signer("signer", "# platform_gid = 1001", "# platform_gid = 1001");
         let mut signer = site.serve_signer("signer", None);
@@ -466,6 +468,9 @@ fn a_signer_that_is_told_to_end_leaves_its_whole_memory_in_one_file() {
         let (memory, alone) = (site.path("signer").join(MEMORY_FILE), site.path("alone"));
         let log = memory.with_extension("sqlite3-wal");
         assert!(log.metadata().is_ok_and(|log| log.len() > 0), "while it runs they are in the log");
+        if is_removed {
+            fs::remove_file(site.path("signer").join(SOCKET_FILE)).expect("removed");
+        }
         match signal {
             Some(signal) => {
                 let process = signer.0.id().to_string();
@@ -474,7 +479,7 @@ fn a_signer_that_is_told_to_end_leaves_its_whole_memory_in_one_file() {
             None => drop(signer.0.stdin.take()),
         }
         assert_eq!(signer.0.wait().expect("it ended").code(), Some(0), "{signal:?}");
-        assert!(log.metadata().map_or(0, |log| log.len()) == 0, "{signal:?}");
+        assert!(log.metadata().map_or(0, |log| log.len()) == 0, "{signal:?} {is_removed}");
         fs::copy(&memory, &alone).expect("copied");
         let whole = Memory::open(&alone, PLATFORM).expect("it is whole");
         assert_eq!(whole.head().counter, 3, "{signal:?}");

@@ -288,7 +288,8 @@ fn a_policy_or_a_folder_that_others_may_write_is_refused() {
     };
     let (policy, socket) = (dir.join(POLICY_FILE), dir.join("none/socket"));
     // Where everything is right, it comes as far as the socket, whose folder does not exist.
-    let served = || code(serve(&dir, &socket, passphrase()));
+    let stop = std::sync::Arc::new(florin_signer::server::Stop::new().expect("a pair"));
+    let served = || code(serve(&dir, &socket, passphrase(), &stop));
     assert_eq!(served(), "socket_failed");
     for mode in [0o666, 0o620, 0o602] {
         set(&policy, mode);
