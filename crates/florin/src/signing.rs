@@ -17,8 +17,10 @@ use florin_signer::protocol::{
 use florin_signer::refusal;
 use known::{Doubt, KnownSigner, SignerKeeper, known_or_first};
 use shown::{ShownFault, ShownFile};
-use std::io::Write;
-use std::path::Path;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Whatever carries a request to a signer: a socket, or, in simulations, a call.
 pub trait Transport: Send {
@@ -38,17 +40,31 @@ impl Transport for Client {
     }
 }
 
-/// Replaces a small file as a whole, durably.
+/// Replaces a small file as a whole, durably. Whoever does so at the same time has a draft of its own.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    let mut file = std::fs::File::create(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
+    let (draft, mut file) = draft_of(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&draft, path));
+    if let Err(fault) = written {
+        // What keeps it from being removed is no worse than what went wrong.
+        let _ = std::fs::remove_file(&draft);
+        return Err(fault);
+    }
     // The new name is durable with its folder.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// A new file beside another one. A number that is taken is a crash's, or of a process that has this number elsewhere.
+fn draft_of(path: &Path) -> std::io::Result<(PathBuf, File)> {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(format!(".{}.{}.new", std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed)));
+        match File::create_new(&draft) {
+            Err(fault) if fault.kind() == ErrorKind::AlreadyExists => {}
+            made => return Ok((draft.into(), made?)),
+        }
+    }
 }
 
 /// A signer behind a transport.

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::platform::stores::open_journal_reader;
 use crate::signing::known::open_record;
 use crate::signing::shown::{ShownFault, ShownFile};
-use crate::signing::{RemoteSigner, replace};
+use crate::signing::{RemoteSigner, Transport, replace};
 use clap::Args;
 use florin_core::hex;
 use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
@@ -20,6 +20,7 @@ use florin_engine::load::Place;
 use florin_engine::ports::SignerFault;
 use florin_signer::client::Client;
 use florin_signer::protocol::{Checkpoint, Fence, KnownRow};
+use florin_signer::refusal::Refusal;
 use florin_store::archive::list;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -31,6 +32,9 @@ const ENDING: &str = "checkpoint.json";
 
 /// How long the signer may take: it signs one hash.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often it is asked at most: the platform shows it a row now and then, and not each time.
+const TRIES_MAX: u32 = 3;
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckpointArgs {
@@ -49,11 +53,8 @@ pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) 
     let client = Client::new(config.path(&config.signer.socket), TIMEOUT);
     let kept = open_record(&config)?;
     let mut signer = RemoteSigner::keeping(client, Box::new(kept)).serving(config.platform_id());
-    let known = known(&mut signer, journal.as_mut())?;
-    let fence = head(&config, journal.as_mut())?;
-    let checkpoint = signer.checkpoint(fence, known).map_err(no_answer)?.map_err(|refused| {
-        Failure::new(refused.reason.code(), format!("the signer refuses to sign the head: {}", refused.reason))
-    })?;
+    let checkpoint = sign(&mut signer, journal.as_mut(), config.platform_id())?;
+    let fence = checkpoint.fence;
     let path = args.folder.join(format!("{:012}.{ENDING}", fence.seq.0));
     let written = std::fs::create_dir_all(&args.folder).and_then(|()| replace(&path, text(&checkpoint).as_bytes()));
     // The platform holds its journal against the last one, whatever becomes of the folder and of the signer.
@@ -69,6 +70,28 @@ pub(crate) fn take(args: &CheckpointArgs, common: &Common, out: &mut dyn Write) 
         "file": path.display().to_string(),
     });
     record(out, common.json, &shown)
+}
+
+/// The signer's signature over the head. Where it says that it has seen a later row, the platform may have shown it one in the
+/// meantime, and it is asked again about what stands then.
+fn sign<T: Transport>(
+    signer: &mut RemoteSigner<T>,
+    journal: &mut dyn Journal,
+    platform: [u8; 16],
+) -> Result<Checkpoint, Failure> {
+    let mut tries = 1;
+    loop {
+        let known = known(signer, journal)?;
+        let fence = head(platform, journal)?;
+        match signer.checkpoint(fence, known).map_err(no_answer)? {
+            Ok(checkpoint) => return Ok(checkpoint),
+            Err(refused) if refused.reason == Refusal::FenceBehind && tries < TRIES_MAX => tries += 1,
+            Err(refused) => {
+                let said = format!("the signer refuses to sign the head: {}", refused.reason);
+                return Err(Failure::new(refused.reason.code(), said));
+            }
+        }
+    }
 }
 
 fn unkept(fault: ShownFault) -> Failure {
@@ -93,19 +116,19 @@ fn no_answer(fault: SignerFault) -> Failure {
 }
 
 /// What the journal has at the last row that the signer was shown: by it the signer knows an old copy that was written on.
-fn known(signer: &mut RemoteSigner<Client>, journal: &mut dyn Journal) -> Result<Option<KnownRow>, Failure> {
+fn known<T: Transport>(signer: &mut RemoteSigner<T>, journal: &mut dyn Journal) -> Result<Option<KnownRow>, Failure> {
     let highest = signer.highest().map_err(no_answer)?;
     let Some(seq) = highest.map(|fence| fence.seq).filter(|seq| *seq > Seq::START) else { return Ok(None) };
     let rows = journal.read(Seq(seq.0 - 1), 1).map_err(unreadable)?;
     Ok(rows.first().filter(|row| row.seq == seq).map(|row| KnownRow { seq, hash: row.hash }))
 }
 
-fn head(config: &Config, journal: &mut dyn Journal) -> Result<Fence, Failure> {
+fn head(platform: [u8; 16], journal: &mut dyn Journal) -> Result<Fence, Failure> {
     let empty = || Failure::new("journal_empty", "an empty journal has no head to sign");
     let (seq, head) = journal.head().map_err(unreadable)?.ok_or_else(empty)?;
     let rows = journal.read(Seq(seq.0 - 1), 1).map_err(unreadable)?;
     let row = rows.first().filter(|row| row.hash == head).ok_or_else(empty)?;
-    Ok(Fence { platform: config.platform_id(), epoch: row.epoch, seq, head, time: row.time })
+    Ok(Fence { platform, epoch: row.epoch, seq, head, time: row.time })
 }
 
 fn text(checkpoint: &Checkpoint) -> String {
@@ -212,6 +235,109 @@ fn look_up(journal: &mut dyn Journal, place: Place) -> Result<Result<String, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signing::known::Remembered;
+    use florin_chain::bitcoin::mnemonic::Seed;
+    use florin_core::journal::Row;
+    use florin_signer::keystore::KeyStore;
+    use florin_signer::memory::Memory;
+    use florin_signer::policy::Policy;
+    use florin_signer::protocol::{CheckpointHead, Outcome, Reply, Request};
+    use florin_signer::session;
+    use florin_store::memory::MemoryJournal;
+
+    const PLATFORM: [u8; 16] = [0x11; 16];
+    const NOW: LedgerTime = LedgerTime(1_800_000_000_000);
+
+    /// A real signer to whom a platform shows its newest row as often as this says, each time before a checkpoint is asked for.
+    struct Busy {
+        signer: session::Signer,
+        journal: MemoryJournal,
+        shows: u32,
+        asked: u32,
+    }
+
+    impl Busy {
+        fn new(journal: MemoryJournal, shows: u32) -> Busy {
+            let text = format!("platform = \"{}\"\n", florin_core::id::CommandId(PLATFORM));
+            let policy = Policy::parse(&text).expect("a policy without wallets");
+            let memory = Memory::volatile(PLATFORM, [9; 16]).expect("a memory");
+            let keys = KeyStore::demo(Seed::from_bytes(&[1; 64]));
+            let signer = session::Signer::new(&keys, policy, memory).unwrap_or_else(|error| panic!("{}", error.code()));
+            Busy { signer, journal, shows, asked: 0 }
+        }
+
+        fn answer(&mut self, request: &Request) -> Reply {
+            self.signer.handle(request, NOW).expect("its memory is sound")
+        }
+
+        /// The platform appends a row and shows it.
+        fn show(&mut self) {
+            let before = grow(&mut self.journal);
+            let fence = head(PLATFORM, &mut self.journal).expect("it has a head");
+            let request = CheckpointHead { fence, known: before, memory: None };
+            let reply = self.answer(&Request::CheckpointHead(request));
+            assert!(matches!(reply.outcome, Outcome::Checkpoint(_)), "{reply:?}");
+        }
+    }
+
+    impl Transport for Busy {
+        fn ask(&mut self, request: &Request) -> Result<Reply, SignerFault> {
+            if matches!(request, Request::CheckpointHead(_)) {
+                self.asked += 1;
+                if self.shows > 0 {
+                    self.shows -= 1;
+                    self.show();
+                }
+            }
+            Ok(self.answer(request))
+        }
+    }
+
+    /// Appends a row, and says which was the last one.
+    fn grow(journal: &mut MemoryJournal) -> Option<KnownRow> {
+        let last = journal.head().expect("it answers");
+        let (seq, hash) = last.unwrap_or((Seq::START, Digest::ZERO));
+        journal.append(&Row::seal(seq.next(), Epoch(1), NOW, hash, Vec::new())).expect("it fits");
+        last.map(|(seq, hash)| KnownRow { seq, hash })
+    }
+
+    /// What comes of a checkpoint while a platform shows the signer this many rows, and how often the signer was asked for it.
+    fn signed(shows: u32) -> (Result<Seq, &'static str>, u32) {
+        let mut journal = MemoryJournal::default();
+        let mut busy = Busy::new(journal.clone(), shows);
+        busy.show();
+        let mut signer = RemoteSigner::keeping(&mut busy, Box::new(Remembered::default()));
+        let signed = sign(&mut signer, &mut journal, PLATFORM);
+        (signed.map(|signed| signed.fence.seq).map_err(|failure| failure.code()), busy.asked)
+    }
+
+    impl Transport for &mut Busy {
+        fn ask(&mut self, request: &Request) -> Result<Reply, SignerFault> {
+            (**self).ask(request)
+        }
+    }
+
+    #[test]
+    fn a_platform_that_shows_the_signer_a_row_in_between_hinders_no_checkpoint() {
+        assert_eq!(signed(0), (Ok(Seq(1)), 1));
+        assert_eq!(signed(1), (Ok(Seq(2)), 2));
+        assert_eq!(signed(2), (Ok(Seq(3)), 3));
+    }
+
+    #[test]
+    fn a_signer_that_is_ahead_each_time_is_asked_three_times_and_refuses() {
+        assert_eq!(signed(3), (Err("fence_behind"), 3));
+        assert_eq!(signed(99), (Err("fence_behind"), 3));
+        // A journal that was set back: nobody shows anything.
+        let mut whole = MemoryJournal::default();
+        let mut busy = Busy::new(whole.clone(), 0);
+        (0..4).for_each(|_| busy.show());
+        let mut old = MemoryJournal::default();
+        old.append(&whole.read(Seq::START, 1).expect("it answers")[0]).expect("it fits");
+        let mut signer = RemoteSigner::keeping(&mut busy, Box::new(Remembered::default()));
+        let refused = sign(&mut signer, &mut old, PLATFORM).expect_err("it is behind");
+        assert_eq!((refused.code(), busy.asked), ("fence_behind", 3));
+    }
 
     #[test]
     fn a_checkpoint_is_read_as_it_was_written_and_nothing_else_is() {

@@ -262,7 +262,11 @@ fn take_over(config: &Config, record: &mut SharedRecord) -> Result<(), Failure> 
         )
         .hint("find out which signer is the platform's, and remove the file once you know; 'florin signer accept' names the right one"));
     }
-    std::fs::remove_file(&file).map_err(|fault| unreadable(fault.into()))
+    match std::fs::remove_file(&file) {
+        // Another process took it over at the same time, and kept the same.
+        Err(fault) if fault.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|fault| unreadable(fault.into())),
+    }
 }
 
 /// A command that ends because what is known of the signer can't be read or kept.
@@ -315,6 +319,33 @@ mod tests {
         forked.head.hash = Digest([9; 32]);
         assert_eq!(opened(Some(&forked.encode())), Err("signer_head_differs"));
         assert_eq!(opened(None), Ok(Some(known(2, 5))));
+    }
+
+    #[test]
+    fn nodes_that_take_it_over_at_the_same_time_all_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("florin.toml");
+        std::fs::write(&path, config::fresh([7; 16])).expect("written");
+        let config = Config::read(&path).expect("a configuration");
+        std::fs::create_dir(config.data()).expect("made");
+        // Each has a connection of its own, opened before: what is at stake is the file.
+        let open = || open_record(&config).expect("nothing is to be taken over");
+        let mut nodes: Vec<SharedRecord> = (0..4).map(|_| open()).collect();
+        for counter in 1..=10 {
+            std::fs::write(config.data().join(OLD_FILE), known(2, counter).encode()).expect("written");
+            let start = std::sync::Barrier::new(nodes.len());
+            std::thread::scope(|scope| {
+                for record in &mut nodes {
+                    let (start, config) = (&start, &config);
+                    scope.spawn(move || {
+                        start.wait();
+                        take_over(config, record).expect("somebody takes it over");
+                        assert_eq!(record.load().expect("readable"), Some(known(2, counter)));
+                    });
+                }
+            });
+            assert!(!config.data().join(OLD_FILE).exists());
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use florin_core::id::{Digest, Seq};
 use florin_core::wire::Message;
 use florin_engine::load::Place;
 use florin_engine::witness::{Witness, WitnessFault};
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 florin_core::message! {
@@ -96,7 +99,7 @@ impl ShownFile {
                 Ok(row) => Err(unreadable(std::io::Error::other(format!("no row has the number {}", row.seq)))),
                 Err(fault) => Err(unreadable(std::io::Error::other(fault))),
             },
-            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(fault) if fault.kind() == ErrorKind::NotFound => Ok(None),
             Err(fault) => Err(unreadable(fault)),
         }
     }
@@ -106,11 +109,32 @@ impl ShownFile {
     /// # Errors
     /// [`ShownFault`]. One that can't be read stays as it is: it may have named a later row than this one.
     pub fn raise(&self, place: Place) -> Result<(), ShownFault> {
-        if !place.seq.is_of_row() || self.last()?.is_some_and(|last| last.seq >= place.seq) {
+        let is_kept = |last: Option<Place>| last.is_some_and(|last| last.seq >= place.seq);
+        if !place.seq.is_of_row() || is_kept(self.last()?) {
+            return Ok(());
+        }
+        let unwritable = |cause| ShownFault::Unwritable { file: self.clone(), cause };
+        // Nobody writes an earlier row over a later one between a look and a write.
+        let _turn = self.wait_for_turn().map_err(unwritable)?;
+        if is_kept(self.last()?) {
             return Ok(());
         }
         let row = ShownRow { seq: place.seq, hash: place.hash };
-        replace(&self.path, &row.encode()).map_err(|cause| ShownFault::Unwritable { file: self.clone(), cause })
+        replace(&self.path, &row.encode()).map_err(unwritable)
+    }
+
+    /// Waits until nobody else writes; it lasts as long as the file is open, and no longer than the process.
+    fn wait_for_turn(&self) -> std::io::Result<File> {
+        let mut path = self.path.as_os_str().to_owned();
+        path.push(".lock");
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        loop {
+            match file.lock() {
+                Err(fault) if fault.kind() == ErrorKind::Interrupted => {}
+                locked => return locked.map(|()| file),
+            }
+        }
     }
 }
 
@@ -141,6 +165,36 @@ mod tests {
             file.raise(raised).expect("kept");
             assert_eq!(file.newest().expect("readable"), Some(kept));
         }
+    }
+
+    #[test]
+    fn many_who_raise_it_at_once_all_succeed_and_it_never_falls() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = ShownFile::by_checkpoint(folder.path());
+        let place = |seq: u64| Place { seq: Seq(seq), hash: Digest([seq as u8; 32]) };
+        file.raise(place(1)).expect("kept");
+        let (writers, rounds) = (8, 15);
+        std::thread::scope(|scope| {
+            for writer in 0..writers {
+                let file = &file;
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        let raised = place(2 + round * writers + writer);
+                        file.raise(raised).expect("nobody is in another's way");
+                        let stands = file.last().expect("never torn").expect("kept");
+                        assert!(stands.seq >= raised.seq, "{stands:?} after {raised:?}");
+                        assert_eq!(stands, place(stands.seq.0));
+                    }
+                });
+            }
+        });
+        assert_eq!(file.last().expect("readable"), Some(place(1 + rounds * writers)));
+        let mut left: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["checkpoint.shown", "checkpoint.shown.lock"], "no draft is left");
     }
 
     #[test]
