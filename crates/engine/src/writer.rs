@@ -388,8 +388,12 @@ impl Writer {
     /// Decides waiting commands while there is room for them; says how many.
     pub fn decide_waiting(&mut self, clock_ms: u64) -> usize {
         let mut count = 0;
-        self.note_clock(clock_ms);
-        while self.has_room(clock_ms) {
+        loop {
+            // Before each: a tick takes ledger time for the time, and the clock may be far from that.
+            self.note_clock(clock_ms);
+            if !self.has_room(clock_ms) {
+                break;
+            }
             let Some((ticket, ask)) = self.lanes.pop() else { break };
             if confirms_time(&ask)
                 && let Some(open) = self.open.take()

@@ -230,6 +230,22 @@ fn an_operators_word_lets_ledger_time_go_to_the_clock_in_a_row_of_its_own() {
 }
 
 #[test]
+fn a_clock_that_a_tick_leaves_behind_is_noted_before_the_next_command() {
+    let rows = Rows::default();
+    let start = 1_700_000_000_000;
+    let mut writer = leading_by_rules(&rows, start);
+    writer.submit(Ticket(1), by_operator(1, Command::OpenCustomer(customer(1)))).unwrap();
+    drive(&mut writer, &rows, start + 50_000);
+    // Fifteen seconds behind the last tick, and sixty-five behind the ledger time that the next tick takes.
+    writer.submit(Ticket(2), Ask::internal(Command::Tick)).unwrap();
+    writer.submit(Ticket(3), by_operator(3, Command::ConfirmTime)).unwrap();
+    drive(&mut writer, &rows, start - 15_000);
+    let answers: Vec<_> =
+        writer.take_replies().into_iter().map(|reply| (reply.ticket.0, reply.answer.code())).collect();
+    assert_eq!(answers, [(1, None), (2, None), (3, Some("time_behind"))]);
+}
+
+#[test]
 fn an_epoch_after_a_long_gap_waits_for_an_operator() {
     let rows = Rows::default();
     let start = 1_700_000_000_000;
