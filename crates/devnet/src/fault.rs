@@ -71,7 +71,8 @@ impl Liar {
                 let mut miner = Miner::new(ScriptBuf::new(), u32::MAX);
                 for _ in 0..*count {
                     let mined = miner.mine_with(&mask, Vec::new(), 0);
-                    mask.submit(mined.block).expect("an empty block on the tip is valid");
+                    // Not judged: by a clock that is hours off, even the liar's own node would refuse it.
+                    mask.force_connect(mined.block);
                 }
                 Some(Box::new(mask))
             }
