@@ -19,7 +19,8 @@ crate::message! {
     pub struct Entry {
         /// The command's id; absent for what the engine itself does.
         1: command: Option<CommandId>,
-        /// SHA-256 of the request as it was sent: the same id with another request is refused.
+        /// SHA-256 of the request as it was sent, but for a person's name, of which it tells only that there was one: the
+        /// same id with another request is refused.
         2: request: Option<Digest>,
         /// The facts, in order.
         3: events: Vec<Event>,
