@@ -25,7 +25,7 @@ use florin_signer::stack;
 use make::{Known, Origin, Restored, Wanted};
 use serde_json::{Value, json};
 use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -319,10 +319,14 @@ fn restored_text(args: &RestoreArgs, restored: &Restored) -> String {
 /// root, and nobody else writes there.
 fn own_policy(dir: &Path) -> Result<Policy, Failure> {
     let path = dir.join(POLICY_FILE);
-    let unreadable = |fault: std::io::Error| {
-        Failure::new("policy_missing", format!("{} can't be read", path.display()))
+    let unreadable = |fault: Error| match fault.kind() {
+        ErrorKind::NotFound => Failure::new("policy_missing", format!("there is no {}", path.display()))
             .because(fault)
-            .hint("run 'florin signer init'")
+            .hint("run 'florin signer init'"),
+        // It is there, and says what nobody else knows: a new one is not the way out.
+        _ => Failure::new("policy_unreadable", format!("{} can't be read", path.display()))
+            .because(fault)
+            .hint("it is text in UTF-8 that the signer's user may read: mend it, or put it back from a backup"),
     };
     let file = File::open(&path).map_err(unreadable)?;
     refuse_exposed_folder(dir)?;
@@ -357,7 +361,7 @@ fn refuse_exposed(path: &Path, metadata: &Metadata, own: u32) -> Result<(), Fail
 /// file, without a log.
 ///
 /// # Errors
-/// `signals_failed`, `policy_missing`, `signer_folder`, `policy_exposed`, then the codes of policy, key store, memory and socket.
+/// `signals_failed`, `policy_missing`, `policy_unreadable`, `signer_folder`, `policy_exposed`, then the codes of policy, key store, memory and socket.
 pub fn serve(dir: &Path, socket: &Path, passphrase: Passphrase, stop: &Arc<Stop>) -> Result<(), Failure> {
     let policy = own_policy(dir)?;
     let callers = policy.callers;

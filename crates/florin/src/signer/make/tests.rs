@@ -316,6 +316,30 @@ fn a_policy_or_a_folder_that_others_may_write_is_refused() {
 }
 
 #[test]
+fn a_policy_that_is_there_and_cannot_be_read_is_not_said_to_be_missing() {
+    let root = tempfile::tempdir().expect("a folder");
+    let dir = root.path().join("signer");
+    init(&dir, PLATFORM, Network::Regtest, &passphrase(), Purpose::Real).expect("made");
+    let path = dir.join(POLICY_FILE);
+    let text = std::fs::read(&path).expect("a policy");
+    let read = || code(own_policy(&dir));
+    assert_eq!(read(), "ok");
+    // In Latin-1, as an older editor writes it.
+    std::fs::write(&path, [b"# f\xfcr Anna\n", &text[..]].concat()).expect("written");
+    assert_eq!(read(), "policy_unreadable");
+    std::fs::remove_file(&path).expect("it is ours");
+    let failure = own_policy(&dir).expect_err("there is none");
+    assert!(failure.code() == "policy_missing" && failure.to_string().contains("'florin signer init'"), "{failure}");
+    std::os::unix::fs::symlink(POLICY_FILE, &path).expect("a link to itself");
+    assert_eq!(read(), "policy_unreadable");
+    std::fs::remove_file(&path).expect("it is ours");
+    std::fs::create_dir(&path).expect("a folder");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("set");
+    let failure = own_policy(&dir).expect_err("a folder is no text");
+    assert!(failure.code() == "policy_unreadable" && !failure.to_string().contains("init"), "{failure}");
+}
+
+#[test]
 fn a_policy_belongs_to_the_signer_or_to_root() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("policy");
