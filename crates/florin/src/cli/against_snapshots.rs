@@ -7,6 +7,7 @@ use florin_core::id::{Digest, Seq};
 use florin_core::journal::{Row, SnapshotHeader};
 use florin_core::snapshot;
 use florin_core::state::State;
+use florin_core::wire::Bytes;
 use florin_engine::audit::JournalReport;
 use florin_engine::caught::caught;
 use florin_store::fault::StoreFault;
@@ -137,21 +138,28 @@ impl Snapshots {
 }
 
 fn content(store: &mut snapshots::Snapshots, seq: Seq) -> Result<Content, Unusable> {
-    let damaged = |code, what: &str| Err(Unusable::Differs(Why::Fault(code), format!("unreadable: {what}")));
     let loaded = match store.load(seq) {
         Ok(Some(loaded)) => loaded,
-        Ok(None) => return damaged("snapshot_chunk_count", "there are chunks without a header"),
+        Ok(None) => return Err(damaged("snapshot_chunk_count", "there are chunks without a header")),
         Err(SnapshotError::Store(fault)) => return Err(Unusable::Store(fault)),
-        Err(error) => return damaged(error.code(), &sentence(&error)),
+        Err(error) => return Err(damaged(error.code(), &sentence(&error))),
     };
     let header = loaded.header().clone();
+    Ok(Content { folded: fold(&header, loaded.chunks())?, header })
+}
+
+fn damaged(code: &'static str, what: &str) -> Unusable {
+    Unusable::Differs(Why::Fault(code), format!("unreadable: {what}"))
+}
+
+/// The hash of the state that a snapshot's chunks fold to.
+fn fold(header: &SnapshotHeader, chunks: &[Bytes]) -> Result<Digest, Unusable> {
     // What a snapshot says may break the state's rules; that is a finding and no end.
-    let folded = caught(|| snapshot::read(&header, loaded.chunks()));
-    match folded {
-        Ok(Ok(state)) => Ok(Content { folded: snapshot::hash(&state), header }),
-        Ok(Err(error)) => damaged(error.code(), &sentence(&error)),
-        Err(_) => {
-            let detail = "unreadable: what it says contradicts itself".to_owned();
+    match caught(|| snapshot::read(header, chunks)) {
+        Ok(Ok(state)) => Ok(snapshot::hash(&state)),
+        Ok(Err(error)) => Err(damaged(error.code(), &sentence(&error))),
+        Err(what) => {
+            let detail = format!("unreadable: what it says contradicts itself: {what}");
             Err(Unusable::Differs(Why::SnapshotContradicts, detail))
         }
     }
@@ -171,5 +179,27 @@ fn judge(content: &Content, row: &Row, state: &State) -> Verdict {
         differs("state")
     } else {
         Ok(format!("state at row {}", row.seq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use florin_core::asset::{Asset, AssetKind};
+    use florin_core::event::Event;
+    use florin_core::id::AssetId;
+    use florin_core::journal::{SnapshotChunk, state_hash};
+    use florin_core::wire::Message;
+
+    #[test]
+    fn of_a_snapshot_that_contradicts_itself_it_is_told_which_rule_it_breaks() {
+        let asset = Asset { id: AssetId(2), code: "EUR".to_owned(), decimals: 2, kind: AssetKind::Fiat, chain: None };
+        let defined = Event::AssetDefined(asset);
+        let chunks = [Bytes(SnapshotChunk { events: vec![defined.clone(), defined] }.encode())];
+        let (header, _) = snapshot::write(&State::default(), Digest::ZERO, "test");
+        let header = SnapshotHeader { state_hash: state_hash(chunks.iter()), chunk_count: 1, ..header };
+        let Err(Unusable::Differs(why, detail)) = fold(&header, &chunks) else { panic!("it is read") };
+        assert_eq!(why, Why::SnapshotContradicts);
+        assert!(detail.ends_with("contradicts itself: an asset's definition never changes"), "{detail}");
     }
 }
