@@ -319,8 +319,10 @@ fn restored_text(args: &RestoreArgs, restored: &Restored) -> String {
 /// root, and nobody else writes there.
 fn own_policy(dir: &Path) -> Result<Policy, Failure> {
     let path = dir.join(POLICY_FILE);
+    // A link to nothing stands there, too, and 'signer init' makes nothing in its place.
+    let stands = || path.symlink_metadata().is_ok();
     let unreadable = |fault: Error| match fault.kind() {
-        ErrorKind::NotFound => Failure::new("policy_missing", format!("there is no {}", path.display()))
+        ErrorKind::NotFound if !stands() => Failure::new("policy_missing", format!("there is no {}", path.display()))
             .because(fault)
             .hint("run 'florin signer init'"),
         // It is there, and says what nobody else knows: a new one is not the way out.

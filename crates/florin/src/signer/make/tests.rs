@@ -330,9 +330,11 @@ fn a_policy_that_is_there_and_cannot_be_read_is_not_said_to_be_missing() {
     std::fs::remove_file(&path).expect("it is ours");
     let failure = own_policy(&dir).expect_err("there is none");
     assert!(failure.code() == "policy_missing" && failure.to_string().contains("'florin signer init'"), "{failure}");
-    std::os::unix::fs::symlink(POLICY_FILE, &path).expect("a link to itself");
-    assert_eq!(read(), "policy_unreadable");
-    std::fs::remove_file(&path).expect("it is ours");
+    for target in [POLICY_FILE, "nothing"] {
+        std::os::unix::fs::symlink(target, &path).expect("a link to itself, or to nothing");
+        assert_eq!(read(), "policy_unreadable", "{target}");
+        std::fs::remove_file(&path).expect("it is ours");
+    }
     std::fs::create_dir(&path).expect("a folder");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("set");
     let failure = own_policy(&dir).expect_err("a folder is no text");
