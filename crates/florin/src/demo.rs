@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::log::{self, Form};
 use crate::node::rpc::Rpc;
 use crate::platform::{Parts, Platform, private_folder};
+use crate::signals::EndSignals;
 use crate::signer;
 use clap::Args;
 use florin_chain::bitcoin::network::Network;
@@ -33,7 +34,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use story::FreshWallet;
-use tokio::signal::unix::{SignalKind, signal};
 use world::{NODES, World};
 
 /// How long the signer's process may take to start: its key store is slow to open on purpose.
@@ -263,20 +263,10 @@ impl Folder {
     fn remove_on_signal(&self, demo: &Demo) -> Result<(), Failure> {
         let (platform, signer) = (demo.platform.clone(), demo.signer.clone());
         let path = self.is_temporary.then(|| self.path.clone());
-        let failed = |fault| Failure::new("signals_failed", "signals can't be waited for").because(fault);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let entered = runtime.enter();
-        // Both are caught before anybody is told that it runs.
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        drop(entered);
+        // Before anybody is told that it runs.
+        let signals = EndSignals::catch()?;
         std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            });
+            signals.wait();
             // It stays locked: the story, which fails from here on, waits for it and says nothing.
             let mut signer = locked(&signer);
             platform.stop();

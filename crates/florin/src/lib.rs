@@ -14,6 +14,7 @@ pub mod node;
 pub mod panics;
 pub mod platform;
 pub mod secret;
+mod signals;
 pub mod signer;
 pub mod signing;
 pub mod terminal;

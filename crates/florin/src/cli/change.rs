@@ -6,11 +6,11 @@ use super::platform::client;
 use super::show::{line, record};
 use crate::api::ask::new_command_id;
 use crate::failure::Failure;
+use crate::signals::EndSignals;
 use clap::Args;
 use florin_core::id::CommandId;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Which request it is.
 #[derive(Debug, Clone, Args)]
@@ -59,7 +59,10 @@ pub(crate) fn ask(common: &Common, key: &str, path: &str, body: &Value) -> Resul
         say_key(&mut std::io::stderr(), common.json, key)?;
     }
     let (sent_key, path, body) = (key.to_owned(), path.to_owned(), body.clone());
-    let answered = until_signal(move || client.post_as(&sent_key, &path, &body));
+    // Caught before anything is sent. Whoever is told to end waits for no answer, and whether it was done stays open.
+    let signals = EndSignals::catch().map_err(|failure| failure.of_change(key))?;
+    let answered = signals.unless_told(move || client.post_as(&sent_key, &path, &body));
+    let answered = answered.and_then(|answer| answer.unwrap_or_else(|| Err(interrupted())));
     let mut answer = answered.map_err(|failure| failure.of_change(key))?;
     if common.json
         && let Some(fields) = answer.as_object_mut()
@@ -72,26 +75,6 @@ pub(crate) fn ask(common: &Common, key: &str, path: &str, body: &Value) -> Resul
 fn say_key(err: &mut dyn Write, json: bool, key: &str) -> Result<(), Failure> {
     let text = if json { json!({ "idempotency_key": key }).to_string() } else { format!("asking with --key {key}") };
     line(err, &text)
-}
-
-/// Works until it is done, or until the process is told to end: then it is not waited for any more, and whether it was done stays open.
-fn until_signal(work: impl FnOnce() -> Result<Value, Failure> + Send + 'static) -> Result<Value, Failure> {
-    let failed = |fault| Failure::new("signals_failed", "signals can't be waited for").because(fault);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let ended = runtime.block_on(async {
-        // Both are caught before anything is sent.
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        tokio::select! {
-            done = tokio::task::spawn_blocking(work) => {
-                done.unwrap_or_else(|_| Err(Failure::new("internal", "a defect of this program")))
-            }
-            _ = interrupt.recv() => Err(interrupted()),
-            _ = terminate.recv() => Err(interrupted()),
-        }
-    });
-    runtime.shutdown_background();
-    ended
 }
 
 fn interrupted() -> Failure {

@@ -9,6 +9,7 @@ use crate::config::{self, Config};
 use crate::failure::Failure;
 use crate::log::{self, Form};
 use crate::platform::{Parts, Platform, private_folder};
+use crate::signals::EndSignals;
 use clap::Args;
 use florin_core::id::Seq;
 use serde_json::json;
@@ -78,10 +79,12 @@ pub(crate) fn serve(common: &Common, out: &mut dyn Write) -> Result<(), Failure>
     let platform = Arc::new(Platform::start(parts)?);
     let server = bound.serve(Arc::clone(&platform), token)?;
     let address = server.address();
+    // Before anybody is told that it serves: whoever knows that may tell it to end.
+    let signals = EndSignals::catch()?;
     record(out, common.json, &json!({ "listening": format!("http://{address}"), "trust": platform.status().trust }))?;
     drop(out.flush());
     tracing::info!(%address, "florin serves");
-    wait_for_signal()?;
+    signals.wait();
     tracing::info!("florin stops");
     server.stop();
     if platform.stop() {
@@ -98,18 +101,4 @@ pub(crate) fn serve(common: &Common, out: &mut dyn Write) -> Result<(), Failure>
 fn say_read(at: Seq, end: Seq) {
     let percent = u64::try_from(u128::from(at.0) * 100 / u128::from(end.0.max(1))).unwrap_or(100);
     tracing::info!(row = at.0, of = end.0, percent, "the journal is read");
-}
-
-/// Waits until the process is told to end.
-fn wait_for_signal() -> Result<(), Failure> {
-    let failed = |fault| Failure::new("signals_failed", "signals can't be waited for").because(fault);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(async {
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed),
-            _ = terminate.recv() => Ok(()),
-        }
-    })
 }

@@ -2,11 +2,10 @@
 //! everything the signer promised is in its memory at any moment, with the log beside the file.
 
 use crate::failure::Failure;
+use crate::signals::{self, EndSignals};
 use florin_signer::server::{CONNECTION_TIMEOUT, Stop};
-use std::io::Error;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// How long the request that it is at may take to its end: a connection may take its time twice, to send and to take the answer.
 const GRACE: Duration = Duration::from_secs(2 * CONNECTION_TIMEOUT.as_secs() + 5);
@@ -16,11 +15,7 @@ const GRACE: Duration = Duration::from_secs(2 * CONNECTION_TIMEOUT.as_secs() + 5
 /// # Errors
 /// `signals_failed`.
 pub(super) fn stop() -> Result<Arc<Stop>, Failure> {
-    Stop::new().map(Arc::new).map_err(failed)
-}
-
-fn failed(fault: Error) -> Failure {
-    Failure::new("signals_failed", "signals can't be waited for").because(fault)
+    Stop::new().map(Arc::new).map_err(signals::failed)
 }
 
 /// Ends this process in good order when it is told to by a signal.
@@ -28,19 +23,10 @@ fn failed(fault: Error) -> Failure {
 /// # Errors
 /// `signals_failed`.
 pub(super) fn on_signals(stop: Arc<Stop>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let entered = runtime.enter();
-    // Both are caught before anything is answered.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    drop(entered);
+    // Before anything is answered.
+    let signals = EndSignals::catch()?;
     std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
+        signals.wait();
         end(&stop);
     });
     Ok(())

@@ -443,6 +443,15 @@ impl Drop for Served {
     }
 }
 
+/// Which of the signals that interrupt and terminate a process catches, by number.
+#[cfg(target_os = "linux")]
+fn caught(process: u32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+    let mask = u64::from_str_radix(mask.trim(), 16).expect("a number");
+    [2, 15].into_iter().filter(|signal| mask >> (signal - 1) & 1 == 1).collect()
+}
+
 fn serve(config: &Path) -> Served {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
         .args(["serve", "--json", "--config", path(config)])
@@ -453,6 +462,8 @@ fn serve(config: &Path) -> Served {
     let mut line = String::new();
     let mut out = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
     std::io::BufRead::read_line(&mut out, &mut line).expect("it says where it listens");
+    #[cfg(target_os = "linux")]
+    assert_eq!(caught(child.id()), [2, 15], "whoever knows that it serves may tell it to end");
     let said: Value = serde_json::from_str(&line).expect("JSON");
     Served { child, url: said["listening"].as_str().expect("an address").to_owned() }
 }
