@@ -2,7 +2,7 @@
 //! forgotten its signer. Neither the platform nor the command line has such a one sign anything before a person says so.
 
 use super::chain::{Chain, until};
-use super::support::{World, id, wallet_body};
+use super::support::{World, florin, id, wallet_body};
 use florin::config::Config;
 use florin::platform::Parts;
 use florin::signer::{MEMORY_FILE, SOCKET_FILE};
@@ -13,20 +13,6 @@ use florin_signer::protocol::{CheckpointHead, Fence, Hello, KnownRow, Outcome, P
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-fn florin(folder: &Path, words: &[&str]) -> (bool, Value) {
-    let done = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
-        .args(words)
-        .args(["--json", "--config"])
-        .arg(folder.join("florin.toml"))
-        .current_dir(folder)
-        .output()
-        .expect("it runs");
-    let text = if done.status.success() { done.stdout } else { done.stderr };
-    let text = String::from_utf8(text).expect("text");
-    let said = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-    (done.status.success(), said.unwrap_or_else(|| panic!("{words:?} says no JSON: {text}")))
-}
 
 /// What a checkpoint ends with: nothing where it is signed.
 fn checkpoint(folder: &Path) -> Option<String> {

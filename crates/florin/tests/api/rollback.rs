@@ -1,7 +1,7 @@
 //! Journals that were set back to an older copy: nobody leads one, whoever remembers that there was more.
 
 use super::chain::{Chain, until};
-use super::support::{self, World, id};
+use super::support::{self, World, florin, id};
 use florin::config::Config;
 use florin::platform::{Parts, Platform};
 use florin::signer;
@@ -102,21 +102,6 @@ fn refused(parts: Parts) -> (&'static str, String) {
         }
         Err(failure) => (failure.code(), failure.to_string()),
     }
-}
-
-fn florin(folder: &Path, arguments: &[&str]) -> (bool, Value) {
-    let config = folder.join("florin.toml");
-    let done = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
-        .args(arguments)
-        .args(["--json", "--config"])
-        .arg(config)
-        .current_dir(folder)
-        .output()
-        .expect("it runs");
-    let text = if done.status.success() { done.stdout } else { done.stderr };
-    let text = String::from_utf8(text).expect("text");
-    let said = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
-    (done.status.success(), said.unwrap_or_else(|| panic!("{arguments:?} says no JSON: {text}")))
 }
 
 /// The last row that the signer was shown.

@@ -289,3 +289,18 @@ pub fn approval_by(operator: u8, withdrawal: &Value) -> (String, String) {
     let approval = approve(&ShownIntent::read(&intent).expect("it can be shown"), &key);
     (key.public_text(), florin_core::hex::encode(&approval.signature))
 }
+
+/// Whether the program ends well on a folder's configuration, and the last JSON that it says.
+pub fn florin(folder: &Path, words: &[&str]) -> (bool, Value) {
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(words)
+        .args(["--json", "--config"])
+        .arg(folder.join("florin.toml"))
+        .current_dir(folder)
+        .output()
+        .expect("it runs");
+    let text = if done.status.success() { done.stdout } else { done.stderr };
+    let text = String::from_utf8(text).expect("text");
+    let said = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+    (done.status.success(), said.unwrap_or_else(|| panic!("{words:?} says no JSON: {text}")))
+}
