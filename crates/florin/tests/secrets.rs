@@ -6,14 +6,9 @@
 #[path = "../../signer/tests/support/search.rs"]
 mod search;
 
-use bitcoin::NetworkKind;
-use bitcoin::bip32::{DerivationPath, Xpriv};
-use bitcoin::secp256k1::Secp256k1;
 use florin::config;
 use florin::signer::{KEYS_FILE, SOCKET_FILE};
-use florin_chain::bitcoin::keys::{ScriptKind, account_path};
 use florin_chain::bitcoin::mnemonic::Mnemonic;
-use florin_chain::bitcoin::network::Network;
 use florin_core::hex;
 use florin_signer::client::Client;
 use florin_signer::entropy::random_bytes;
@@ -115,22 +110,10 @@ struct Known {
 impl Known {
     fn draw() -> Known {
         let mnemonic = Mnemonic::from_entropy(&*random_bytes::<32>().expect("randomness")).expect("24 words");
-        let (words, seed) = (mnemonic.expose_words().to_string(), mnemonic.seed(""));
+        let words = mnemonic.expose_words().to_string();
         let passphrase = hex::encode(&*random_bytes::<24>().expect("randomness"));
-        let mut secrets = vec![
-            Secret::of("words", words.as_bytes()),
-            Secret::of("entropy", mnemonic.expose_entropy()),
-            Secret::of("passphrase", passphrase.as_bytes()),
-            Secret::of("seed", seed.expose_bytes()),
-        ];
-        let secp = Secp256k1::new();
-        let master = Xpriv::new_master(NetworkKind::Test, seed.expose_bytes()).expect("a seed");
-        let path = account_path(Network::Regtest, ScriptKind::Tr, 0).expect("a path");
-        let steps: &[_] = path.as_ref();
-        for (depth, name) in ["master key", "purpose key", "coin key", "account key"].into_iter().enumerate() {
-            let key = master.derive_priv(&secp, &DerivationPath::from(&steps[..depth])).expect("a key");
-            secrets.push(Secret::of(name, &key.private_key.secret_bytes()));
-        }
+        let mut secrets = Secret::of_words(&mnemonic);
+        secrets.push(Secret::of("passphrase", passphrase.as_bytes()));
         Known { words, passphrase, secrets }
     }
 }

@@ -7,11 +7,7 @@
 mod search;
 mod support;
 
-use bitcoin::NetworkKind;
-use bitcoin::bip32::{DerivationPath, Xpriv};
-use bitcoin::secp256k1::Secp256k1;
-use florin_chain::bitcoin::keys::{ScriptKind, account_path};
-use florin_chain::bitcoin::network::Network;
+use florin_chain::bitcoin::keys::ScriptKind;
 use florin_core::id::PlanId;
 use florin_signer::approve::OperatorKey;
 use florin_signer::entropy::random_bytes;
@@ -42,22 +38,7 @@ fn passphrase() -> (Passphrase, Secret) {
 fn make(path: &Path, passphrase: &Passphrase) -> Vec<Secret> {
     wiped(|| {
         let created = KeyStore::create(path, passphrase, Purpose::Demo).expect("created");
-        let words = &created.mnemonic;
-        let seed = words.seed("");
-        let mut secrets = vec![
-            Secret::of("entropy", words.expose_entropy()),
-            Secret::of("words", words.expose_words().as_bytes()),
-            Secret::of("seed", seed.expose_bytes()),
-        ];
-        let secp = Secp256k1::new();
-        let master = Xpriv::new_master(NetworkKind::Test, seed.expose_bytes()).expect("a seed");
-        let path = account_path(Network::Regtest, ScriptKind::Tr, 0).expect("a path");
-        let steps: &[_] = path.as_ref();
-        for (depth, name) in ["master key", "purpose key", "coin key", "account key"].into_iter().enumerate() {
-            let path = DerivationPath::from(&steps[..depth]);
-            let key = master.derive_priv(&secp, &path).expect("a key").private_key.secret_bytes();
-            secrets.push(Secret::of(name, &key));
-        }
+        let mut secrets = Secret::of_words(&created.mnemonic);
         let mut head_key = created.store.head_key().to_bytes();
         secrets.push(Secret::of("head key", &head_key));
         head_key.zeroize();

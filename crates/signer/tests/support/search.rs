@@ -1,5 +1,11 @@
-//! Looks for secrets in the memory of a process. It must never hold one as it is: it would find its own.
+//! Looks for secrets in the memory of a process. It must never keep one as it is: it would find its own.
 
+use bitcoin::NetworkKind;
+use bitcoin::bip32::{DerivationPath, Xpriv};
+use bitcoin::secp256k1::Secp256k1;
+use florin_chain::bitcoin::keys::{ScriptKind, account_path};
+use florin_chain::bitcoin::mnemonic::Mnemonic;
+use florin_chain::bitcoin::network::Network;
 use std::fs::File;
 use std::io::Result;
 use std::os::unix::fs::FileExt;
@@ -24,6 +30,26 @@ impl Secret {
     pub fn of(name: &'static str, bytes: &[u8]) -> Secret {
         assert!(bytes.len() >= PIECE_SIZE, "{name} is too short to be found for sure");
         Secret { name, masked: bytes.iter().map(|byte| byte ^ MASK).collect() }
+    }
+
+    /// Words without a passphrase of their own, and what keys are made of them on the way to the first account of regtest.
+    pub fn of_words(words: &Mnemonic) -> Vec<Secret> {
+        let seed = words.seed("");
+        let mut secrets = vec![
+            Secret::of("entropy", words.expose_entropy()),
+            Secret::of("words", words.expose_words().as_bytes()),
+            Secret::of("seed", seed.expose_bytes()),
+        ];
+        let secp = Secp256k1::new();
+        let master = Xpriv::new_master(NetworkKind::Test, seed.expose_bytes()).expect("a seed");
+        let path = account_path(Network::Regtest, ScriptKind::Tr, 0).expect("a path");
+        let steps: &[_] = path.as_ref();
+        for (depth, name) in ["master key", "purpose key", "coin key", "account key"].into_iter().enumerate() {
+            let path = DerivationPath::from(&steps[..depth]);
+            let key = master.derive_priv(&secp, &path).expect("a key").private_key.secret_bytes();
+            secrets.push(Secret::of(name, &key));
+        }
+        secrets
     }
 
     /// Pieces, of which the last may overlap the one before it.
