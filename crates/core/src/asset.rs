@@ -64,6 +64,9 @@ crate::message! {
         9: intent_ms: u64,
         /// The most network fee one plan may pay.
         10: network_fee_max: Amount,
+        /// How many blocks of the coin's chain the state keeps, to take them back without the journal's history; absent for
+        /// [`crate::decide::KEPT_BLOCKS`]. Never fewer than any depth above.
+        11: kept_blocks: Option<u32>,
     }
 }
 

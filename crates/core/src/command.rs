@@ -3,7 +3,9 @@
 use crate::amount::Amount;
 use crate::asset::{Asset, AssetPolicy, Halt};
 use crate::broker::{Pair, Price, Side};
-use crate::custody::{Approval, Beneficiary, Block, Branch, Chain, KeyPath, OutPoint, Payment, PlanVersion, Wallet};
+use crate::custody::{
+    Approval, Archived, Beneficiary, Block, Branch, Chain, KeyPath, OutPoint, Payment, PlanVersion, Wallet,
+};
 use crate::id::{
     AssetId, BlockHash, ChainId, CommandId, CustomerId, Digest, LedgerTime, PlanId, QuoteId, SessionId, TxId, WalletId,
     WithdrawalId,
@@ -18,7 +20,7 @@ pub enum Origin {
     Request {
         /// The command's id, a UUIDv7.
         id: CommandId,
-        /// SHA-256 of the request as it was sent.
+        /// SHA-256 of the request; a customer's name is no part of what is hashed.
         request: Digest,
     },
     /// A bulk caller: sequences of a session are executed once each, in order. A session takes them for [`SESSION_MS`].
@@ -111,6 +113,9 @@ pub const PART_COST_MAX: usize = 3_300;
 /// The most withdrawals that one plan pays: with as many inputs it stays a standard transaction of Bitcoin (100,000 virtual
 /// bytes, about 68 an input and 43 an output), and confirming it stays far below a command's events.
 pub const PLAN_PAYMENTS_MAX: usize = 250;
+
+/// The most that the records of one [`Command::Unarchive`] may have, encoded, in bytes: with its halts they fit a row.
+pub const UNARCHIVE_BYTES_MAX: usize = crate::journal::ROW_BYTES_MAX - 64 * 1024;
 
 /// The most inputs of one plan; see [`PLAN_PAYMENTS_MAX`].
 pub const PLAN_INPUTS_MAX: usize = 250;
@@ -231,6 +236,15 @@ pub enum Command {
         chain: ChainId,
         /// The tip's hash.
         hash: BlockHash,
+    },
+    /// Puts records back that left the state last, so that the only block left may be taken back.
+    Unarchive {
+        /// The chain.
+        chain: ChainId,
+        /// The link of the record that left before the first of these; zero where none did.
+        below: Digest,
+        /// The records, in the order in which they had left, at most [`UNARCHIVE_BYTES_MAX`] encoded.
+        records: Vec<Archived>,
     },
     /// What the mempool shows: unconfirmed payments to us.
     SeeReceipts {

@@ -446,3 +446,59 @@ crate::message! {
         7: paid: Option<Payment>,
     }
 }
+
+crate::oneof! {
+    /// A record that left the state because it was done with for as long as its block stands.
+    pub enum Archived {
+        /// A block below those that are kept.
+        1: Block(Block),
+        /// A credited deposit.
+        2: Deposit(Deposit),
+        /// A withdrawal that a plan ended.
+        3: Withdrawal(Withdrawal),
+        /// A final or conflicted plan.
+        4: Plan(Plan),
+        /// A spent coin.
+        5: Coin(Coin),
+    }
+}
+
+crate::message! {
+    /// What remains in the state of a chain's archived records: enough to know them again, in the order in which they left. They
+    /// come back the last one first, with [`crate::command::Command::Unarchive`].
+    #[derive(Copy)]
+    pub struct ArchivedHead {
+        /// The chain.
+        1: chain: ChainId,
+        /// How many there are.
+        2: count: u64,
+        /// The last one's link, see [`ArchivedHead::with`]; [`Digest::ZERO`] where there is none.
+        3: digest: Digest,
+    }
+}
+
+impl ArchivedHead {
+    /// A chain of which nothing left.
+    pub fn empty(chain: ChainId) -> ArchivedHead {
+        ArchivedHead { chain, count: 0, digest: Digest::ZERO }
+    }
+
+    /// The head when one record more has left: SHA-256 over a domain, the link before and the record's encoding.
+    #[must_use]
+    pub fn with(self, record: &Archived) -> ArchivedHead {
+        let mut hash = Sha256::new();
+        hash.update(b"florin/archived/1");
+        hash.update(self.digest.0);
+        hash.update(record.encode());
+        ArchivedHead { count: self.count + 1, digest: Digest(hash.finalize().into()), ..self }
+    }
+
+    /// The head before `records` left, the last of which is this one's last and whose first followed upon the link `below`;
+    /// `None` where they are others.
+    pub fn without(self, below: Digest, records: &[Archived]) -> Option<ArchivedHead> {
+        let count = self.count.checked_sub(records.len() as u64)?;
+        let before = ArchivedHead { count, digest: below, ..self };
+        let is_first = (count == 0) == (below == Digest::ZERO);
+        (is_first && records.iter().fold(before, ArchivedHead::with) == self).then_some(before)
+    }
+}

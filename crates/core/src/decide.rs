@@ -18,6 +18,7 @@ pub use admin::{
     TICK_QUOTE_EVENTS, TICK_SESSION_EVENTS,
 };
 pub use block::settle::KEPT_BLOCKS;
+pub use block::unarchive::unarchive_from;
 pub use block::{BlockRefusal, OUTPUT_AMOUNT_MAX};
 pub use broker::{
     ACCEPT_BAND_PERCENT, AcceptQuoteRefusal, PRICE_AGE_MAX_MS, PRICE_BAND, PRICE_UNITS_MAX, PriceRefusal, QUOTE_MS_MAX,
@@ -373,6 +374,7 @@ fn execute(draft: &mut Draft<'_>, command: &Command) -> Result<Outcome, Refusal>
         }
         Command::ConnectBlock(block) => block::connect(draft, block)?,
         Command::DisconnectBlock { chain, hash } => block::disconnect(draft, *chain, *hash)?,
+        Command::Unarchive { chain, below, records } => block::unarchive::unarchive(draft, *chain, *below, records)?,
         Command::SeeReceipts { chain, receipts } => deposit::see_receipts(draft, *chain, receipts)?,
         Command::LoseReceipts { chain, outpoints } => deposit::lose_receipts(draft, *chain, outpoints)?,
         Command::SeePlan { plan, txid } => plan::see(draft, *plan, *txid)?,

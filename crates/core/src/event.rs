@@ -5,8 +5,8 @@ use crate::asset::{Asset, AssetPolicy, Halt};
 use crate::broker::{Price, Quote};
 use crate::command::Outcome;
 use crate::custody::{
-    Address, Approval, Block, BlockRef, Chain, Coin, Deposit, DepositStatus, OutPoint, Payment, Plan, PlanVersion,
-    Spent, Wallet, Withdrawal, WithdrawalStatus,
+    Address, Approval, Archived, ArchivedHead, Block, BlockRef, Chain, Coin, Deposit, DepositStatus, OutPoint, Payment,
+    Plan, PlanVersion, Spent, Wallet, Withdrawal, WithdrawalStatus,
 };
 use crate::id::{
     ChainId, CommandId, CustomerId, Digest, Epoch, HoldId, LedgerTime, PlanId, QuoteId, Seq, SessionId, WalletId,
@@ -270,6 +270,18 @@ crate::message! {
 }
 
 crate::message! {
+    /// The records of a chain that left the state last are in it again: a reorganisation reaches below the blocks that were kept.
+    pub struct Unarchived {
+        /// The chain.
+        1: chain: ChainId,
+        /// The link of the record that left before the first of these; zero where none did.
+        2: below: Digest,
+        /// The records, in the order in which they had left.
+        3: records: Vec<Archived>,
+    }
+}
+
+crate::message! {
     /// A bank receipt was booked; its reference is used up.
     pub struct BankReceiptBooked {
         /// The bank's reference, unique for ever.
@@ -420,6 +432,8 @@ crate::oneof! {
         46: CoinRemoved(CoinChanged),
         /// A block became final.
         47: BlockArchived(BlockArchived),
+        /// Archived records are in the state again.
+        48: Unarchived(Unarchived),
 
         /// A payment to an address of ours was seen for the first time.
         50: DepositSeen(Deposit),
@@ -472,6 +486,8 @@ crate::oneof! {
         1008: RestateAddress(Address),
         /// Restates a hold without moving its accounts' sums.
         1009: RestateHold(Hold),
+        /// Restates what is known of a chain's archived records.
+        1010: RestateArchived(ArchivedHead),
     }
 }
 
@@ -489,6 +505,7 @@ impl Event {
                 | Event::RestateWallet(_)
                 | Event::RestateAddress(_)
                 | Event::RestateHold(_)
+                | Event::RestateArchived(_)
         )
     }
 }

@@ -13,8 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The orders. Each field says what is in it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
-    /// Coins by the kept block they arrived in.
+    /// Coins by the block they arrived in.
     received: BTreeSet<(ChainId, Height, OutPoint)>,
+    /// Credited deposits by their block.
+    credited: BTreeSet<(ChainId, Height, OutPoint)>,
     /// Spent coins by the block of their spend.
     spent: BTreeSet<(ChainId, Height, OutPoint)>,
     /// Pending deposits by the tip's height at which they are deep enough.
@@ -67,9 +69,14 @@ fn of_height(
 }
 
 impl Index {
-    /// Coins that arrived in the kept block at a height.
+    /// Coins that arrived in the block at a height.
     pub(crate) fn received_at(&self, chain: ChainId, height: Height) -> impl Iterator<Item = OutPoint> {
         of_height(&self.received, chain, height)
+    }
+    /// Credited deposits of the block at a height and of those below it.
+    pub(crate) fn credited_to(&self, chain: ChainId, height: Height) -> impl Iterator<Item = OutPoint> {
+        let range = (chain, Height(0), first_outpoint(chain))..=(chain, height, last_outpoint(chain));
+        self.credited.range(range).map(|entry| entry.2)
     }
     /// Coins that were spent in the block at a height.
     pub(crate) fn spent_at(&self, chain: ChainId, height: Height) -> impl Iterator<Item = OutPoint> {
@@ -142,14 +149,6 @@ impl Index {
         (count(self.unconfirmed.get(path)), count(self.unconfirmed_of_chain.get(&chain)))
     }
 
-    /// Forgets what arrived in a block that can't be taken back any more.
-    pub(crate) fn forget_received(&mut self, chain: ChainId, height: Height) {
-        let old: Vec<OutPoint> = self.received_at(chain, height).collect();
-        for outpoint in old {
-            self.received.remove(&(chain, height, outpoint));
-        }
-    }
-
     pub(crate) fn insert_coin(&mut self, coin: &Coin) {
         self.received.insert((coin.outpoint.chain, coin.at.height, coin.outpoint));
         self.insert_spent(coin);
@@ -173,7 +172,11 @@ impl Index {
             (DepositStatus::Pending, None) => drop(self.accrued.insert((chain, deposit.amount, outpoint))),
             (DepositStatus::Missing, _) => drop(self.missing.insert((chain, since, outpoint))),
             (DepositStatus::Replaced, _) => drop(self.replaced.insert((since, outpoint))),
-            (DepositStatus::Seen | DepositStatus::Credited | DepositStatus::Reversed, _) => {}
+            (DepositStatus::Credited, _) => {
+                let height = deposit.at.expect("a credited deposit has a block").height;
+                self.credited.insert((chain, height, outpoint));
+            }
+            (DepositStatus::Seen | DepositStatus::Reversed, _) => {}
         }
     }
 
@@ -189,7 +192,11 @@ impl Index {
             (DepositStatus::Pending, None) => drop(self.accrued.remove(&(chain, deposit.amount, outpoint))),
             (DepositStatus::Missing, _) => drop(self.missing.remove(&(chain, since, outpoint))),
             (DepositStatus::Replaced, _) => drop(self.replaced.remove(&(since, outpoint))),
-            (DepositStatus::Seen | DepositStatus::Credited | DepositStatus::Reversed, _) => {}
+            (DepositStatus::Credited, _) => {
+                let height = deposit.at.expect("a credited deposit has a block").height;
+                self.credited.remove(&(chain, height, outpoint));
+            }
+            (DepositStatus::Seen | DepositStatus::Reversed, _) => {}
         }
     }
 
@@ -250,16 +257,6 @@ fn is_open(plan: &Plan) -> bool {
 }
 
 impl State {
-    /// Indexes a restated coin: as one that arrived only if its block is kept.
-    pub(crate) fn restate_coin_index(&mut self, coin: &Coin) {
-        let chain = self.chains.get(&coin.outpoint.chain).expect("a chain is defined before its coins");
-        if chain.blocks.first_key_value().is_some_and(|(oldest, _)| coin.at.height >= *oldest) {
-            self.index.insert_coin(coin);
-        } else {
-            self.index.insert_spent(coin);
-        }
-    }
-
     /// Changes a coin, and what is ordered by its spend.
     pub(crate) fn reindex_coin(&mut self, outpoint: OutPoint, change: impl FnOnce(&mut State)) {
         if let Some(entry) = self.conflict_of(&outpoint) {
@@ -273,8 +270,7 @@ impl State {
         }
         change(self);
         if let Some(coin) = self.coins.get(&outpoint) {
-            let coin = coin.clone();
-            self.restate_coin_index(&coin);
+            self.index.insert_coin(coin);
         }
         self.index.conflicts.extend(self.conflict_of(&outpoint));
     }

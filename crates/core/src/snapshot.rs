@@ -26,6 +26,9 @@ pub enum SnapshotError {
     /// A chunk is not a message of this build.
     #[error("a chunk of the snapshot can't be read")]
     Unreadable(#[source] WireError),
+    /// It says less of a chain than this build's do: a build made it that did not know yet what left the state.
+    #[error("the snapshot was written by an older build")]
+    Older,
 }
 
 impl SnapshotError {
@@ -35,17 +38,26 @@ impl SnapshotError {
             SnapshotError::ChunkCount { .. } => "snapshot_chunk_count",
             SnapshotError::WrongHash => "snapshot_wrong_hash",
             SnapshotError::Unreadable(_) => "snapshot_unreadable",
+            SnapshotError::Older => "snapshot_older_build",
         }
     }
 }
 
 /// Encodes the state's restating events in chunks.
 pub fn chunks(state: &State) -> Vec<Bytes> {
+    chunks_of(state, |_| true)
+}
+
+/// The same of the events that are wanted, as a build would that knows no others.
+pub fn chunks_of(state: &State, is_wanted: impl Fn(&Event) -> bool) -> Vec<Bytes> {
     let mut chunks = Vec::new();
     let mut events: Vec<Event> = Vec::new();
     let mut size = 0usize;
     let mut scratch = Vec::new();
     state.restate(|event| {
+        if !is_wanted(&event) {
+            return;
+        }
         scratch.clear();
         event.write(&mut scratch);
         size += scratch.len() + 1;
@@ -94,9 +106,14 @@ pub fn read(header: &SnapshotHeader, chunks: &[Bytes]) -> Result<State, Snapshot
         return Err(SnapshotError::WrongHash);
     }
     let mut state = State::default();
+    let (mut chains, mut archived) = (0, 0);
     for chunk in chunks {
         let chunk = SnapshotChunk::decode(&chunk.0).map_err(SnapshotError::Unreadable)?;
-        chunk.events.iter().for_each(|event| state.apply(event));
+        for event in &chunk.events {
+            chains += usize::from(matches!(event, Event::ChainDefined(_)));
+            archived += usize::from(matches!(event, Event::RestateArchived(_)));
+            state.apply(event);
+        }
     }
-    Ok(state)
+    if chains == archived { Ok(state) } else { Err(SnapshotError::Older) }
 }

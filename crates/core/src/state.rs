@@ -3,8 +3,10 @@
 use crate::asset::{Asset, AssetPolicy, Halt, HaltAction};
 use crate::broker::{Pair, Price, Quote};
 use crate::command::{EPOCH_GAP_MAX_MS, Outcome, TIME_JUMP_MAX_MS};
-use crate::custody::{Address, Block, Chain, Coin, Deposit, KeyPath, OutPoint, Plan, Wallet, Withdrawal};
-use crate::event::{BlockPartBooked, Counters, Customer, Event, Remembered};
+use crate::custody::{
+    Address, Archived, ArchivedHead, Block, Chain, Coin, Deposit, KeyPath, OutPoint, Plan, Wallet, Withdrawal,
+};
+use crate::event::{BlockPartBooked, Counters, Customer, Event, Remembered, Unarchived};
 use crate::id::{
     AssetId, ChainId, CommandId, CustomerId, Digest, Epoch, Height, HoldId, LedgerTime, PlanId, QuoteId, Seq,
     SessionId, WalletId, WithdrawalId,
@@ -24,6 +26,8 @@ pub struct ChainState {
     pub blocks: BTreeMap<Height, Block>,
     /// The block that is being booked in parts.
     pub part: Option<BlockPartBooked>,
+    /// What is known of the records that left the state.
+    pub archived: ArchivedHead,
 }
 
 impl ChainState {
@@ -290,6 +294,8 @@ impl State {
             | Event::BlockDisconnected(_)
             | Event::BlockPartBooked(_)
             | Event::BlockArchived(_)
+            | Event::Unarchived(_)
+            | Event::RestateArchived(_)
             | Event::RestateWallet(_)
             | Event::RestateAddress(_) => self.apply_chain(event),
             Event::CoinReceived(_)
@@ -396,7 +402,8 @@ impl State {
     fn apply_chain(&mut self, event: &Event) {
         match event {
             Event::ChainDefined(chain) => {
-                let state = ChainState { chain: chain.clone(), blocks: BTreeMap::new(), part: None };
+                let archived = ArchivedHead::empty(chain.id);
+                let state = ChainState { chain: chain.clone(), blocks: BTreeMap::new(), part: None, archived };
                 assert!(self.chains.insert(chain.id, state).is_none(), "a chain's definition never changes");
             }
             Event::WalletRegistered(wallet) => {
@@ -441,8 +448,10 @@ impl State {
                 let first =
                     self.chain_mut(archived.chain).blocks.pop_first().expect("an archived block was journalled").1;
                 assert_eq!(first.at, archived.at, "blocks are archived oldest first");
-                self.index.forget_received(archived.chain, archived.at.height);
+                self.note_archived(archived.chain, &Archived::Block(first));
             }
+            Event::Unarchived(back) => self.unarchive(back),
+            Event::RestateArchived(head) => self.chain_mut(head.chain).archived = *head,
             _ => unreachable!("dispatched by apply"),
         }
     }
@@ -455,7 +464,7 @@ impl State {
                 self.mark_used(&coin.path);
             }
             Event::RestateCoin(coin) => {
-                self.restate_coin_index(coin);
+                self.index.insert_coin(coin);
                 self.coins.insert(coin.outpoint, coin.clone());
             }
             Event::CoinSpent(spend) => {
@@ -470,9 +479,13 @@ impl State {
                 });
             }
             Event::CoinRemoved(coin) => {
-                self.reindex_coin(coin.outpoint, |state| {
-                    state.coins.remove(&coin.outpoint).expect("a removed coin was there");
-                });
+                let mut removed = None;
+                self.reindex_coin(coin.outpoint, |state| removed = state.coins.remove(&coin.outpoint));
+                let removed = removed.expect("a removed coin was there");
+                // One that is taken back with its block leaves unspent, and comes again by itself.
+                if removed.spent.is_some() {
+                    self.note_archived(coin.outpoint.chain, &Archived::Coin(removed));
+                }
             }
             Event::DepositSeen(deposit) => {
                 assert!(
@@ -495,6 +508,9 @@ impl State {
             Event::DepositArchived(archived) => {
                 let deposit = self.deposits.remove(&archived.outpoint).expect("an archived deposit was there");
                 self.index.remove_deposit(&deposit);
+                if deposit.status == crate::custody::DepositStatus::Credited {
+                    self.note_archived(archived.outpoint.chain, &Archived::Deposit(deposit));
+                }
             }
             _ => unreachable!("dispatched by apply"),
         }
@@ -530,6 +546,10 @@ impl State {
                 let withdrawal =
                     self.withdrawals.remove(&archived.withdrawal).expect("an archived withdrawal was there");
                 self.index.remove_withdrawal(&withdrawal);
+                if withdrawal.plan.is_some() {
+                    let chain = self.wallet_mut(withdrawal.intent.wallet).chain;
+                    self.note_archived(chain, &Archived::Withdrawal(withdrawal));
+                }
             }
             Event::SigningRequested(plan) => {
                 for input in &plan.inputs {
@@ -563,7 +583,10 @@ impl State {
             }
             Event::PlanArchived(archived) => {
                 self.unindex_plan(archived.plan);
-                self.plans.remove(&archived.plan).expect("an archived plan was there");
+                let plan = self.plans.remove(&archived.plan).expect("an archived plan was there");
+                if matches!(plan.status, crate::custody::PlanStatus::Final | crate::custody::PlanStatus::Conflicted) {
+                    self.note_archived(plan.anchor.chain, &Archived::Plan(plan));
+                }
             }
             _ => unreachable!("dispatched by apply"),
         }
@@ -586,6 +609,49 @@ impl State {
                 self.quote_expiries.remove(&(quote.expiry, quote.id));
             }
             _ => unreachable!("dispatched by apply"),
+        }
+    }
+
+    fn note_archived(&mut self, chain: ChainId, record: &Archived) {
+        let archived = &mut self.chain_mut(chain).archived;
+        *archived = archived.with(record);
+    }
+
+    fn unarchive(&mut self, back: &Unarchived) {
+        let chain = self.chain_mut(back.chain);
+        chain.archived =
+            chain.archived.without(back.below, &back.records).expect("what comes back is what left the state last");
+        // The last one first, as they follow upon each other.
+        for record in back.records.iter().rev() {
+            match record {
+                Archived::Block(block) => {
+                    let blocks = &mut self.chain_mut(back.chain).blocks;
+                    let follows = |(_, oldest): (&Height, &Block)| oldest.previous == block.at.hash;
+                    assert!(blocks.first_key_value().is_some_and(follows), "a block comes back below the one after it");
+                    blocks.insert(block.at.height, block.clone());
+                }
+                Archived::Deposit(deposit) => {
+                    self.index.insert_deposit(deposit);
+                    let before = self.deposits.insert(deposit.outpoint, deposit.clone());
+                    assert!(before.is_none(), "a deposit that comes back was gone");
+                }
+                Archived::Withdrawal(withdrawal) => {
+                    self.index.insert_withdrawal(withdrawal);
+                    let before = self.withdrawals.insert(withdrawal.id, withdrawal.clone());
+                    assert!(before.is_none(), "a withdrawal that comes back was gone");
+                }
+                Archived::Plan(plan) => {
+                    assert!(self.plans.insert(plan.id, plan.clone()).is_none(), "a plan that comes back was gone");
+                    self.index_plan(plan.id);
+                }
+                Archived::Coin(coin) => {
+                    self.index.insert_coin(coin);
+                    assert!(
+                        self.coins.insert(coin.outpoint, coin.clone()).is_none(),
+                        "a coin that comes back was gone"
+                    );
+                }
+            }
         }
     }
 
@@ -644,6 +710,7 @@ impl State {
             say(Event::ChainDefined(chain.chain.clone()));
             chain.blocks.values().for_each(|block| say(Event::BlockConnected(block.clone())));
             chain.part.iter().for_each(|part| say(Event::BlockPartBooked(part.clone())));
+            say(Event::RestateArchived(chain.archived));
         }
         self.wallets.values().for_each(|wallet| say(Event::RestateWallet(wallet.clone())));
         self.addresses.values().for_each(|address| say(Event::RestateAddress(address.clone())));

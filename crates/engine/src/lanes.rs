@@ -85,10 +85,13 @@ impl Ask {
         }
     }
 
-    /// Whether it books a block or takes one back.
+    /// Whether it books a block, takes one back, or makes that possible.
     pub fn moves_chain(&self) -> bool {
         let Ask::Request(request) = self else { return false };
-        matches!(request.command, Command::ConnectBlock(_) | Command::DisconnectBlock { .. })
+        matches!(
+            request.command,
+            Command::ConnectBlock(_) | Command::DisconnectBlock { .. } | Command::Unarchive { .. }
+        )
     }
 
     /// The lane it waits in.
@@ -107,6 +110,7 @@ impl Ask {
             | Command::RetireWallet(_)
             | Command::ConnectBlock(_)
             | Command::DisconnectBlock { .. }
+            | Command::Unarchive { .. }
             | Command::SeeReceipts { .. }
             | Command::LoseReceipts { .. }
             | Command::SeePlan { .. }

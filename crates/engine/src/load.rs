@@ -220,7 +220,7 @@ fn newest_snapshot(journal: &mut dyn Journal, snapshots: &mut dyn Snapshots) -> 
             Ok(None)
         }
         Ok(Err(error)) => {
-            tracing::warn!(seq = header.seq.0, code = error.code(), %error, "the snapshot is damaged; it is left aside");
+            tracing::warn!(seq = header.seq.0, code = error.code(), %error, "the snapshot can't be used; it is left aside");
             Ok(None)
         }
     }

@@ -5,6 +5,7 @@ pub(super) mod conflict;
 pub(super) mod receipt;
 pub(super) mod settle;
 pub(super) mod spend;
+pub(super) mod unarchive;
 
 use super::{Draft, refusals};
 use crate::amount::Amount;
@@ -39,10 +40,20 @@ refusals! {
         BlockNotNext => "block_not_next", "the block does not extend the journalled tip";
         /// Only the tip can be taken back.
         BlockNotTip => "block_not_tip", "only the journalled tip can be taken back";
-        /// Nothing older is kept. Whoever follows the chain halts its coin: people must look.
-        ReorganisationTooDeep => "reorganisation_too_deep", "the reorganisation is deeper than the blocks that are kept";
+        /// The block before it has left the state: [`crate::command::Command::Unarchive`] puts it back.
+        BlockBeforeArchived => "block_before_archived", "the block before the tip has left the state; put it back first";
+        /// The chain's first block is never taken back. Whoever follows the chain halts its coin: people must look.
+        ReorganisationTooDeep => "reorganisation_too_deep", "the reorganisation reaches below the first block of the chain";
+        /// Records come back only when they are needed: while one block is left.
+        BlocksKept => "blocks_kept", "there are blocks that can be taken back before archived ones are put back";
         /// More than one command books.
         TooMany => "block_part_too_large", "that is too much for one command; book the block in parts";
+        /// Not the records that left last, or not in their order, or none.
+        ArchivedOther => "archived_other", "these are not the records that left the state last";
+        /// A plan without what it spent and paid, or that without its plan.
+        ArchivedIncomplete => "archived_incomplete", "records that left the state together come back together";
+        /// The state has another record in the place of one of these.
+        ArchivedPresent => "archived_present", "the state has a record in the place of one that left it";
         /// No address was handed out at this key path.
         ReceiptAddressUnknown => "receipt_address_unknown", "a receipt names an address that was not handed out";
         /// The address is one of another chain.
@@ -167,7 +178,9 @@ pub(super) fn disconnect(draft: &mut Draft<'_>, chain: ChainId, hash: BlockHash)
         None => {
             let tip = state.tip().filter(|tip| tip.at.hash == hash).ok_or(BlockRefusal::BlockNotTip)?;
             if state.blocks.len() == 1 {
-                return Err(BlockRefusal::ReorganisationTooDeep);
+                let is_archived = state.archived.count > 0;
+                let refusal = (BlockRefusal::BlockBeforeArchived, BlockRefusal::ReorganisationTooDeep);
+                return Err(if is_archived { refusal.0 } else { refusal.1 });
             }
             (tip.clone(), false)
         }

@@ -2,7 +2,7 @@
 //! where they disagree. It reads events in the core's own types (events, owners, transfers, statuses), and shares no rule with what
 //! it judges: nothing here asks the ledger, the state or a decision.
 
-use florin_core::custody::{Beneficiary, DepositStatus, OutPoint, WithdrawalStatus};
+use florin_core::custody::{Archived, Beneficiary, DepositStatus, OutPoint, WithdrawalStatus};
 use florin_core::event::Event;
 use florin_core::id::{CustomerId, WalletId, WithdrawalId};
 use florin_core::ledger::{HouseAccount, Owner, Transfer, TransferReason};
@@ -43,6 +43,8 @@ pub struct Auditor {
     pub coins: BTreeMap<OutPoint, (WalletId, u128, bool)>,
     pub deposits: BTreeMap<OutPoint, Owed>,
     left: BTreeMap<OutPoint, Owed>,
+    /// Spent coins that left.
+    gone: BTreeMap<OutPoint, (WalletId, u128, bool)>,
     withdrawals: BTreeMap<WithdrawalId, Paid>,
     /// Which customer each script was handed out to.
     scripts: BTreeMap<Vec<u8>, Beneficiary>,
@@ -120,7 +122,12 @@ impl Auditor {
                 let coin = self.coins.get_mut(&coin.outpoint).expect("an unspent coin was there");
                 assert!(std::mem::replace(&mut coin.2, false), "a coin came back that was not spent");
             }
-            Event::CoinRemoved(coin) => drop(self.coins.remove(&coin.outpoint).expect("a removed coin was there")),
+            Event::CoinRemoved(coin) => {
+                let coin_was = self.coins.remove(&coin.outpoint).expect("a removed coin was there");
+                if coin_was.2 {
+                    self.gone.insert(coin.outpoint, coin_was);
+                }
+            }
             Event::DepositSeen(deposit) => {
                 let owed = Owed {
                     beneficiary: deposit.beneficiary.clone(),
@@ -133,6 +140,7 @@ impl Auditor {
                 assert!(self.deposits.insert(deposit.outpoint, owed).is_none());
             }
             Event::DepositMoved(moved) => self.move_deposit(moved),
+            Event::Unarchived(back) => back.records.iter().for_each(|record| self.come_back(record)),
             Event::DepositArchived(archived) => {
                 let owed = self.deposits.remove(&archived.outpoint).expect("an archived deposit was there");
                 if owed.status == DepositStatus::Credited {
@@ -168,6 +176,27 @@ impl Auditor {
                 paid.hold = moved.hold.map(|hold| hold.0);
             }
             _ => {}
+        }
+    }
+
+    /// What left comes back as it was.
+    fn come_back(&mut self, record: &Archived) {
+        match record {
+            Archived::Coin(coin) => {
+                let back = (coin.path.wallet, coin.amount.units(), coin.spent.is_some());
+                assert_eq!(self.gone.remove(&coin.outpoint), Some(back), "a coin comes back that did not leave");
+                assert!(self.coins.insert(coin.outpoint, back).is_none(), "a coin came back that was there");
+            }
+            Archived::Deposit(deposit) => {
+                let owed = self.left.remove(&deposit.outpoint).expect("a deposit that comes back had left");
+                assert_eq!((owed.amount, owed.status), (deposit.amount.units(), deposit.status));
+                assert!(self.deposits.insert(deposit.outpoint, owed).is_none(), "a deposit came back that was there");
+            }
+            Archived::Withdrawal(withdrawal) => {
+                assert_eq!(self.withdrawals[&withdrawal.id].status, withdrawal.status);
+            }
+            Archived::Plan(_) => *self.moves.entry("plan came back".to_owned()).or_insert(0) += 1,
+            Archived::Block(_) => *self.moves.entry("block came back".to_owned()).or_insert(0) += 1,
         }
     }
 

@@ -171,7 +171,7 @@ fn foreign_transaction_with_more_coins_than_a_command_books_comes_in_parts() {
 }
 
 #[test]
-fn finished_records_leave_with_their_block_and_nothing_older_is_taken_back() {
+fn finished_records_leave_with_their_block_and_come_back_before_it_is_taken_back() {
     let (mut world, mut model) = (World::new(), Model::new());
     let path = world.address(HOT, Beneficiary::Customer(ANN));
     let pay = |number, amount| Tx {
@@ -217,11 +217,22 @@ fn finished_records_leave_with_their_block_and_nothing_older_is_taken_back() {
     }
     let hash = world.tip().at.hash;
     let refused = world.run(Command::DisconnectBlock { chain: CHAIN, hash });
-    assert_eq!(refused, Err(Refusal::Block(BlockRefusal::ReorganisationTooDeep)));
+    assert_eq!(refused, Err(Refusal::Block(BlockRefusal::BlockBeforeArchived)));
     world.check_fold();
     let before = world.auditor.balances();
+    while world.tip().at.height.0 > START_HEIGHT {
+        disconnect(&mut world);
+    }
+    assert!(world.auditor.coins.is_empty());
+    let refused = world.run(Command::DisconnectBlock { chain: CHAIN, hash: start().at.hash });
+    assert_eq!(refused, Err(Refusal::Block(BlockRefusal::ReorganisationTooDeep)));
+    world.check_fold();
     model.sync(&mut world, || 500);
+    world.state.halts().to_vec().into_iter().for_each(|halt| drop(world.done(Command::Resume(halt))));
+    world.done(Command::Tick);
     assert_eq!(world.auditor.balances(), before);
+    assert_eq!(sizes(&world), (3, 1, 0, 0));
+    world.check_fold();
 }
 
 #[test]

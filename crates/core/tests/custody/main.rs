@@ -8,6 +8,7 @@ mod auditor;
 mod bounds;
 mod conflicts;
 mod corrections;
+mod deep;
 mod model;
 mod random;
 mod refusals;

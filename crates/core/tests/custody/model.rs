@@ -119,9 +119,9 @@ impl Model {
 
     /// The height that both the model and the platform have.
     pub fn fork_height(&self, world: &World) -> u32 {
-        let known = &world.state.chains()[&CHAIN].blocks;
+        let known = world.blocks();
         let is_known =
-            |mined: &&Mined| known.get(&mined.block.at.height).is_some_and(|block| block.at == mined.block.at);
+            |mined: &&Mined| known.get(&mined.block.at.height.0).is_some_and(|block| block.at == mined.block.at);
         let common = self.blocks.iter().rev().find(is_known).expect("both have the first block");
         common.block.at.height.0
     }
@@ -144,6 +144,9 @@ impl Model {
 
 /// Takes the tip back, in as many commands as it needs.
 pub fn disconnect(world: &mut World) -> usize {
+    while world.state.chains()[&CHAIN].blocks.len() == 1 && !world.archived.is_empty() {
+        world.unarchive();
+    }
     let hash = world.tip().at.hash;
     let mut count = 1;
     while world.done(Command::DisconnectBlock { chain: CHAIN, hash }) == Outcome::Done(false) {

@@ -11,11 +11,13 @@
 //! plan p1 w1,w2 from t1:0 change 650 fee 10
 //! correct c1 500 ann ben     an operator moves 500; `inventory` and other accounts of the house by their names
 //! sign p1   void p1   inpool p1   tick 5000   show   halts   policy min 10
+//! policy kept 6   halt credit   resume
 //! ```
 
 use crate::model::{Model, Source, Tx, disconnect, look, name};
 use crate::world::*;
 use florin_core::amount::Amount;
+use florin_core::asset::{Halt, HaltAction, HaltReason};
 use florin_core::command::{Command, Outcome, ProposePlan};
 use florin_core::custody::{Approval, Beneficiary, Branch, KeyPath, OutPoint, PlanChange, PlanPayment, PlanVersion};
 use florin_core::decide::Refusal;
@@ -126,6 +128,15 @@ impl Scene {
                 let mut changed = policy();
                 changed.depths.iter_mut().for_each(|step| step.confirmations = depth.parse().unwrap());
                 return done(self.world.run(Command::SetAssetPolicy(changed)));
+            }
+            ["policy", "kept", blocks] => {
+                let kept_blocks = Some(blocks.parse().unwrap());
+                let changed = florin_core::asset::AssetPolicy { kept_blocks, ..policy() };
+                return done(self.world.run(Command::SetAssetPolicy(changed)));
+            }
+            ["halt", "credit"] => {
+                let (action, reason) = (HaltAction::Credit, HaltReason::Operator);
+                return done(self.world.run(Command::Halt(Halt { asset: Some(BTC), action, reason })));
             }
             ["resume"] => {
                 for halt in self.world.state.halts().clone() {

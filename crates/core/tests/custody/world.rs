@@ -4,7 +4,9 @@ use crate::auditor::Auditor;
 use florin_core::amount::Amount;
 use florin_core::asset::{Asset, AssetKind, AssetPolicy, DepthStep};
 use florin_core::command::{Command, Origin, Outcome, Request};
-use florin_core::custody::{Beneficiary, Block, BlockRef, Branch, Chain, ChainFamily, KeyPath, Wallet, WalletTier};
+use florin_core::custody::{
+    Archived, ArchivedHead, Beneficiary, Block, BlockRef, Branch, Chain, ChainFamily, KeyPath, Wallet, WalletTier,
+};
 use florin_core::decide::{Refusal, Verdict};
 use florin_core::event::{EpochStarted, Event};
 use florin_core::id::{
@@ -14,6 +16,7 @@ use florin_core::journal::{EVENTS_MAX, Entry, SnapshotChunk};
 use florin_core::snapshot;
 use florin_core::state::State;
 use florin_core::wire::{Bytes, Message};
+use std::collections::BTreeMap;
 
 pub const START_MS: u64 = 1_700_000_000_000;
 pub const BTC: AssetId = AssetId(1);
@@ -32,6 +35,8 @@ pub struct World {
     pub auditor: Auditor,
     pub now: LedgerTime,
     pub last: Vec<Event>,
+    /// What left the state, oldest first, with the head before each.
+    pub archived: Vec<(ArchivedHead, Archived)>,
     decided: u64,
     next_id: u64,
 }
@@ -45,6 +50,7 @@ impl World {
             auditor: Auditor::default(),
             now: LedgerTime(START_MS),
             last: Vec::new(),
+            archived: Vec::new(),
             decided: 0,
             next_id: 0,
         };
@@ -98,7 +104,8 @@ impl World {
         let entry = Entry { command, request: hash, events, outcome: Some(outcome.clone()) };
         let size = entry.encode().len();
         assert!(size < florin_core::journal::ROW_BYTES_MAX, "{size} bytes do not fit a row");
-        self.shadow.apply_entry(&entry);
+        entry.events.iter().for_each(|event| self.fold(event));
+        self.shadow.apply_entry(&Entry { events: Vec::new(), ..entry.clone() });
         self.auditor.fold(&entry.events);
         self.last = entry.events;
         self.decided += 1;
@@ -106,6 +113,52 @@ impl World {
             self.check_fold();
         }
         Ok(outcome)
+    }
+
+    /// Folds an event, and keeps what leaves the state by it. Whether it was archived the state says itself.
+    fn fold(&mut self, event: &Event) {
+        let state = &self.shadow;
+        let record = match event {
+            Event::BlockArchived(gone) => {
+                state.chains()[&CHAIN].blocks.get(&gone.at.height).cloned().map(Archived::Block)
+            }
+            Event::DepositArchived(gone) => state.deposits().get(&gone.outpoint).cloned().map(Archived::Deposit),
+            Event::WithdrawalArchived(gone) => {
+                state.withdrawals().get(&gone.withdrawal).cloned().map(Archived::Withdrawal)
+            }
+            Event::PlanArchived(gone) => state.plans().get(&gone.plan).cloned().map(Archived::Plan),
+            Event::CoinRemoved(gone) => state.coins().get(&gone.outpoint).cloned().map(Archived::Coin),
+            _ => None,
+        };
+        let head = |state: &State| state.chains().get(&CHAIN).map(|chain| chain.archived);
+        let before = head(state);
+        self.shadow.apply(event);
+        let after = head(&self.shadow);
+        if let (Some(before), Some(after)) = (before, after) {
+            if after.count > before.count {
+                self.archived.push((before, record.expect("what left was there")));
+            }
+            self.archived.truncate(after.count as usize);
+            assert_eq!(self.archived.len() as u64, after.count);
+        }
+    }
+
+    /// Puts back what the next command may, of the records that left last.
+    pub fn unarchive(&mut self) {
+        let records: Vec<Archived> = self.archived.iter().map(|(_, record)| record.clone()).collect();
+        let from = florin_core::decide::unarchive_from(&records);
+        let below = self.archived[from].0.digest;
+        self.done(Command::Unarchive { chain: CHAIN, below, records: records[from..].to_vec() });
+    }
+
+    /// All booked blocks by height, also those that left the state.
+    pub fn blocks(&self) -> BTreeMap<u32, Block> {
+        let archived = self.archived.iter().filter_map(|(_, record)| match record {
+            Archived::Block(block) => Some(block),
+            _ => None,
+        });
+        let kept = self.state.chains()[&CHAIN].blocks.values();
+        archived.chain(kept).map(|block| (block.at.height.0, block.clone())).collect()
     }
 
     /// Folding the events gives the state that deciding gave; and from here on a state read from a snapshot decides, so that what
@@ -195,6 +248,7 @@ pub fn policy() -> AssetPolicy {
         missing_ms: 100_000,
         intent_ms: 200_000,
         network_fee_max: Amount::new(1_000),
+        kept_blocks: None,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Golden journals, one folder of `tests/golden` for each release: every later build must read them, and fold them to the
-//! state that the release had. A folder is never changed once its release is out.
+//! state that the release had, as far as the release said it. A folder is never changed once its release is out.
 //!
 //! `GOLDEN=0.2.0 cargo test -p florin-core golden_journals` writes the folder of a new release, and refuses if it is there. Before the
 //! first release the newest folder may be removed and written anew where a record's shape changes. A new event alone changes no record: it
@@ -10,7 +10,7 @@ use crate::schema::Schema;
 use crate::story;
 use florin_core::event::Event;
 use florin_core::id::{Digest, Epoch, LedgerTime, Seq};
-use florin_core::journal::Row;
+use florin_core::journal::{Row, state_hash};
 use florin_core::snapshot;
 use florin_core::state::State;
 use florin_core::wire::Message;
@@ -121,6 +121,22 @@ fn read(release: &Path, name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The tags of the events that a release knew; each is read and written back byte for byte.
+fn known(release: &Path) -> BTreeSet<u64> {
+    let bytes = read(release, "events.bin");
+    let mut rest = &bytes[..];
+    let mut known = BTreeSet::new();
+    while !rest.is_empty() {
+        let length = u32::from_be_bytes(take(&mut rest)) as usize;
+        let (encoded, after) = rest.split_at(length);
+        rest = after;
+        let event = Event::decode(encoded).unwrap_or_else(|error| panic!("{}: {error}", release.display()));
+        assert_eq!(event.encode(), encoded, "{}: {event:?}", release.display());
+        known.insert(tag(&event));
+    }
+    known
+}
+
 #[test]
 fn golden_journals_fold_to_the_state_they_had() {
     if let Some(release) = std::env::var_os("GOLDEN") {
@@ -137,8 +153,11 @@ fn golden_journals_fold_to_the_state_they_had() {
             (seq, hash) = (row.seq, row.hash);
         }
         let expected = String::from_utf8(read(&release, "state_hash")).expect("a hash is text");
+        // What later builds say beside it follows from the same rows; what the release said must still be said.
+        let known = known(&release);
+        let chunks = snapshot::chunks_of(&state, |event| known.contains(&tag(event)));
         assert_eq!(
-            snapshot::hash(&state).to_string(),
+            state_hash(chunks.iter()).to_string(),
             expected.trim(),
             "{name}: this build folds a published journal to another state; restore the old meaning, don't change the file"
         );
@@ -147,21 +166,9 @@ fn golden_journals_fold_to_the_state_they_had() {
 
 #[test]
 fn golden_events_are_read_and_written_back_byte_for_byte() {
-    let mut newest = BTreeSet::new();
-    for release in releases() {
-        newest.clear();
-        let bytes = read(&release, "events.bin");
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let length = u32::from_be_bytes(take(&mut rest)) as usize;
-            let (encoded, after) = rest.split_at(length);
-            rest = after;
-            let event = Event::decode(encoded).unwrap_or_else(|error| panic!("{}: {error}", release.display()));
-            assert_eq!(event.encode(), encoded, "{}: {event:?}", release.display());
-            newest.insert(tag(&event));
-        }
-    }
+    let known: Vec<BTreeSet<u64>> = releases().iter().map(|release| known(release)).collect();
+    let newest = known.last().expect("there are golden journals");
     let (journal, snapshots) = tags();
     let all: BTreeSet<u64> = journal.union(&snapshots).copied().collect();
-    assert!(newest == all, "the newest golden journal lacks events of this build; for a new release: {HOW}");
+    assert!(*newest == all, "the newest golden journal lacks events of this build; for a new release: {HOW}");
 }

@@ -5,10 +5,10 @@ use florin_core::amount::Amount;
 use florin_core::asset::HaltAction;
 use florin_core::command::{Command, ConnectBlock, Origin, Outcome, ProposePlan, Receipt, Request, Spend};
 use florin_core::custody::{
-    Approval, Beneficiary, Block, BlockRef, Branch, KeyPath, OutPoint, PlanChange, PlanPayment, PlanVersion, Wallet,
-    WalletTier,
+    Approval, Archived, Beneficiary, Block, BlockRef, Branch, KeyPath, OutPoint, PlanChange, PlanPayment, PlanVersion,
+    Wallet, WalletTier,
 };
-use florin_core::event::{BlockArchived, CoinChanged, Event, PlanArchived, PlanBumped, WithdrawalArchived};
+use florin_core::event::{BlockArchived, CoinChanged, Event, PlanArchived, PlanBumped, Unarchived, WithdrawalArchived};
 use florin_core::id::{BlockHash, Height, LedgerTime, PlanId, TxId, WalletId, WithdrawalId};
 use florin_core::journal::Entry;
 use florin_core::ledger::{BalanceRule, HouseAccount, Owner};
@@ -210,16 +210,22 @@ fn withdrawal_until_final(world: &mut World, withdrawal: WithdrawalId) {
 fn archive(world: &mut World, withdrawal: WithdrawalId) {
     let (plan, record) = world.state.plans().last_key_value().expect("the plan is there");
     let (plan, version) = (*plan, PlanVersion { fee: Amount::new(2_000), ..record.versions[0].clone() });
-    let oldest = world.state.chains()[&BITCOIN].blocks.values().next().expect("the chain has blocks").at;
+    let block = world.state.chains()[&BITCOIN].blocks.values().next().expect("the chain has blocks").clone();
+    let oldest = block.at;
     let events = vec![
         Event::PlanBumped(PlanBumped { plan, version }),
         Event::WithdrawalArchived(WithdrawalArchived { withdrawal }),
         Event::PlanArchived(PlanArchived { plan }),
         Event::CoinRemoved(CoinChanged { outpoint: outpoint(0x11, 0) }),
-        Event::BlockArchived(BlockArchived { chain: BITCOIN, at: oldest }),
     ];
     let epoch = world.state.counters().epoch;
     world.append(epoch, Entry { command: None, request: None, events, outcome: None });
+    // A fork below it has the block put back, and later it leaves again.
+    let below = world.state.chains()[&BITCOIN].archived.digest;
+    let leave = Event::BlockArchived(BlockArchived { chain: BITCOIN, at: oldest });
+    let back = Event::Unarchived(Unarchived { chain: BITCOIN, below, records: vec![Archived::Block(block)] });
+    world
+        .append(epoch, Entry { command: None, request: None, events: vec![leave.clone(), back, leave], outcome: None });
 }
 
 fn two_weeks_later(world: &mut World) {

@@ -272,6 +272,7 @@ pub fn policy() -> AssetPolicy {
         missing_ms: 3_600_000,
         intent_ms: 3_600_000,
         network_fee_max: Amount::new(100_000),
+        kept_blocks: None,
     }
 }
 

@@ -186,6 +186,7 @@ pub fn definitions(genesis: BlockHash, start: Block, kind: ScriptKind) -> Vec<Co
             missing_ms: 3_600_000,
             intent_ms: 3_600_000,
             network_fee_max: Amount::new(100_000),
+            kept_blocks: None,
         }),
         Command::RegisterWallet(Wallet {
             id: WALLET,

@@ -54,6 +54,8 @@ pub(crate) struct PolicyChange {
     intent_s: Option<u64>,
     /// The most network fee that one transaction may pay.
     network_fee_max: Option<AmountText>,
+    /// How many blocks are kept in memory to take them back at once, and never fewer than any depth above; 0 for the default.
+    kept_blocks: Option<u32>,
 }
 
 /// Shows an asset and how it is handled.
@@ -99,6 +101,9 @@ fn changed(state: &State, code: &str, change: &PolicyChange) -> Result<AssetPoli
         policy.depths = depths.iter().map(step).collect::<Result<_, Problem>>()?;
     }
     policy.final_confirmations = change.final_confirmations.unwrap_or(policy.final_confirmations);
+    if let Some(said) = change.kept_blocks {
+        policy.kept_blocks = (said > 0).then_some(said);
+    }
     Ok(policy)
 }
 

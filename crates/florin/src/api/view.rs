@@ -8,6 +8,7 @@ use florin_core::broker::{Price, Quote};
 use florin_core::custody::{
     Address, Beneficiary, BlockRef, Deposit, DepositStatus, KeyPath, OutPoint, Payment, Wallet, Withdrawal,
 };
+use florin_core::decide::KEPT_BLOCKS;
 use florin_core::hex::encode as encode_hex;
 use florin_core::id::{AssetId, ChainId, CustomerId, Height};
 use florin_core::ledger::Owner;
@@ -62,6 +63,9 @@ pub struct PolicyView {
     pub intent_s: u64,
     /// The most network fee of one transaction.
     pub network_fee_max: String,
+    /// How many blocks are kept in memory to take them back at once; older ones are read from the journal where a
+    /// reorganisation reaches them.
+    pub kept_blocks: u32,
 }
 
 /// A step of a deposit's depth.
@@ -419,6 +423,7 @@ impl PolicyView {
             missing_s: policy.missing_ms / 1_000,
             intent_s: policy.intent_ms / 1_000,
             network_fee_max: policy.network_fee_max.format(decimals),
+            kept_blocks: policy.kept_blocks.unwrap_or(KEPT_BLOCKS),
         }
     }
 }

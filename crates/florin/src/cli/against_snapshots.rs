@@ -27,6 +27,8 @@ type Verdict = Result<String, (Why, String)>;
 enum Unusable {
     /// The store's fault; whether it is the snapshot's, its kind says.
     Store(StoreFault),
+    /// Written by a build that knew less; the next one written takes its place.
+    Older(String),
     Differs(Why, String),
 }
 
@@ -37,6 +39,7 @@ impl Unusable {
             Unusable::Store(fault @ (StoreFault::Older { .. } | StoreFault::Absent { .. })) => {
                 findings.skips(name, format!("of another build: {}", sentence(&fault)));
             }
+            Unusable::Older(what) => findings.skips(name, format!("of another build: {what}")),
             Unusable::Store(fault) => findings.unreadable(name, &fault, format!("unreadable: {}", sentence(&fault))),
             Unusable::Differs(why, detail) => findings.differs(name, why, detail),
         }
@@ -157,6 +160,7 @@ fn fold(header: &SnapshotHeader, chunks: &[Bytes]) -> Result<Digest, Unusable> {
     // What a snapshot says may break the state's rules; that is a finding and no end.
     match caught(|| snapshot::read(header, chunks)) {
         Ok(Ok(state)) => Ok(snapshot::hash(&state)),
+        Ok(Err(error @ snapshot::SnapshotError::Older)) => Err(Unusable::Older(sentence(&error))),
         Ok(Err(error)) => Err(damaged(error.code(), &sentence(&error))),
         Err(what) => {
             let detail = format!("unreadable: what it says contradicts itself: {what}");

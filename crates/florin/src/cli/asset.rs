@@ -13,7 +13,7 @@ pub(crate) enum AssetCommand {
     /// Lists assets with what is asked of their deposits and withdrawals.
     List(PageArgs),
     /// Shows how an asset is handled, or changes what is named.
-    Policy(PolicyArgs),
+    Policy(Box<PolicyArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +48,10 @@ pub(crate) struct PolicyArgs {
     /// The most network fee that one transaction may pay.
     #[arg(long, value_name = "AMOUNT")]
     network_fee_max: Option<String>,
+    /// How many blocks are kept in memory to take them back at once, and never fewer than any depth above; 0 for the default,
+    /// 2016. Deeper reorganisations are followed, too, but read the journal first.
+    #[arg(long, value_name = "COUNT")]
+    kept_blocks: Option<u32>,
     #[command(flatten)]
     key: KeyArgs,
 }
@@ -61,7 +65,7 @@ fn depth(text: &str) -> Result<(String, u32), String> {
 pub(crate) fn run(command: AssetCommand, common: &Common, out: &mut dyn Write) -> Done {
     match command {
         AssetCommand::List(page) => list(&page, common, out),
-        AssetCommand::Policy(args) => policy(args, common, out),
+        AssetCommand::Policy(args) => policy(*args, common, out),
     }
 }
 
@@ -98,6 +102,7 @@ fn policy(args: PolicyArgs, common: &Common, out: &mut dyn Write) -> Done {
         ("missing_s", json!(args.missing_s)),
         ("intent_s", json!(args.intent_s)),
         ("network_fee_max", json!(args.network_fee_max)),
+        ("kept_blocks", json!(args.kept_blocks)),
     ]);
     let path = format!("/api/v1/assets/{}", part(&args.asset));
     if change.as_object().is_some_and(serde_json::Map::is_empty) {

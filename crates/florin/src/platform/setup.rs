@@ -205,6 +205,7 @@ pub fn bitcoin_policy(network: Network) -> AssetPolicy {
         missing_ms: minutes(24 * 60),
         intent_ms: minutes(24 * 60),
         network_fee_max: Amount::new(100_000),
+        kept_blocks: None,
     }
 }
 

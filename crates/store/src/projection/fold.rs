@@ -7,7 +7,7 @@ use crate::fault::StoreFault;
 use crate::record::{Cell, Cells};
 use florin_core::amount::Amount;
 use florin_core::broker::Quote;
-use florin_core::custody::{Address, Beneficiary, Block, BlockRef, Deposit, Payment, Plan, Withdrawal};
+use florin_core::custody::{Address, Archived, Beneficiary, Block, BlockRef, Deposit, Payment, Plan, Withdrawal};
 use florin_core::event::{DepositMoved, Event, PlanSigned, WithdrawalMoved};
 use florin_core::id::{AccountId, AssetId, CommandId, HoldId, LedgerTime, Seq};
 use florin_core::ledger::{Account, BalanceRule, Hold, Owner, Transfer, TransferReason};
@@ -110,6 +110,7 @@ impl<'a> Fold<'a> {
             }
             Event::DepositSeen(deposit) => self.deposit(deposit),
             Event::DepositMoved(moved) => self.deposit_moved(moved),
+            Event::Unarchived(back) => self.unarchived(&back.records),
             Event::WithdrawalRequested(withdrawal) | Event::RestateWithdrawal(withdrawal) => {
                 self.withdrawal(withdrawal)
             }
@@ -178,6 +179,26 @@ impl<'a> Fold<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Records that come back are in their tables still; but a mempool may have shown a deposit anew, as if it had never been
+    /// credited.
+    fn unarchived(&mut self, records: &[Archived]) -> Result<(), ProjectionError> {
+        let deposits = records.iter().filter_map(|record| match record {
+            Archived::Deposit(deposit) => Some(deposit),
+            Archived::Block(_) | Archived::Withdrawal(_) | Archived::Plan(_) | Archived::Coin(_) => None,
+        });
+        deposits
+            .map(|deposit| DepositMoved {
+                outpoint: deposit.outpoint,
+                status: deposit.status,
+                at: deposit.at,
+                hold: deposit.hold,
+                missing_since: deposit.missing_since,
+                debited: deposit.debited,
+                due: deposit.due,
+            })
+            .try_for_each(|stands| self.deposit_moved(&stands))
     }
 
     fn account(&mut self, id: AccountId) -> Result<&mut Account, ProjectionError> {

@@ -8,7 +8,9 @@ use crate::fault::StoreFault;
 use crate::record::{Cell, Cells, NUMBER_MAX};
 use florin_core::amount::Amount;
 use florin_core::broker::Quote;
-use florin_core::custody::{Beneficiary, BlockRef, Branch, DepositStatus, KeyPath, OutPoint, WithdrawalStatus};
+use florin_core::custody::{
+    Archived, Beneficiary, BlockRef, Branch, DepositStatus, KeyPath, OutPoint, WithdrawalStatus,
+};
 use florin_core::event::Event;
 use florin_core::id::{
     AccountId, AssetId, BlockHash, ChainId, CommandId, CustomerId, Height, HoldId, LedgerTime, PlanId, QuoteId, Seq,
@@ -91,6 +93,16 @@ fn outpoint(outpoint: OutPoint) -> Vec<Subject> {
     vec![Subject::OutPoint(outpoint), Subject::Hash(outpoint.txid.0)]
 }
 
+fn of_archived(record: &Archived) -> Vec<Subject> {
+    match record {
+        Archived::Block(block) => vec![Subject::Hash(block.at.hash.0)],
+        Archived::Deposit(deposit) => outpoint(deposit.outpoint),
+        Archived::Withdrawal(withdrawal) => vec![Subject::Uuid(withdrawal.id.0)],
+        Archived::Plan(plan) => vec![Subject::Plan(plan.id)],
+        Archived::Coin(coin) => outpoint(coin.outpoint),
+    }
+}
+
 fn beneficiary(beneficiary: &Beneficiary) -> Option<Subject> {
     match beneficiary {
         Beneficiary::Customer(id) => Some(Subject::Uuid(id.0)),
@@ -123,6 +135,7 @@ pub(super) fn subjects(event: &Event) -> Vec<Subject> {
         Event::BlockDisconnected(gone) => vec![Subject::Hash(gone.at.hash.0)],
         Event::BlockPartBooked(part) => vec![Subject::Hash(part.block.at.hash.0)],
         Event::BlockArchived(archived) => vec![Subject::Hash(archived.at.hash.0)],
+        Event::Unarchived(back) => back.records.iter().flat_map(of_archived).collect(),
         Event::CoinReceived(coin) => outpoint(coin.outpoint),
         Event::CoinSpent(spent) => {
             let by = [Subject::Hash(spent.spent.txid.0)];

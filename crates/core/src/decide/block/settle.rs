@@ -9,9 +9,9 @@ use crate::event::{BlockArchived, CoinChanged, DepositArchived, Event, PlanArchi
 use crate::id::{ChainId, Height, PlanId};
 use crate::state::{ChainState, State};
 
-/// How many blocks can be taken back: two weeks of Bitcoin, one period of its difficulty.
-/// No reorganisation of it was ever deeper than 53 blocks (August 2010); where a policy waits for longer, that is kept. With a
-/// block leave the deposits credited in it, the coins spent in it, and the plans and withdrawals that spent them.
+/// How many blocks the state keeps where the policy names no number: two weeks of Bitcoin, one period of its difficulty.
+/// No reorganisation of it was ever deeper than 53 blocks (August 2010). With a block leave the deposits credited in it, the
+/// coins spent in it, and the plans and withdrawals that spent them. A deeper reorganisation has them put back first.
 pub const KEPT_BLOCKS: u32 = 2_016;
 
 /// The height of the tip at which a deposit is deep enough; `None` for one that has no block, no policy, or only accrues.
@@ -105,11 +105,6 @@ fn credit(draft: &mut Draft<'_>, chain: ChainId) -> bool {
     deposit.status = DepositStatus::Credited;
     deposit.due = None;
     move_deposit(draft, &deposit);
-    let height = deposit.at.expect("a pending deposit has a block").height;
-    let oldest = draft.state.chains[&chain].blocks.first_key_value().map(|(oldest, _)| *oldest);
-    if oldest.is_none_or(|oldest| height < oldest) {
-        draft.emit(Event::DepositArchived(DepositArchived { outpoint }));
-    }
     true
 }
 
@@ -126,12 +121,13 @@ pub(in crate::decide) fn release_accrued(draft: &mut Draft<'_>, chain: ChainId) 
     deposit.due.is_some()
 }
 
-/// How many blocks are kept: [`KEPT_BLOCKS`], or as many as the policy waits for.
+/// How many blocks are kept: as many as the policy says, or [`KEPT_BLOCKS`], and never fewer than it waits for.
 fn kept_blocks(state: &State, chain: &ChainState) -> u32 {
     let policy = policy(state, chain);
     let deepest = policy.and_then(|policy| policy.depths.last()).map_or(0, |step| step.confirmations);
     let finality = policy.map_or(0, |policy| policy.final_confirmations);
-    KEPT_BLOCKS.max(deepest).max(finality).max(chain.chain.coinbase_maturity)
+    let kept = policy.and_then(|policy| policy.kept_blocks);
+    kept.unwrap_or(KEPT_BLOCKS.max(chain.chain.coinbase_maturity)).max(deepest).max(finality)
 }
 
 /// Archives what ended in the oldest block, and then the block. Whether it is gone, so that the next one may be looked at.
@@ -145,10 +141,8 @@ fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bo
     }
     let at = block.at;
     let room = events_max.saturating_sub(draft.events.len());
-    let is_credited = |outpoint: &OutPoint| {
-        state.deposits.get(outpoint).is_some_and(|deposit| deposit.status == DepositStatus::Credited)
-    };
-    let deposits: Vec<OutPoint> = state.index.received_at(chain, height).filter(is_credited).take(room).collect();
+    // Also those of older blocks, which were credited since.
+    let deposits: Vec<OutPoint> = state.index.credited_to(chain, height).take(room).collect();
     let spent: Vec<OutPoint> = state.index.spent_at(chain, height).take(room).collect();
     let conflicted: Vec<PlanId> = state.index.conflicted_at(chain, height).take(room).collect();
     for outpoint in deposits {
