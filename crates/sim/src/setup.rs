@@ -64,6 +64,7 @@ pub fn policy(world: &World) -> AssetPolicy {
         missing_ms: 60_000,
         intent_ms: world.conditions.intent_ms,
         network_fee_max: Amount::new(50_000),
+        kept_blocks: world.conditions.kept_blocks,
     }
 }
 
