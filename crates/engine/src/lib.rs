@@ -14,6 +14,7 @@
 //! | what does the platform do by itself | [`workers`] |
 //! | is the journal right | [`audit`] |
 //! | is it the one that was known | [`witness`] |
+//! | what was in the state once | [`unarchive`] |
 //! | which panics are answered | [`caught`] |
 
 pub mod alarm;
@@ -29,6 +30,7 @@ pub mod runtime;
 pub mod scripts;
 pub mod snapshotter;
 pub mod terms;
+pub mod unarchive;
 pub mod witness;
 pub mod workers;
 pub mod writer;

@@ -3,11 +3,12 @@
 //!
 //! What comes in through a port is never trusted: nodes lie and lag, signers refuse, stores lose connections.
 
-use crate::load::Place;
+use crate::load::{FoldError, Place};
+use crate::unarchive::Gathered;
 use florin_core::broker::Price;
-use florin_core::custody::{Approval, Intent, OutPoint};
+use florin_core::custody::{Approval, ArchivedHead, Intent, OutPoint};
 use florin_core::id::{BlockHash, Digest, Epoch, Height, LedgerTime, PlanId, Seq, TxId, WalletId};
-use florin_core::journal::SnapshotHeader;
+use florin_core::journal::{ReadError, SnapshotHeader};
 use florin_core::wire::Bytes;
 
 /// What went wrong below a port, for people; the engine never decides by it.
@@ -341,6 +342,52 @@ pub trait Snapshots: Send {
     fn newest(&mut self) -> Result<Option<(SnapshotHeader, Vec<Bytes>)>, SnapshotFault>;
     /// Keeps a snapshot. Until all of it is durable, [`Snapshots::newest`] gives the one before.
     fn put(&mut self, header: &SnapshotHeader, chunks: &[Bytes]) -> Result<(), SnapshotFault>;
+}
+
+/// Why records that left the state can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PastFault {
+    /// The journal does not answer.
+    #[error("the journal can't be read now")]
+    Read(#[source] ReadError),
+    /// Its oldest rows are not there: they were moved into an archive that this process does not see.
+    #[error("the journal's rows before row {first} are not there, and no archive that can be read has them")]
+    Missing {
+        /// The first row there is.
+        first: Seq,
+    },
+    /// The journal holds a row that is wrong.
+    #[error(transparent)]
+    Fold(FoldError),
+    /// No row leads to what the state knows of the records that left it: the journal has other rows than those it was folded from.
+    #[error("the journal's rows do not lead to what the state knows of the records that left it")]
+    NotFound,
+}
+
+impl PastFault {
+    /// The stable code of this fault.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PastFault::Read(_) => "journal_unreadable_now",
+            PastFault::Missing { .. } => "journal_gap",
+            PastFault::Fold(error) => error.code(),
+            PastFault::NotFound => "archived_not_found",
+        }
+    }
+}
+
+/// The records that left the state with their blocks. To find them can take as long as to read the whole journal.
+pub trait Past: Send {
+    /// The last records of a chain that lead to a head, `records_max` at most or not many more, and at least as many as one command
+    /// puts back; `None` while they are looked for, where the same question asked later gets them.
+    ///
+    /// # Errors
+    /// [`PastFault`].
+    fn last_archived(&mut self, head: &ArchivedHead, records_max: usize) -> Result<Option<Gathered>, PastFault>;
+    /// How far it has read for the question that waits.
+    fn row(&self) -> Seq;
+    /// Nobody waits for it any more: what was read is forgotten.
+    fn leave(&mut self);
 }
 
 /// A leader's sign of life. It lies outside the journal, so that followers notice soon when its leader is gone, and it never

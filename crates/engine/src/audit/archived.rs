@@ -5,9 +5,9 @@ use super::BookFault;
 use super::movements::{Movements, concerns};
 use super::sum::Sum;
 use florin_core::amount::Amount;
-use florin_core::custody::{PlanStatus, Withdrawal, WithdrawalStatus};
+use florin_core::custody::{self, Coin, OutPoint, Plan, PlanStatus, Withdrawal, WithdrawalStatus};
 use florin_core::event::Event;
-use florin_core::id::{AssetId, ChainId, TxId};
+use florin_core::id::{AssetId, ChainId, PlanId, TxId};
 use florin_core::journal::{Batch, Entry, Row};
 use florin_core::state::State;
 use std::collections::BTreeMap;
@@ -40,9 +40,11 @@ impl Archived {
     /// # Panics
     /// As [`State::apply_row`].
     pub(super) fn fold(&mut self, state: &mut State, row: &Row, batch: &Batch) {
-        let leaves = |event: &Event| matches!(event, Event::CoinRemoved(_) | Event::WithdrawalArchived(_));
+        let moves = |event: &Event| {
+            matches!(event, Event::CoinRemoved(_) | Event::WithdrawalArchived(_) | Event::Unarchived(_))
+        };
         let mut events = batch.entries.iter().flat_map(|entry| &entry.events);
-        if !events.any(|event| leaves(event) || concerns(state, event)) {
+        if !events.any(|event| moves(event) || concerns(state, event)) {
             return state.apply_row(row, batch);
         }
         state.begin_row(row.seq, row.time);
@@ -63,29 +65,66 @@ impl Archived {
     }
 
     fn count(&mut self, state: &State, event: &Event) {
-        if let Event::CoinRemoved(removed) = event {
+        match event {
             // One that is taken back with its block leaves unspent.
-            let Some(coin) = state.coins().get(&removed.outpoint) else { return };
-            let Some(spent) = &coin.spent else { return };
-            let chain = coin.outpoint.chain;
-            if let Some(of_chain) = state.chains().get(&chain).filter(|_| coin.suspense) {
-                self.suspense.entry(of_chain.chain.coin).or_default().add(coin.amount);
+            Event::CoinRemoved(removed) => {
+                if let Some(coin) = state.coins().get(&removed.outpoint) {
+                    self.coin(state, coin, |sum, amount| sum.add(amount));
+                }
             }
-            if spent.plan.is_none() {
-                self.foreign.entry((chain, spent.txid)).or_default().taken.add(coin.amount);
+            Event::WithdrawalArchived(archived) => {
+                let Some(withdrawal) = state.withdrawals().get(&archived.withdrawal) else { return };
+                if let Some((payer, amount)) = paid(state, withdrawal) {
+                    self.foreign.entry(payer).or_default().paid.add(amount);
+                }
+            }
+            Event::Unarchived(back) => self.uncount(state, &back.records),
+            _ => {}
+        }
+    }
+
+    /// A coin that leaves or comes back: what it stands for in suspense, and in what was taken of us.
+    fn coin(&mut self, state: &State, coin: &Coin, count: impl Fn(&mut Sum, Amount)) {
+        let (Some(spent), OutPoint { chain, .. }) = (&coin.spent, coin.outpoint) else { return };
+        if let Some(of_chain) = state.chains().get(&chain).filter(|_| coin.suspense) {
+            count(self.suspense.entry(of_chain.chain.coin).or_default(), coin.amount);
+        }
+        if spent.plan.is_none() {
+            count(&mut self.foreign.entry((chain, spent.txid)).or_default().taken, coin.amount);
+        }
+    }
+
+    /// Records that come back stand for themselves again. A plan comes back with its withdrawals.
+    fn uncount(&mut self, state: &State, records: &[custody::Archived]) {
+        let less = |sum: &mut Sum, amount: Amount| *sum = sum.less(amount.into());
+        let mut plans: BTreeMap<PlanId, &Plan> = BTreeMap::new();
+        for record in records {
+            if let custody::Archived::Plan(plan) = record {
+                plans.insert(plan.id, plan);
             }
         }
-        if let Event::WithdrawalArchived(archived) = event
-            && let Some((payer, amount)) = state.withdrawals().get(&archived.withdrawal).and_then(|it| paid(state, it))
-        {
-            self.foreign.entry(payer).or_default().paid.add(amount);
+        for record in records {
+            match record {
+                custody::Archived::Coin(coin) => self.coin(state, coin, less),
+                custody::Archived::Withdrawal(withdrawal) => {
+                    let plan = withdrawal.plan.and_then(|plan| plans.get(&plan));
+                    if let Some((payer, amount)) = plan.and_then(|plan| paid_beside(withdrawal, plan)) {
+                        less(&mut self.foreign.entry(payer).or_default().paid, amount);
+                    }
+                }
+                custody::Archived::Block(_) | custody::Archived::Deposit(_) | custody::Archived::Plan(_) => {}
+            }
         }
     }
 }
 
 /// The transaction that paid a withdrawal in the place of its plan, and how much; `None` for every other withdrawal.
 pub(super) fn paid(state: &State, withdrawal: &Withdrawal) -> Option<((ChainId, TxId), Amount)> {
+    paid_beside(withdrawal, state.plans().get(&withdrawal.plan?)?)
+}
+
+fn paid_beside(withdrawal: &Withdrawal, plan: &Plan) -> Option<((ChainId, TxId), Amount)> {
     let by = withdrawal.paid.as_ref().filter(|_| withdrawal.status == WithdrawalStatus::Final)?;
-    let plan = state.plans().get(&withdrawal.plan?).filter(|plan| plan.status == PlanStatus::Conflicted)?;
-    Some(((plan.anchor.chain, by.txid), withdrawal.amount))
+    let is_conflicted = plan.status == PlanStatus::Conflicted;
+    is_conflicted.then_some(((plan.anchor.chain, by.txid), withdrawal.amount))
 }

@@ -6,7 +6,7 @@ use super::archived::{Archived, Foreign, paid};
 use super::sum::Sum;
 use florin_core::amount::Amount;
 use florin_core::custody::{Beneficiary, Deposit, DepositStatus, Withdrawal, WithdrawalStatus};
-use florin_core::id::{AccountId, AssetId, ChainId, Height, HoldId};
+use florin_core::id::{AccountId, AssetId, ChainId, HoldId};
 use florin_core::ledger::{Account, HouseAccount, Owner, Transfer};
 use florin_core::state::State;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,9 +41,8 @@ enum Known {
 /// What is in clearing, in flight and owed by customers is always known, because the records of it stay in the state until it is
 /// nothing any more. Suspense and shortfall can outlive their records: a coin in suspense that was spent, a coin that was stolen,
 /// and the withdrawals that the thief's transaction paid leave the state with their block. With `archived`, which is counted from
-/// the journal's first row, both accounts are exact all the same. Without it they are exact while nothing can have left a chain,
-/// which is known where its first block of all is still kept; after that they are only known to be no less than missing deposits
-/// and coins in suspense.
+/// the journal's first row, both accounts are exact all the same. Without it they are exact while nothing has left a chain, or all of
+/// it came back; otherwise they are only known to be no less than missing deposits and coins in suspense.
 pub(super) fn check_house(state: &State, archived: Option<&Archived>, faults: &mut Vec<BookFault>) {
     let (records, gone) = records(state, archived);
     for (asset, records) in records {
@@ -118,8 +117,7 @@ fn records(state: &State, archived: Option<&Archived>) -> (BTreeMap<AssetId, Rec
         let records = of.entry(asset).or_default();
         records.suspense = records.suspense.plus(sum);
     }
-    let is_whole = |first: Option<&Height>| first.is_none_or(|first| first.0 == 0);
-    let chains = state.chains().values().filter(|of_chain| !is_whole(of_chain.blocks.keys().next()));
+    let chains = state.chains().values().filter(|of_chain| of_chain.archived.count > 0);
     let gone: BTreeSet<AssetId> = chains.map(|of_chain| of_chain.chain.coin).collect();
     for ((chain, _), Foreign { taken, paid }) in foreign {
         // Of a transaction whose records have left in part nothing can be said, not even how it was booked.

@@ -28,35 +28,35 @@ use florin_engine::lanes::Ask;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A platform whose blocks are said to it, and no follower's.
-struct Scene {
-    platform: Platform,
+pub(super) struct Scene {
+    pub(super) platform: Platform,
     requests: u64,
 }
 
-fn path(index: u32) -> KeyPath {
+pub(super) fn path(index: u32) -> KeyPath {
     KeyPath { wallet: WALLET, branch: Branch::External, index }
 }
 
-fn output(txid: u8) -> OutPoint {
+pub(super) fn output(txid: u8) -> OutPoint {
     OutPoint { chain: CHAIN, txid: TxId([txid; 32]), vout: 0 }
 }
 
-fn receipt(txid: u8, amount: u128, index: u32) -> Receipt {
+pub(super) fn receipt(txid: u8, amount: u128, index: u32) -> Receipt {
     Receipt { txid: TxId([txid; 32]), vout: 0, amount: Amount::new(amount), path: path(index), coinbase: false }
 }
 
-fn spend(txid: u8, inputs: &[u8], outputs: Vec<(Bytes, Amount)>) -> Spend {
+pub(super) fn spend(txid: u8, inputs: &[u8], outputs: Vec<(Bytes, Amount)>) -> Spend {
     Spend { txid: TxId([txid; 32]), inputs: inputs.iter().map(|txid| output(*txid)).collect(), outputs, fee: None }
 }
 
 /// Where withdrawals go.
-fn elsewhere() -> Bytes {
+pub(super) fn elsewhere() -> Bytes {
     Bytes([vec![0, 20], vec![9; 20]].concat())
 }
 
 impl Scene {
     /// Customer 1 has two addresses, customer 2 one.
-    fn new() -> Scene {
+    pub(super) fn new() -> Scene {
         let mut scene = Scene { platform: Platform::new(Blocks::new().genesis(), ScriptKind::Wpkh), requests: 100 };
         for whose in [1, 1, 2] {
             scene.requests += 1;
@@ -65,17 +65,17 @@ impl Scene {
         scene
     }
 
-    fn state(&self) -> &State {
+    pub(super) fn state(&self) -> &State {
         self.platform.state()
     }
 
-    fn request(&mut self, command: Command) -> Outcome {
+    pub(super) fn request(&mut self, command: Command) -> Outcome {
         self.requests += 1;
         self.platform.request(self.requests, command)
     }
 
     /// Connects the next block.
-    fn block(&mut self, receipts: Vec<Receipt>, spends: Vec<Spend>) {
+    pub(super) fn block(&mut self, receipts: Vec<Receipt>, spends: Vec<Spend>) {
         let tip = self.platform.tip();
         let height = Height(tip.height.0 + 1);
         let mut hash = [0xbb; 32];
@@ -88,11 +88,11 @@ impl Scene {
         self.platform.must(Ask::internal(Command::Tick));
     }
 
-    fn blocks(&mut self, count: u32) {
+    pub(super) fn blocks(&mut self, count: u32) {
         (0..count).for_each(|_| self.block(Vec::new(), Vec::new()));
     }
 
-    fn withdraw(&mut self, whose: u64, amount: u128) -> WithdrawalId {
+    pub(super) fn withdraw(&mut self, whose: u64, amount: u128) -> WithdrawalId {
         let (amount, asset, wallet) = (Amount::new(amount), BTC, WALLET);
         let (customer, script) = (customer(whose), elsewhere());
         match self.request(Command::RequestWithdrawal { customer, asset, amount, script, wallet }) {
@@ -102,7 +102,12 @@ impl Scene {
     }
 
     /// A plan that pays a withdrawal with one coin, and the rest of it to the network.
-    fn plan(&mut self, coin: u8, withdrawal: WithdrawalId) {
+    pub(super) fn plan(&mut self, coin: u8, withdrawal: WithdrawalId) {
+        let ask = self.plan_of(coin, withdrawal);
+        self.platform.must(ask);
+    }
+
+    pub(super) fn plan_of(&self, coin: u8, withdrawal: WithdrawalId) -> Ask {
         let amounts = (self.state().coins()[&output(coin)].amount, self.state().withdrawals()[&withdrawal].amount);
         let version = PlanVersion {
             unsigned: Bytes(vec![1]),
@@ -114,21 +119,15 @@ impl Scene {
         };
         let anchor = output(coin);
         let (wallet, withdrawals, inputs) = (WALLET, vec![withdrawal], vec![anchor]);
-        self.platform.must(Ask::internal(Command::ProposePlan(ProposePlan {
-            wallet,
-            withdrawals,
-            inputs,
-            anchor,
-            version,
-        })));
+        Ask::internal(Command::ProposePlan(ProposePlan { wallet, withdrawals, inputs, anchor, version }))
     }
 
-    fn verified(&self) -> JournalReport {
+    pub(super) fn verified(&self) -> JournalReport {
         judged(&self.platform.rows)
     }
 
     /// The journal with one more row, which nothing is wrong with but what it says.
-    fn forged(&self, events: Vec<Event>) -> Rows {
+    pub(super) fn forged(&self, events: Vec<Event>) -> Rows {
         let rows = Rows::default();
         *rows.0.lock().unwrap() = self.platform.rows.all();
         let entry = Entry { command: None, request: None, events, outcome: None };
@@ -140,13 +139,13 @@ impl Scene {
     }
 }
 
-fn judged(rows: &Rows) -> JournalReport {
+pub(super) fn judged(rows: &Rows) -> JournalReport {
     let report = verify_journal(&mut rows.clone(), None, |_| ()).unwrap();
     assert!(report.wrong.is_none(), "every row is right: {:?}", report.wrong);
     report
 }
 
-fn codes(faults: &[BookFault]) -> Vec<&'static str> {
+pub(super) fn codes(faults: &[BookFault]) -> Vec<&'static str> {
     faults.iter().map(BookFault::code).collect()
 }
 
@@ -188,7 +187,7 @@ fn whose(number: u64) -> Owner {
     Owner::Customer(customer(number))
 }
 
-fn house(account: HouseAccount) -> Owner {
+pub(super) fn house(account: HouseAccount) -> Owner {
     Owner::House(account)
 }
 
@@ -496,7 +495,7 @@ fn an_address_that_its_descriptor_does_not_give_is_named_with_its_row() {
 }
 
 /// A thief takes a coin that a plan has, pays the plan's withdrawal all the same, and takes a coin in suspense.
-fn robbed() -> Scene {
+pub(super) fn robbed() -> Scene {
     let mut scene = waiting();
     scene.blocks(6);
     let withdrawal = scene.state().withdrawals().keys().next().copied().unwrap();
@@ -515,7 +514,7 @@ fn robbed() -> Scene {
     scene
 }
 
-fn balances(state: &State) -> [u128; 2] {
+pub(super) fn balances(state: &State) -> [u128; 2] {
     [HouseAccount::Shortfall, HouseAccount::Suspense].map(|account| {
         let account = state.ledger().account_of(&house(account), BTC).unwrap();
         account.debit_balance().units() + account.credit_balance().units()

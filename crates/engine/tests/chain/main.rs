@@ -8,6 +8,7 @@ mod common;
 mod deep;
 mod fees;
 mod forged;
+mod gathered;
 mod line;
 mod lookout;
 mod mempool;
