@@ -10,16 +10,20 @@
 pub mod blocks;
 pub mod condition;
 pub mod conflicts;
+pub mod deep;
 pub mod line;
 pub mod mempool;
 pub mod nodes;
+mod stale;
 
 use crate::alarm::{Alarm, Alarms};
 use crate::lanes::Ask;
+use crate::ports::Past;
 use crate::terms::{core_hash, library_hash};
 use crate::workers::{View, Worker, see};
 use blocks::{Held, Watched};
 use condition::NodeStatus;
+use deep::Deep;
 use florin_chain::bitcoin::header::{Checkpoint, HeaderChain, HeaderRefusal};
 use florin_chain::bitcoin::network::Network;
 use florin_chain::bitcoin::watch::WatchKey;
@@ -90,6 +94,8 @@ enum Way {
     Back(Vec<BlockHash>),
     /// This block comes next.
     Forward(Height, BlockHash),
+    /// No block that the state keeps is on the best chain; one that left it may be.
+    Below,
     /// No journalled block is on the best chain.
     TooDeep,
     /// The nodes do not know the journalled tip, and show nothing that outranks it.
@@ -111,6 +117,7 @@ pub struct Follower {
     cursor: Option<BlockRef>,
     wanted: Option<(Height, BlockHash)>,
     held: Option<Held>,
+    deep: Deep,
     /// Whether the last look had no block to book: until then the mempool is nobody's first concern.
     is_caught_up: bool,
     started_ms: Option<u64>,
@@ -137,6 +144,7 @@ impl Follower {
             cursor: None,
             wanted: None,
             held: None,
+            deep: Deep::default(),
             is_caught_up: false,
             started_ms: None,
             fresh_ms: None,
@@ -146,6 +154,24 @@ impl Follower {
             status: FollowerStatus::default(),
             config,
         })
+    }
+
+    /// Has it follow reorganisations below the blocks that the state keeps, with what `past` finds of those before. Without it they stop
+    /// the asset for good.
+    #[must_use]
+    pub fn with_past(self, past: Box<dyn Past>) -> Follower {
+        self.with_past_of(past, deep::RECORDS_MAX)
+    }
+
+    /// As [`Follower::with_past`], with `records_max` records held at once; more than belong to one plan.
+    #[must_use]
+    pub fn with_past_of(self, past: Box<dyn Past>, records_max: usize) -> Follower {
+        Follower { deep: Deep::reading(past, records_max), ..self }
+    }
+
+    /// Whether it reads the journal's past and only has to step again to go on.
+    pub fn is_reading(&self) -> bool {
+        self.deep.is_reading()
     }
 
     /// What it knows.
@@ -173,10 +199,11 @@ impl Follower {
         }
     }
 
-    /// Fetches the block that the last look found missing, or, where none is, what waits in the mempools; says whether there is
-    /// anything new to look at.
+    /// Fetches the block that the last look found missing, or records that left the state, or, where nothing is, what waits in the
+    /// mempools; says whether there is anything new to look at.
     pub fn fetch(&mut self, now_ms: u64) -> bool {
         let mut news = self.is_caught_up;
+        news |= self.deep.read(now_ms);
         if self.is_caught_up {
             self.mempool.poll(&mut self.seats, &self.headers);
             self.mempool.fetch(&mut self.seats, &self.watched, self.config.chain);
@@ -207,6 +234,7 @@ impl Follower {
             self.seats.needs(Height(tip.at.height.0 + 1));
             self.watched.learn_scripts(state, self.config.chain);
             let way = self.way(chain);
+            let way = self.way_below(chain, way);
             let booked = (tip.at, chain.part.as_ref().map(|part| part.booked));
             if way == Way::Stay || self.moved.is_none_or(|(known, _)| known != booked) {
                 self.moved = Some((booked, now_ms));
@@ -228,7 +256,7 @@ impl Follower {
         let part = chain.part.as_ref();
         // What is booked of a block that does not come next, or is being taken back, goes before anything else.
         let forward = if let Way::Forward(_, hash) = way { Some(hash) } else { None };
-        let is_back = matches!(way, Way::Back(_));
+        let is_back = matches!(way, Way::Back(_)) || way == Way::Below && self.goes_below();
         if let Some(part) =
             part.filter(|part| part.undoing || is_back || forward.is_some_and(|hash| hash != part.block.at.hash))
         {
@@ -256,6 +284,7 @@ impl Follower {
                 self.held = None;
                 asks.extend(self.mempool.look(state, self.config.chain, now_ms, &mut self.alarms));
             }
+            Way::Below => self.go_below(state, chain, now_ms, asks),
             Way::TooDeep => self.alarms.say(
                 now_ms,
                 "reorganisation_too_deep",
@@ -308,15 +337,30 @@ impl Follower {
         // Headers of nodes that are themselves behind the journal say nothing against it. Where the tip's header is
         // known the chains were compared by work; where nobody has it any more, by height.
         let is_compared = self.headers.get(&library_hash(tip.at.hash)).is_some();
+        if !is_compared && self.seats.is_comparing() {
+            return Way::Stay;
+        }
         if !is_compared && self.headers.tip().height < tip.at.height.0 {
             return Way::Ahead;
         }
+        let oldest = chain.blocks.keys().next().map_or(0, |oldest| oldest.0);
         match fork {
-            None if agreed >= tip.at.height.0 => Way::TooDeep,
+            None if agreed >= if is_compared { oldest } else { tip.at.height.0 } => Way::Below,
             // Only where the quorum itself has left the journalled branch is it left here too.
             Some(fork) if agreed > fork.height.0 => Way::Back(gone),
             Some(_) | None => Way::Stay,
         }
+    }
+
+    /// Whether a way below the kept blocks leads anywhere. While the tip is on the best chain, nothing of that is remembered.
+    fn way_below(&mut self, chain: &ChainState, way: Way) -> Way {
+        if chain.tip().is_some_and(|tip| self.is_active(tip.at.hash)) {
+            self.deep.rest();
+        }
+        let headers = &self.headers;
+        let is_active = |hash| headers.is_active(&library_hash(hash));
+        let is_out = way == Way::Below && !self.deep.may_reach(chain.archived, is_active);
+        if is_out { Way::TooDeep } else { way }
     }
 
     /// Halts and resumes for what the watcher itself sees; halts of others are never touched.
@@ -350,7 +394,7 @@ impl Follower {
         // Where too few nodes speak, nothing is known of a split: then it does not end, either.
         own_halts(state, coin, HaltReason::ChainSplit, is_split, may_resume && agreed.is_some(), asks);
         own_halts(state, coin, HaltReason::Stale, why.is_some(), may_resume, asks);
-        if *way == Way::TooDeep {
+        if matches!(way, Way::TooDeep | Way::Below) {
             // Only an operator resumes from this.
             own_halts(state, coin, HaltReason::DeepReorganisation, true, false, asks);
         }

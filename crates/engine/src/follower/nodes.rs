@@ -2,9 +2,11 @@
 //! Nothing a node says is believed unless the bytes prove it, and a node that is caught is named.
 
 use super::condition::{NodeCondition, NodeStatus, shown, words};
+use super::stale::Stale;
 use crate::alarm::Alarms;
 use crate::ports::{Node, NodeFault, NodeInfo};
 use crate::terms::{core_hash, core_txid, library_hash};
+use bitcoin::block::Header;
 use florin_chain::bitcoin::header::{HeaderChain, HeaderRefusal, parse_header};
 use florin_chain::bitcoin::network::Network;
 use florin_chain::bitcoin::scan::scan_block;
@@ -15,9 +17,6 @@ use std::time::{Duration, Instant};
 
 /// Headers taken from one node in one poll: a few seconds of asking, so that all nodes are heard while one is caught up with.
 pub const HEADERS_POLL_MAX: u32 = 2_000;
-/// Headers asked for backwards from the journalled tip when it is not on any node's active chain.
-pub const STALE_HEADERS_MAX: usize = 144;
-
 /// How long a node that was caught is left aside, in milliseconds: a proxy or a memory that fails for a moment looks like a
 /// lie, and whoever lies on purpose gains nothing by being heard again, because every answer is checked anew.
 pub const LIE_MS: u64 = 10 * 60 * 1_000;
@@ -160,6 +159,7 @@ pub struct Seats {
     /// The block that comes next in the journal, where that is known.
     next: Option<Height>,
     asking_max: Duration,
+    stale: Stale,
 }
 
 /// What waits on a node.
@@ -185,7 +185,7 @@ pub(crate) enum Waiting {
 }
 
 /// Why a node's chain could not be learned.
-enum Learn {
+pub(super) enum Learn {
     Fault(NodeFault),
     Lie(String),
     /// Nothing is wrong: its chain moved under our hands, or its headers come too early.
@@ -211,7 +211,8 @@ impl Seats {
             mempool_fault: None,
             asked_for_waiting: Duration::ZERO,
         };
-        Seats { network, known: seats.into_iter().map(known).collect(), now_ms: 0, next: None, asking_max: ASKING_MAX }
+        let known = seats.into_iter().map(known).collect();
+        Seats { network, known, now_ms: 0, next: None, asking_max: ASKING_MAX, stale: Stale::default() }
     }
 
     /// Says which block comes next in the journal: a node that has thrown it away is named.
@@ -225,6 +226,7 @@ impl Seats {
         let genesis = core_hash(self.network.genesis_hash());
         let mut fresh = std::collections::BTreeSet::new();
         self.now_ms = now_ms;
+        self.stale.begin();
         for known in &mut self.known {
             known.lie = known.lie.take().filter(|(_, at)| now_ms.saturating_sub(*at) < LIE_MS);
             if known.lie.is_none() {
@@ -244,7 +246,7 @@ impl Seats {
                 let node = known.seat.node.as_mut();
                 let reached = learn_chain(node, &info, headers, (known.reached, clock_s, deadline))?;
                 known.reached = reached.or(known.reached);
-                learn_stale(node, cursor, headers, (clock_s, deadline))?;
+                self.stale.learn(node, cursor, headers, (clock_s, deadline))?;
                 Ok(info)
             });
             match learned {
@@ -255,6 +257,11 @@ impl Seats {
             }
         }
         fresh.len()
+    }
+
+    /// Whether the journalled tip's branch is about to be known well enough to be compared by work.
+    pub(crate) fn is_comparing(&self) -> bool {
+        self.stale.is_growing()
     }
 
     /// For each failure group, the highest block of the best chain that one of its nodes has.
@@ -394,7 +401,7 @@ fn learn_chain(
         let Some(hash) = node.block_hash(Height(height))? else { break };
         if headers.get(&library_hash(hash)).is_none() {
             let Some(bytes) = node.header(hash)? else { break };
-            accept(&bytes, hash, headers, clock_s)?;
+            accept(&read(&bytes, library_hash(hash))?, headers, clock_s)?;
         }
         reached = Some(library_hash(hash));
     }
@@ -429,39 +436,24 @@ fn shared_height(
     }
 }
 
-/// Learns the headers of the journalled tip where it lies on no node's active chain any more, so that it can be compared by work.
-fn learn_stale(
-    node: &mut dyn Node,
-    cursor: Option<BlockHash>,
-    headers: &mut HeaderChain,
-    (clock_s, deadline): (u32, Instant),
-) -> Result<(), Learn> {
-    let Some(mut hash) = cursor else { return Ok(()) };
-    let mut unknown = Vec::new();
-    while headers.get(&library_hash(hash)).is_none() {
-        if unknown.len() == STALE_HEADERS_MAX || (!unknown.is_empty() && Instant::now() >= deadline) {
-            return Ok(());
-        }
-        // Nodes may have forgotten it, or never seen it.
-        let Some(bytes) = node.header(hash)? else { return Ok(()) };
-        let Ok(header) = parse_header(&bytes) else { return Ok(()) };
-        let previous = core_hash(header.prev_blockhash);
-        unknown.push((bytes, hash));
-        hash = previous;
+/// The header that was asked for.
+pub(super) fn read(bytes: &[u8], hash: bitcoin::BlockHash) -> Result<Header, Learn> {
+    let header = parse_header(bytes).map_err(|error| Learn::Lie(format!("it gave a header with {}", error.code())))?;
+    if header.block_hash() != hash {
+        return Err(Learn::Lie(format!("it gave another header for {}", core_hash(hash))));
     }
-    unknown.iter().rev().try_for_each(|(bytes, hash)| accept(bytes, *hash, headers, clock_s))
+    Ok(header)
 }
 
-fn accept(bytes: &[u8], hash: BlockHash, headers: &mut HeaderChain, clock_s: u32) -> Result<(), Learn> {
-    let header = parse_header(bytes).map_err(|error| Learn::Lie(format!("it gave a header with {}", error.code())))?;
-    if header.block_hash() != library_hash(hash) {
-        return Err(Learn::Lie(format!("it gave another header for {hash}")));
-    }
-    match headers.accept(&header, clock_s) {
+pub(super) fn accept(header: &Header, headers: &mut HeaderChain, clock_s: u32) -> Result<(), Learn> {
+    match headers.accept(header, clock_s) {
         Ok(_) => Ok(()),
         // The node's chain changed between two questions, its clock is ahead, or side branches are many: not a lie.
         Err(HeaderRefusal::ParentUnknown | HeaderRefusal::TimeTooNew | HeaderRefusal::TooMany) => Err(Learn::Later),
-        Err(refusal) => Err(Learn::Lie(format!("block {hash} breaks a rule: {}", refusal.code()))),
+        Err(refusal) => {
+            let hash = core_hash(header.block_hash());
+            Err(Learn::Lie(format!("block {hash} breaks a rule: {}", refusal.code())))
+        }
     }
 }
 
@@ -480,7 +472,7 @@ mod tests {
         assert!(!is_transaction(&bytes[1..], txid));
     }
     use crate::ports::{SendResult, TestAccept};
-    use bitcoin::block::{Header, Version};
+    use bitcoin::block::Version;
     use bitcoin::consensus::encode::serialize;
     use bitcoin::hashes::Hash;
     use florin_chain::bitcoin::header::Checkpoint;
@@ -515,6 +507,8 @@ mod tests {
     #[derive(Clone)]
     struct Stub {
         headers: Arc<Mutex<Vec<(Header, BlockHash)>>>,
+        /// Those of branches that it has left.
+        stale: Arc<Mutex<Vec<(Header, BlockHash)>>>,
         asked: Arc<Mutex<u32>>,
         pruned_below: Arc<Mutex<Option<Height>>>,
         fault: Arc<Mutex<Option<NodeFault>>>,
@@ -542,8 +536,9 @@ mod tests {
             Ok(self.headers.lock().unwrap().get(height.0 as usize).map(|(_, hash)| *hash))
         }
         fn header(&mut self, hash: BlockHash) -> Result<Option<Vec<u8>>, NodeFault> {
-            let headers = self.headers.lock().unwrap();
-            Ok(headers.iter().find(|(_, other)| *other == hash).map(|(header, _)| serialize(header)))
+            let (headers, stale) = (self.headers.lock().unwrap(), self.stale.lock().unwrap());
+            let found = headers.iter().chain(stale.iter()).find(|(_, other)| *other == hash);
+            Ok(found.map(|(header, _)| serialize(header)))
         }
         fn block(&mut self, _: BlockHash) -> Result<Option<Vec<u8>>, NodeFault> {
             Ok(None)
@@ -573,6 +568,7 @@ mod tests {
     fn one(headers: &[Header]) -> (Stub, Seats, HeaderChain) {
         let stub = Stub {
             headers: Arc::new(Mutex::new(named(headers))),
+            stale: Arc::default(),
             asked: Arc::default(),
             pruned_below: Arc::default(),
             fault: Arc::default(),
@@ -598,6 +594,23 @@ mod tests {
         *stub.headers.lock().unwrap() = named(&new);
         assert_eq!(polls_until(&mut seats, &mut chain, new[4_600].block_hash(), 10), Some(3));
         assert_eq!(seats.agreed_by_group(&chain).into_values().collect::<Vec<_>>(), [4_600]);
+    }
+
+    #[test]
+    fn a_journalled_branch_that_nobody_follows_is_learned_to_its_beginning() {
+        let (old, new) = (branch(1, 4_500), branch(2, 4_400));
+        let (stub, mut seats, mut chain) = one(&new);
+        polls_until(&mut seats, &mut chain, new[4_400].block_hash(), 5).unwrap();
+        let tip = core_hash(old[4_500].block_hash());
+        let mut poll = |seats: &mut Seats| {
+            seats.poll(&mut chain, Some(tip), u64::from(CLOCK_S) * 1_000);
+            (seats.is_comparing(), chain.tip().height)
+        };
+        assert_eq!(poll(&mut seats), (false, 4_400), "the node does not know it");
+        *stub.stale.lock().unwrap() = named(&old);
+        assert_eq!(poll(&mut seats), (true, 4_400));
+        assert_eq!(poll(&mut seats), (true, 4_400));
+        assert_eq!(poll(&mut seats), (false, 4_500), "what was journalled has more work");
     }
 
     #[test]

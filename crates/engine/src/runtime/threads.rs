@@ -530,7 +530,7 @@ pub(super) fn follow(shared: &Shared, index: usize, mut follower: Follower, cade
             let asks = step(shared, &name, &mut follower);
             // A chain of a thousand blocks does not wait a cadence for each of them.
             let is_moving = asks.iter().any(Ask::moves_chain);
-            is_busy = ask_all(shared, &name, asks) && is_moving;
+            is_busy = ask_all(shared, &name, asks) && is_moving || follower.is_reading();
             lock(&shared.followers)[index] = follower.status().clone();
         } else {
             rest(shared, &name);

@@ -133,7 +133,7 @@ fn take_back(scene: &mut Scene, past: &mut JournalPast, blocks: usize, records_m
 }
 
 /// The books after every row of a journal.
-fn judge(rows: &Rows) {
+pub(super) fn judge(rows: &Rows) {
     let mut faults = Vec::new();
     let report = judge_rows(&mut rows.clone(), |seen| faults.extend(seen.check_books()), |_| ());
     assert!(report.wrong.is_none(), "{:?}", report.wrong);

@@ -76,7 +76,8 @@ impl Blocks {
         tip
     }
 
-    fn ancestor(&self, mut hash: BlockHash, height: u32) -> Option<BlockHash> {
+    /// The block at a height on the way to another.
+    pub fn ancestor(&self, mut hash: BlockHash, height: u32) -> Option<BlockHash> {
         loop {
             let (at, block) = self.get(hash)?;
             if at <= height {

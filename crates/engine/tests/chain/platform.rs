@@ -16,7 +16,7 @@ use florin_core::state::State;
 use florin_engine::audit::check_books;
 use florin_engine::follower::{Follower, FollowerConfig};
 use florin_engine::lanes::Ask;
-use florin_engine::load::Loaded;
+use florin_engine::load::{Loaded, catch_up};
 use florin_engine::read_model::ReadModel;
 use florin_engine::workers::Worker;
 use florin_engine::writer::{Answer, CoreRules, Ticket, Writer};
@@ -58,6 +58,17 @@ impl Platform {
         for number in 1..=2 {
             platform.must(Ask::internal(Command::OpenCustomer(customer(number))));
         }
+        platform
+    }
+
+    /// The same journal, as another process finds it.
+    pub fn restarted(self) -> Platform {
+        let Platform { rows, now_ms, .. } = self;
+        let loaded = catch_up(&mut rows.clone(), Loaded::empty()).expect("its rows are right");
+        let (writer, model) = (Writer::new(config("b"), Box::new(CoreRules)), ReadModel::new(loaded.clone()));
+        let mut platform = Platform { rows, writer, model, now_ms, tickets: 0 };
+        platform.writer.take_lead(loaded, now_ms);
+        platform.ask(Vec::new());
         platform
     }
 
