@@ -114,7 +114,8 @@ pub const PART_COST_MAX: usize = 3_300;
 /// bytes, about 68 an input and 43 an output), and confirming it stays far below a command's events.
 pub const PLAN_PAYMENTS_MAX: usize = 250;
 
-/// The most that the records of one [`Command::Unarchive`] may have, encoded, in bytes: with its halts they fit a row.
+/// The most that the records of one [`Command::Unarchive`] may have, encoded, in bytes, and 80 for each deposit: with its halts, and
+/// the end of what a mempool shows in the place of those deposits, they fit a row.
 pub const UNARCHIVE_BYTES_MAX: usize = crate::journal::ROW_BYTES_MAX - 64 * 1024;
 
 /// The most inputs of one plan; see [`PLAN_PAYMENTS_MAX`].
@@ -243,7 +244,7 @@ pub enum Command {
         chain: ChainId,
         /// The link of the record that left before the first of these; zero where none did.
         below: Digest,
-        /// The records, in the order in which they had left, at most [`UNARCHIVE_BYTES_MAX`] encoded.
+        /// The records, in the order in which they had left, as many as fit: at most [`UNARCHIVE_BYTES_MAX`], and some 2,000 deposits.
         records: Vec<Archived>,
     },
     /// What the mempool shows: unconfirmed payments to us.

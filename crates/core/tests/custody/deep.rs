@@ -8,11 +8,12 @@ use florin_core::amount::Amount;
 use florin_core::asset::AssetPolicy;
 use florin_core::command::{Command, ConnectBlock, Receipt, UNARCHIVE_BYTES_MAX};
 use florin_core::custody::{
-    Archived, Beneficiary, Block, BlockRef, Branch, KeyPath, OutPoint, Payment, Plan, PlanPayment, PlanStatus,
-    PlanVersion,
+    Archived, Beneficiary, Block, BlockRef, Branch, Deposit, DepositStatus, KeyPath, OutPoint, Payment, Plan,
+    PlanPayment, PlanStatus, PlanVersion,
 };
 use florin_core::decide::{BlockRefusal, Refusal, unarchive_from};
-use florin_core::id::{BlockHash, ChainId, Digest, Height, PlanId, TxId, WithdrawalId};
+use florin_core::id::{BlockHash, ChainId, Digest, Height, LedgerTime, PlanId, TxId, WithdrawalId};
+use florin_core::journal::EVENTS_MAX;
 use florin_core::wire::{Bytes, Message};
 
 #[test]
@@ -215,7 +216,7 @@ fn block(number: u8) -> Archived {
 
 /// A plan that takes this much room and paid nothing.
 fn plan(number: u64, bytes: usize) -> Plan {
-    let anchor = OutPoint { chain: CHAIN, txid: TxId([1; 32]), vout: 0 };
+    let anchor = anchor();
     let version = PlanVersion {
         unsigned: Bytes(vec![0; bytes]),
         fee: Amount::ZERO,
@@ -332,6 +333,28 @@ fn record_is_not_put_beside_one_of_the_same_name() {
     });
     let coin = coin.expect("a coin left");
     // What left is not known to the state, so that it can't see that an output is said to come twice.
+fn anchor() -> OutPoint {
+    OutPoint { chain: CHAIN, txid: TxId([1; 32]), vout: 0 }
+}
+
+fn deposit(outpoint: OutPoint) -> Archived {
+    let Archived::Block(Block { at, .. }) = block(1) else { panic!("a block") };
+    Archived::Deposit(Deposit {
+        outpoint,
+        beneficiary: Beneficiary::INVENTORY,
+        amount: Amount::new(1),
+        status: DepositStatus::Credited,
+        at: Some(at),
+        hold: None,
+        seen: LedgerTime(START_MS),
+        missing_since: None,
+        debited: Amount::ZERO,
+        coinbase: false,
+        path: KeyPath { wallet: HOT, branch: Branch::External, index: 0 },
+        due: None,
+    })
+}
+
     let OutPoint { txid, vout, .. } = coin.outpoint;
     let path = KeyPath { branch: Branch::Internal, ..coin.path };
     let receipt = Receipt { txid, vout, amount: coin.amount, path, coinbase: false };
@@ -368,6 +391,10 @@ fn block_of_thousands_of_deposits_comes_back_in_parts() {
         outputs: vec![(script.clone(), 1_000)],
     };
     const COUNT: u64 = 9_000;
+    // A mempool may show any of them anew, which takes events of its own to end.
+    let deposits: Vec<Archived> = (0..5_000).map(|number| deposit(OutPoint { vout: number, ..anchor() })).collect();
+    assert_eq!(deposits.len() - unarchive_from(&deposits), EVENTS_MAX / 2 - 8);
+
     model.mine((0..COUNT).map(tx).collect());
     (0..30).for_each(|_| drop(model.mine(Vec::new())));
     model.sync(&mut world, || 500);
@@ -382,5 +409,50 @@ fn block_of_thousands_of_deposits_comes_back_in_parts() {
     }
     assert_eq!(world.state.customers()[&ANN].freezes, COUNT as u32);
     assert!(world.auditor.coins.is_empty());
+    world.check_fold();
+}
+
+#[test]
+fn thousands_of_deposits_that_a_mempool_shows_anew_come_back_in_parts_that_fit() {
+    let (mut world, mut model) = (World::new(), Model::new());
+    world.done(Command::SetAssetPolicy(few()));
+    // As many as may be seen, of as many addresses as that takes, whose coins were all spent since.
+    const COUNT: u64 = 4_200;
+    let paths: Vec<KeyPath> = (0..COUNT / 30).map(|_| world.address(HOT, Beneficiary::INVENTORY)).collect();
+    let path = |number: u64| paths[(number % (COUNT / 30)) as usize];
+    let txid = |number| TxId(name(6, number));
+    let tx = |number| Tx {
+        id: txid(number),
+        inputs: vec![Source::Somebody(number)],
+        outputs: vec![(script_of(path(number)), 1_000)],
+    };
+    let spend = |first: u64| {
+        let output = |number| Source::Output(OutPoint { chain: CHAIN, txid: txid(number), vout: 0 });
+        Tx { id: TxId(name(7, first)), inputs: (first..first + 100).map(output).collect(), outputs: Vec::new() }
+    };
+    model.mine((0..COUNT).map(tx).collect());
+    (0..4).for_each(|_| drop(model.mine(Vec::new())));
+    model.mine((0..COUNT).step_by(100).map(spend).collect());
+    (0..12).for_each(|_| drop(model.mine(Vec::new())));
+    model.sync(&mut world, || 25);
+    (0..10).for_each(|_| drop(world.done(Command::Tick)));
+    assert!(world.state.coins().is_empty() && world.state.deposits().is_empty(), "all left");
+
+    let receipt = |number| Receipt {
+        txid: txid(number),
+        vout: 0,
+        amount: Amount::new(1_000),
+        path: path(number),
+        coinbase: false,
+    };
+    for first in (0..COUNT).step_by(600) {
+        let receipts = (first..first + 600).map(receipt).collect();
+        world.done(Command::SeeReceipts { chain: CHAIN, receipts });
+    }
+    assert_eq!(world.state.deposits().len() as u64, COUNT);
+    while world.tip().at.height.0 > START_HEIGHT {
+        disconnect(&mut world);
+    }
+    assert!(world.state.deposits().values().all(|deposit| deposit.status == DepositStatus::Missing));
     world.check_fold();
 }

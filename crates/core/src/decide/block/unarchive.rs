@@ -7,6 +7,7 @@ use crate::custody::{Archived, Deposit, DepositStatus, OutPoint, PlanStatus};
 use crate::decide::Draft;
 use crate::event::{DepositArchived, Event, Unarchived};
 use crate::id::{ChainId, Digest, PlanId, WithdrawalId};
+use crate::journal::EVENTS_MAX;
 use crate::state::State;
 use crate::wire::Message;
 use std::collections::BTreeSet;
@@ -30,7 +31,8 @@ pub(in crate::decide) fn unarchive(
     if of_chain.archived.count == 0 {
         return Err(BlockRefusal::ReorganisationTooDeep);
     }
-    if size(records) > UNARCHIVE_BYTES_MAX {
+    let mut room = Room::default();
+    if !records.iter().all(|record| room.takes(record)) {
         return Err(BlockRefusal::TooMany);
     }
     if records.is_empty() || of_chain.archived.without(below, records).is_none() {
@@ -56,8 +58,27 @@ pub(in crate::decide) fn unarchive(
     Ok(Outcome::Done(true))
 }
 
-fn size(records: &[Archived]) -> usize {
-    records.iter().map(|record| record.encode().len()).sum()
+/// The most deposits that one command puts back: what a mempool shows in the place of each takes two events to end.
+const DEPOSITS_MAX: usize = EVENTS_MAX / 2 - 8;
+
+/// The room in a row that those two events take, in bytes.
+const STAND_IN_BYTES: usize = 80;
+
+/// How much of one command's room is taken.
+#[derive(Default)]
+struct Room {
+    bytes: usize,
+    deposits: usize,
+}
+
+impl Room {
+    /// Takes the room of one record more; whether there is that much.
+    fn takes(&mut self, record: &Archived) -> bool {
+        let is_deposit = matches!(record, Archived::Deposit(_));
+        self.deposits += usize::from(is_deposit);
+        self.bytes += record.encode().len() + if is_deposit { STAND_IN_BYTES } else { 0 };
+        self.bytes <= UNARCHIVE_BYTES_MAX && self.deposits <= DEPOSITS_MAX
+    }
 }
 
 /// Whether the state has a record in the place of one that left.
@@ -135,11 +156,10 @@ fn is_whole(records: &[Archived]) -> bool {
 /// Where the part begins that one [`crate::command::Command::Unarchive`] puts back of `records`, in the order in which they left:
 /// down to the last block among them, or as far as one command may. At the end where not even the last ones fit.
 pub fn unarchive_from(records: &[Archived]) -> usize {
-    let mut gathered = Gathered::default();
-    let (mut from, mut bytes) = (records.len(), 0);
+    let (mut gathered, mut room) = (Gathered::default(), Room::default());
+    let mut from = records.len();
     for (index, record) in records.iter().enumerate().rev() {
-        bytes += record.encode().len();
-        if bytes > UNARCHIVE_BYTES_MAX {
+        if !room.takes(record) {
             break;
         }
         gathered.add(record);
