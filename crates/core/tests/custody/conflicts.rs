@@ -455,6 +455,42 @@ fn plan_ends_only_when_a_payment_in_its_place_is_final_too() {
 }
 
 #[test]
+fn payment_in_a_plans_place_that_was_final_halts_when_its_block_is_taken_back() {
+    check(
+        "address a0 ann
+         block t1>a0=10000 t2>a0=1000
+         blocks 3
+         withdraw w1 ann 9000 x
+         plan p1 w1 from t2:0,t1:0 change 1990 fee 10
+         sign p1
+         block f1<t2:0>thief=900
+         blocks 2
+         block f2<t1:0>x=9000
+         blocks 3
+         resume
+         back 3
+         show
+         back 1
+         show",
+        expect![[r#"
+            -- 108: ann=1950 fees=50 shortfall=-2000
+               t1:0 10000 Credited
+               t2:0 1000 Credited
+               w1 Final
+               p1 Conflicted
+            -- 107: hot=-10000 ann=1950 fees=50 shortfall=-1000 suspense=9000
+               t1:0 10000 Credited
+               t2:0 1000 Credited
+               w1 Final
+               p1 Conflicted
+               halted Credit: DeepReorganisation
+               halted Withdraw: DeepReorganisation
+               halted Sign: DeepReorganisation
+        "#]],
+    );
+}
+
+#[test]
 fn plan_that_a_thief_paid_is_not_voided_and_paid_again() {
     check(
         "address a0 ann

@@ -158,12 +158,16 @@ pub(super) fn paid_all_the_same(state: &State, plan: PlanId, spend: &Spend) -> V
     plan.versions[0].payments.iter().map(|payment| payment.withdrawal).filter(|id| take(id)).collect()
 }
 
-/// Halts where the block is taken back that made plans impossible: their withdrawals are refunded, and their transactions could
-/// confirm after all.
+/// Halts where the block is taken back that made plans impossible, or paid something in their place: their withdrawals are
+/// refunded, and their transactions could confirm after all, or count as paid, and are not.
 pub(super) fn reopen(draft: &mut Draft<'_>, chain: ChainId, at: BlockRef) {
     let state = &*draft.state;
-    let ended_by = |plan: PlanId| state.plans[&plan].paid.as_ref().is_some_and(|by| by.at == at);
-    if state.index.conflicted_at(chain, at.height).any(ended_by) {
+    let is_there = |by: &Option<Payment>| by.as_ref().is_some_and(|by| by.at == at);
+    let ended_by = |plan: &Plan| {
+        let mut paid = plan.versions[0].payments.iter().map(|payment| &state.withdrawals[&payment.withdrawal].paid);
+        plan.anchor.chain == chain && (is_there(&plan.paid) || paid.any(is_there))
+    };
+    if state.index.conflicted().any(|plan| ended_by(&state.plans[&plan])) {
         let asset = state.chains[&chain].chain.coin;
         draft.halt_for_reorganisation(asset);
     }
