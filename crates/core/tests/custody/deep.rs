@@ -205,6 +205,13 @@ fn what_a_mempool_showed_of_a_deposit_that_left_gives_way_to_it() {
     );
 }
 
+#[test]
+fn policy_may_keep_every_block_there_will_ever_be() {
+    let mut scene = Scene::new();
+    scene.play(&format!("policy kept {}\nblocks 30", u32::MAX));
+    assert_eq!(scene.world.state.chains()[&CHAIN].blocks.len(), 31);
+}
+
 fn few() -> AssetPolicy {
     AssetPolicy { kept_blocks: Some(6), ..policy() }
 }

@@ -136,7 +136,7 @@ fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bo
     let of_chain = &state.chains[&chain];
     let Some((&height, block)) = of_chain.blocks.first_key_value() else { return false };
     // One more than can be taken back: the last of those needs a block to go back to.
-    if of_chain.confirmations(height) <= kept_blocks(state, of_chain) + 1 {
+    if of_chain.confirmations(height) <= kept_blocks(state, of_chain).saturating_add(1) {
         return false;
     }
     let at = block.at;
