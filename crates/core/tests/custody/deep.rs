@@ -206,6 +206,118 @@ fn what_a_mempool_showed_of_a_deposit_that_left_gives_way_to_it() {
 }
 
 #[test]
+fn conflicted_plan_stays_for_as_long_as_the_last_block_that_took_its_inputs() {
+    check(
+        "policy kept 6
+         address a0 ann
+         block t1>a0=10000 t2>a0=5000
+         blocks 3
+         withdraw w1 ann 3000 x
+         plan p1 w1 from t1:0,t2:0 change 11990 fee 10
+         sign p1
+         block f1<t2:0>thief=4900
+         blocks 2
+         block f2<t1:0>x=3000
+         blocks 6
+         show
+         back 7
+         show
+         block f2
+         blocks 8
+         show
+         back 15
+         show",
+        expect![[r#"
+            -- 114: ann=11950 fees=50 shortfall=-12000
+               w1 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+            -- 107: hot=-10000 ann=11950 fees=50 shortfall=-5000 suspense=3000
+               w1 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+               halted Credit: DeepReorganisation
+               halted Withdraw: DeepReorganisation
+               halted Sign: DeepReorganisation
+            -- 116: ann=11950 fees=50 shortfall=-12000
+               w1 archived
+               p1 archived
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+               halted Credit: DeepReorganisation
+               halted Withdraw: DeepReorganisation
+               halted Sign: DeepReorganisation
+            -- 101: hot=-15000 ann=11950 fees=50 suspense=3000
+               w1 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+               halted Credit: DeepReorganisation
+               halted Withdraw: DeepReorganisation
+               halted Sign: DeepReorganisation
+        "#]],
+    );
+}
+
+#[test]
+fn what_a_thief_took_of_two_plans_leaves_when_both_have_ended() {
+    check(
+        "policy kept 4
+         address a0 ann
+         block t1>a0=10000 t2>a0=5000 t3>a0=2000
+         blocks 6
+         withdraw w1 ann 8000 x
+         plan p1 w1 from t1:0 change 1990 fee 10
+         sign p1
+         withdraw w2 ann 4900 y
+         withdraw w3 ann 1000 z
+         plan p2 w2,w3 from t2:0,t3:0 change 1090 fee 10
+         sign p2
+         block f1<t1:0,t2:0>x=8000,y=4900
+         blocks 2
+         block f2<t3:0>z=1000
+         blocks 2
+         show
+         blocks 1
+         show
+         blocks 5
+         back 12
+         show",
+        expect![[r#"
+            -- 113: ann=2950 inflight=5900 fees=150 shortfall=-9000
+               w1 Final
+               w2 Signed
+               w3 Signed
+               p1 Conflicted
+               p2 Signed
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+            -- 114: ann=2950 fees=150 shortfall=-3100
+               w1 Final
+               w2 Final
+               w3 Final
+               p1 Conflicted
+               p2 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+            -- 107: hot=-17000 ann=2950 fees=150 suspense=13900
+               w1 Final
+               w2 Final
+               w3 Final
+               p1 Conflicted
+               p2 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+               halted Credit: DeepReorganisation
+               halted Withdraw: DeepReorganisation
+               halted Sign: DeepReorganisation
+        "#]],
+    );
+}
+
+#[test]
 fn policy_may_keep_every_block_there_will_ever_be() {
     let mut scene = Scene::new();
     scene.play(&format!("policy kept {}\nblocks 30", u32::MAX));
@@ -219,6 +331,28 @@ fn few() -> AssetPolicy {
 fn block(number: u8) -> Archived {
     let at = BlockRef { height: Height(number.into()), hash: BlockHash([number; 32]) };
     Archived::Block(Block { chain: CHAIN, at, previous: BlockHash([number - 1; 32]), time_s: 0 })
+}
+
+fn anchor() -> OutPoint {
+    OutPoint { chain: CHAIN, txid: TxId([1; 32]), vout: 0 }
+}
+
+fn deposit(outpoint: OutPoint) -> Archived {
+    let Archived::Block(Block { at, .. }) = block(1) else { panic!("a block") };
+    Archived::Deposit(Deposit {
+        outpoint,
+        beneficiary: Beneficiary::INVENTORY,
+        amount: Amount::new(1),
+        status: DepositStatus::Credited,
+        at: Some(at),
+        hold: None,
+        seen: LedgerTime(START_MS),
+        missing_since: None,
+        debited: Amount::ZERO,
+        coinbase: false,
+        path: KeyPath { wallet: HOT, branch: Branch::External, index: 0 },
+        due: None,
+    })
 }
 
 /// A plan that takes this much room and paid nothing.
@@ -256,6 +390,10 @@ fn part_ends_at_a_block_or_where_a_command_is_full_and_never_inside_of_a_plan() 
     let too_large = Archived::Plan(plan(1, UNARCHIVE_BYTES_MAX));
     assert_eq!(unarchive_from(&[block(1), too_large.clone()]), 2);
     assert_eq!(unarchive_from(&[block(1), too_large, small(2)]), 2);
+
+    // A mempool may show any of them anew, which takes events of its own to end.
+    let deposits: Vec<Archived> = (0..5_000).map(|number| deposit(OutPoint { vout: number, ..anchor() })).collect();
+    assert_eq!(deposits.len() - unarchive_from(&deposits), EVENTS_MAX / 2 - 8);
 
     // The withdrawal that a plan paid left before it.
     let mut paying = plan(5, 10);
@@ -340,28 +478,6 @@ fn record_is_not_put_beside_one_of_the_same_name() {
     });
     let coin = coin.expect("a coin left");
     // What left is not known to the state, so that it can't see that an output is said to come twice.
-fn anchor() -> OutPoint {
-    OutPoint { chain: CHAIN, txid: TxId([1; 32]), vout: 0 }
-}
-
-fn deposit(outpoint: OutPoint) -> Archived {
-    let Archived::Block(Block { at, .. }) = block(1) else { panic!("a block") };
-    Archived::Deposit(Deposit {
-        outpoint,
-        beneficiary: Beneficiary::INVENTORY,
-        amount: Amount::new(1),
-        status: DepositStatus::Credited,
-        at: Some(at),
-        hold: None,
-        seen: LedgerTime(START_MS),
-        missing_since: None,
-        debited: Amount::ZERO,
-        coinbase: false,
-        path: KeyPath { wallet: HOT, branch: Branch::External, index: 0 },
-        due: None,
-    })
-}
-
     let OutPoint { txid, vout, .. } = coin.outpoint;
     let path = KeyPath { branch: Branch::Internal, ..coin.path };
     let receipt = Receipt { txid, vout, amount: coin.amount, path, coinbase: false };
@@ -398,10 +514,6 @@ fn block_of_thousands_of_deposits_comes_back_in_parts() {
         outputs: vec![(script.clone(), 1_000)],
     };
     const COUNT: u64 = 9_000;
-    // A mempool may show any of them anew, which takes events of its own to end.
-    let deposits: Vec<Archived> = (0..5_000).map(|number| deposit(OutPoint { vout: number, ..anchor() })).collect();
-    assert_eq!(deposits.len() - unarchive_from(&deposits), EVENTS_MAX / 2 - 8);
-
     model.mine((0..COUNT).map(tx).collect());
     (0..30).for_each(|_| drop(model.mine(Vec::new())));
     model.sync(&mut world, || 500);

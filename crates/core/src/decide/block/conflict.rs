@@ -8,7 +8,7 @@ use crate::custody::{BlockRef, Coin, OutPoint, Payment, Plan, PlanStatus, Spent,
 use crate::decide::plan::PlanRefusal;
 use crate::decide::{Draft, withdrawal};
 use crate::event::{Event, PlanMoved, WithdrawalMoved};
-use crate::id::{AccountId, ChainId, PlanId, TxId, WithdrawalId};
+use crate::id::{AccountId, ChainId, Height, PlanId, TxId, WithdrawalId};
 use crate::ledger::{HouseAccount, Owner, Transfer, TransferReason};
 use crate::state::State;
 use std::collections::BTreeMap;
@@ -66,6 +66,12 @@ pub(in crate::decide) fn is_paid_by_others(state: &State, plan: &Plan) -> bool {
 pub(super) fn is_undecided(state: &State, plan: &Plan) -> bool {
     let chain = &state.chains[&plan.anchor.chain];
     foreign(state, plan).any(|spent| !spent.paid.is_empty() && !is_final(state, chain, spent.at.height))
+}
+
+/// Whether a foreign transaction has an input of a plan in a block above `height`. What that one paid in the plan's place says
+/// what its coins are short of, so that a plan stays for as long as the last of those blocks.
+pub(super) fn is_taken_above(state: &State, plan: &Plan, height: Height) -> bool {
+    foreign(state, plan).any(|spent| spent.at.height > height)
 }
 
 /// Ends a plan that a final transaction made impossible: its inputs are free and its withdrawals refunded, but for those that

@@ -136,7 +136,9 @@ fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bo
     let of_chain = &state.chains[&chain];
     let Some((&height, block)) = of_chain.blocks.first_key_value() else { return false };
     // One more than can be taken back: the last of those needs a block to go back to.
-    if of_chain.confirmations(height) <= kept_blocks(state, of_chain).saturating_add(1) {
+    if of_chain.confirmations(height) <= kept_blocks(state, of_chain).saturating_add(1)
+        || has_open(state, chain, height)
+    {
         return false;
     }
     let at = block.at;
@@ -144,7 +146,8 @@ fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bo
     // Also those of older blocks, which were credited since.
     let deposits: Vec<OutPoint> = state.index.credited_to(chain, height).take(room).collect();
     let spent: Vec<OutPoint> = state.index.spent_at(chain, height).take(room).collect();
-    let conflicted: Vec<PlanId> = state.index.conflicted_at(chain, height).take(room).collect();
+    let is_over = |plan: &PlanId| !conflict::is_taken_above(state, &state.plans[plan], height);
+    let conflicted: Vec<PlanId> = state.index.conflicted_to(chain, height).filter(is_over).take(room).collect();
     for outpoint in deposits {
         draft.emit(Event::DepositArchived(DepositArchived { outpoint }));
     }
@@ -164,6 +167,14 @@ fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bo
     }
     draft.emit(Event::BlockArchived(BlockArchived { chain, at }));
     true
+}
+
+/// Whether a plan has not come to its end of which a block up to `height` spent an input. What else that block spent may then
+/// still be asked for, and leaves with all of it.
+fn has_open(state: &State, chain: ChainId, height: Height) -> bool {
+    let confirmed = state.index.first_confirmed(chain).map(|(at, _)| at);
+    let conflict = state.index.first_conflict(chain).map(|(at, _, _)| at);
+    confirmed.into_iter().chain(conflict).any(|at| at <= height)
 }
 
 /// Archives a spent coin with the plan that spent it. `false` where that plan, or one that this spend conflicts with, has not
