@@ -229,7 +229,7 @@ impl Platform {
     pub fn start(parts: Parts) -> Result<Platform, Failure> {
         let Parts { node, platform, config, trust, clock, stores, chain, signer, rules, .. } = parts;
         let Stores { journal, history, past, lookup, feed, snapshots, projection, search, people, .. } = stores;
-        let Stores { heartbeat, is_storage_failure, shown, witnesses, .. } = stores;
+        let Stores { heartbeat, is_storage_failure, shown, left, witnesses, .. } = stores;
         let heartbeat = HeartbeatPart {
             store: heartbeat,
             url: parts.url,
@@ -239,7 +239,7 @@ impl Platform {
         };
         let followed = chain.clone();
         let chain_name = chain.as_ref().map(ChainPart::name);
-        let Seating { followers, workers, rests } = chain::seats(chain, signer.map(|connect| connect()), shown)?;
+        let Seating { followers, workers, rests } = chain::seats(chain, signer.map(|connect| connect()), shown, left)?;
         let engine_config = EngineConfig {
             writer: WriterConfig { node: node.clone(), build: BUILD.to_owned(), config, platform_if_new: platform },
             snapshots: SnapshotterConfig {

@@ -19,6 +19,7 @@ use florin_engine::follower::{Follower, FollowerConfig};
 use florin_engine::ports::Signer;
 use florin_engine::runtime::Seated;
 use florin_engine::terms::core_hash;
+use florin_engine::unarchive::{JournalPast, PastLimits};
 use florin_engine::workers::broadcaster::{Broadcaster, BroadcasterConfig};
 use florin_engine::workers::doubts::Doubts;
 use florin_engine::workers::lookout::Lookout;
@@ -182,11 +183,13 @@ pub(super) struct Seating {
     pub(super) rests: Vec<Rests>,
 }
 
-/// The watcher of the chain, and all workers; `journal` is where rows are looked up that the signer was shown.
+/// The watcher of the chain, and all workers; in the journal `shown` rows are looked up that the signer was shown, and in `left` what
+/// left the state.
 pub(super) fn seats(
     chain: Option<ChainPart>,
     signer: Option<Box<dyn Signer>>,
-    journal: Box<dyn Journal>,
+    shown: Box<dyn Journal>,
+    left: Box<dyn Journal>,
 ) -> Result<Seating, Failure> {
     let ticker = Seated { worker: Box::new(Ticker::new(TICK_MS)), cadence_ms: TICK_MS / 4 };
     let Some(chain) = chain else {
@@ -206,7 +209,8 @@ pub(super) fn seats(
         part_cost_max: PART_COST_MAX,
     };
     let follower = Follower::new(config, chain.seats(&rests), random())
-        .map_err(|fault| Failure::new(fault.code(), "the chain can't be followed from there").because(fault))?;
+        .map_err(|fault| Failure::new(fault.code(), "the chain can't be followed from there").because(fault))?
+        .with_past(Box::new(JournalPast::new(left, PastLimits::default())));
     let planner = PlannerConfig {
         chain: CHAIN,
         quorum: chain.quorum,
@@ -229,7 +233,7 @@ pub(super) fn seats(
     ];
     if let Some(signer) = signer {
         let config = SigningConfig { chain: CHAIN, retry_ms: SIGNER_RETRY_MS };
-        let signing = Signing::new(config, signer, journal, chain.seats(&rests)).telling(doubts);
+        let signing = Signing::new(config, signer, shown, chain.seats(&rests)).telling(doubts);
         workers.push(Seated { worker: Box::new(signing), cadence_ms });
     }
     Ok(Seating { followers: vec![(follower, cadence_ms)], workers, rests })

@@ -41,6 +41,8 @@ pub struct Stores {
     pub feed: Box<dyn Journal>,
     /// The journal, for whoever asks the signer.
     pub shown: Box<dyn Journal>,
+    /// The journal, for whoever looks for records that left the state.
+    pub left: Box<dyn Journal>,
     /// What names rows of the journal from outside of it.
     pub witnesses: Vec<Box<dyn Witness>>,
     /// Snapshots.
@@ -223,6 +225,7 @@ impl Stores {
             lookup: reader()?,
             feed: reader()?,
             shown: reader()?,
+            left: reader()?,
             witnesses: vec![Box::new(SearchTables(tables))],
             snapshots: Box::new(SnapshotStore::open(folder)?),
             projection,
