@@ -1,6 +1,7 @@
-//! The published vectors of BIP-32, 39, 44, 49, 84, 86, 173, 350, 380, 381, 382 and 386; it must never bend a vector.
+//! The published vectors of BIP-32, 39, 44, 49, 84, 86, 173, 350 and 380 to 386; it must never bend a vector.
 
-use bitcoin::hex::FromHex;
+use bitcoin::base58;
+use bitcoin::hex::{DisplayHex, FromHex};
 use florin_chain::bitcoin::address::{address_text, parse_address};
 use florin_chain::bitcoin::derive::ScriptDeriver;
 use florin_chain::bitcoin::descriptor::{Descriptor, DescriptorError, checksum};
@@ -45,6 +46,30 @@ fn bip39_words_seeds_and_master_keys() {
         assert_eq!(derived.expose_bytes().to_vec(), Vec::from_hex(seed).expect("hexadecimal"));
         let master = SecretKeyTree::from_seed(Network::Main, derived.expose_bytes()).expect("a valid seed");
         assert_eq!(master.expose_text().as_str(), xprv);
+    }
+}
+
+#[test]
+fn bip39_passphrases_are_normalised_before_they_count() {
+    // NFKD (BIP-39). The seeds are those of Python's hashlib and unicodedata.
+    let composed = "\u{334d}\u{30ac}\u{30d0}\u{30f4}\u{30a1}\u{3071}\u{3070}\u{3050}\u{309e}\u{3061}\u{3062}\u{5341}\u{4eba}\u{5341}\u{8272}";
+    let cases = [
+        (
+            composed,
+            "ba553eedefe76e67e2602dc20184c564010859faada929a090dd2c57aacb204ceefd15404ab50ef3e8dbeae5195aeae64b0def4d2eead1cdc728a33ced520ffd",
+        ),
+        (
+            "Gr\u{f6}\u{df}e \u{e9}",
+            "c0c6cbd761063b10d9b972df225fae0fded6ace44f7d7045f3d0d2bff86a9b4b2e4a8c8671e6b0ed440b4f62639f6c7a096863166cb67e05f0ce01b1b71f98eb",
+        ),
+        (
+            "Gro\u{308}\u{df}e e\u{301}",
+            "c0c6cbd761063b10d9b972df225fae0fded6ace44f7d7045f3d0d2bff86a9b4b2e4a8c8671e6b0ed440b4f62639f6c7a096863166cb67e05f0ce01b1b71f98eb",
+        ),
+    ];
+    let mnemonic = Mnemonic::parse(ABANDON).expect("valid words");
+    for (passphrase, seed) in cases {
+        assert_eq!(mnemonic.seed(passphrase).expose_bytes().to_lower_hex_string(), seed, "{passphrase}");
     }
 }
 
@@ -123,27 +148,66 @@ fn bip44_49_84_86_accounts_derive_the_published_addresses() {
     assert_eq!(addresses(Network::Main, ScriptKind::Tr, &places), tr);
 }
 
+/// A key's text with the version bytes of BIP-32. BIP-49 and 84 publish theirs with those of SLIP-132.
+fn plain(text: &str) -> String {
+    let mut bytes = base58::decode_check(text).expect("a checksum that is right");
+    let version: [u8; 4] = match &text[..4] {
+        "uprv" => [0x04, 0x35, 0x83, 0x94],
+        "upub" => [0x04, 0x35, 0x87, 0xcf],
+        "zprv" => [0x04, 0x88, 0xad, 0xe4],
+        "zpub" => [0x04, 0x88, 0xb2, 0x1e],
+        _ => return text.to_owned(),
+    };
+    bytes[..4].copy_from_slice(&version);
+    base58::encode_check(&bytes)
+}
+
 #[test]
-fn bip86_account_keys_are_the_published_ones() {
-    let mnemonic = Mnemonic::parse(ABANDON).expect("valid words");
-    let seed = mnemonic.seed("");
-    let master = SecretKeyTree::from_seed(Network::Main, seed.expose_bytes()).expect("a valid seed");
-    let root = "xprv9s21ZrQH143K3GJpoapnV8SFfukcVBSfeCficPSGfubmSFDxo1kuHnLisriDvSnRRuL2Qrg5ggqHKNVpxR86QEC8w35uxmGoggxtQTPvfUu";
-    assert_eq!(master.expose_text().as_str(), root);
-    let secrets =
-        AccountSecrets::derive(Network::Main, seed.expose_bytes(), ScriptKind::Tr, 0, &[5; 32]).expect("an account");
-    let xpub = "xpub6BgBgsespWvERF3LHQu6CnqdvfEvtMcQjYrcRzx53QJjSxarj2afYWcLteoGVky7D3UKDP9QyrLprQ3VCECoY49yfdDEHGCtMMj92pReUsQ";
-    let account = secrets.public(&[6; 32]);
-    assert_eq!(account.xpub.to_string(), xpub);
-    assert_eq!(account.origin.path.to_string(), "86'/0'/0'");
-    assert_eq!(account.origin.fingerprint.to_string(), "73c5da0a");
+fn bip49_84_86_keys_are_the_published_ones() {
+    let secp = bitcoin::secp256k1::Secp256k1::new();
+    let file = read(include_str!("vectors/accounts.json"));
+    let mut checked = 0;
+    for account in file["accounts"].as_array().expect("a list of accounts") {
+        let text = |value: &Value, name: &str| value[name].as_str().map(str::to_owned);
+        let network = Network::parse(&text(account, "network").expect("a network")).expect("one of ours");
+        let kind = ScriptKind::parse(&text(account, "kind").expect("a kind")).expect("one of ours");
+        let seed = Mnemonic::parse(ABANDON).expect("valid words").seed("");
+        let master = SecretKeyTree::from_seed(network, seed.expose_bytes()).expect("a valid seed");
+        let secrets = AccountSecrets::derive(network, seed.expose_bytes(), kind, 0, &[5; 32]).expect("an account");
+        let public = secrets.public(&[6; 32]);
+        assert_eq!(public.origin.fingerprint.to_string(), "73c5da0a");
+        assert_eq!(Some(public.origin.path.to_string()), text(account, "path"));
+        let keys = account["keys"].as_array().expect("a list of keys");
+        for (key, path) in keys.iter().map(|key| (key, text(key, "path").expect("a path"))) {
+            let tree = master.derive(&secp, &path.parse().expect("a path")).expect("a key");
+            let point = tree.public(&secp).public_key;
+            let found = [
+                ("private", tree.expose_text().to_string()),
+                ("public", tree.public(&secp).to_string()),
+                ("secret", base58::decode_check(&tree.expose_text()).expect("a key")[46..].to_lower_hex_string()),
+                ("point", point.to_string()),
+                ("internal", point.x_only_public_key().0.to_string()),
+                ("script", script_of_point(kind, &point.to_string())),
+            ];
+            let published = found.into_iter().filter_map(|(name, found)| Some((name, found, text(key, name)?)));
+            for (name, found, published) in published {
+                let published = if matches!(name, "private" | "public") { plain(&published) } else { published };
+                assert_eq!(found, published, "{kind:?} {path} {name}");
+                checked += 1;
+            }
+            if path == public.origin.path.to_string() {
+                assert_eq!(Some(public.xpub.to_string()), text(key, "public").map(|text| plain(&text)));
+            }
+        }
+    }
+    assert_eq!(checked, 32, "as many keys and scripts as the three proposals publish");
 }
 
 #[test]
 fn bip173_and_350_segwit_addresses() {
     let file = read(include_str!("vectors/segwit_addresses.json"));
     let (valid, invalid) = (rows(&file, "valid"), rows(&file, "invalid"));
-    assert_eq!((valid.len(), invalid.len()), (8, 25));
+    assert_eq!((valid.len(), invalid.len()), (8, 28));
     for row in valid {
         let network = if row[0].to_ascii_lowercase().starts_with("bc1") { Network::Main } else { Network::Test };
         let script = parse_address(network, row[0]).expect("a valid address");
@@ -237,6 +301,55 @@ fn bip380_to_386_expressions_that_we_refuse() {
     let refusal = Descriptor::parse(Network::Regtest, &foreign).err();
     assert_eq!(refusal.map(|error| error.code()), Some("network_mismatch"));
     assert_eq!(Descriptor::parse(Network::Main, &"w".repeat(513)).err(), Some(DescriptorError::TooLong));
+}
+
+/// Florin watches single keys of accounts with their origin. Every other published descriptor is refused, valid or not, and never
+/// half understood.
+#[test]
+fn bip380_to_386_vectors_give_their_scripts_or_are_refused_by_their_code() {
+    let file = read(include_str!("vectors/descriptors.json"));
+    let vectors = rows(&file, "vectors");
+    assert_eq!(vectors.len(), 121);
+    for row in vectors {
+        let [bip, validity, text, code, ref scripts @ ..] = row[..] else { panic!("four columns and scripts") };
+        match parse(text) {
+            Ok(descriptor) => {
+                assert_eq!((code, validity), ("", "valid"), "BIP-{bip}: {text}");
+                for (place, script) in scripts.iter().enumerate() {
+                    let found = descriptor.script(index(place as u32)).expect("a key");
+                    assert_eq!(found.as_script().to_hex_string(), *script, "BIP-{bip}: {text} at {place}");
+                }
+            }
+            Err(refusal) => assert_eq!(refusal.code(), code, "BIP-{bip}: {text}"),
+        }
+    }
+}
+
+#[test]
+fn bip381_and_382_scripts_of_private_keys() {
+    let secp = bitcoin::secp256k1::Secp256k1::new();
+    let script = |kind, key: &str, path: &str| {
+        let tree = SecretKeyTree::parse(Network::Main, key).expect("a valid key");
+        let tree = tree.derive(&secp, &path.parse().expect("a path")).expect("a key");
+        script_of_point(kind, &tree.public(&secp).public_key.to_string())
+    };
+    // pkh(…/2147483647'/0) of BIP-381, then wpkh(…/1/2/0) and sh(wpkh(…/10/20/30/40/*')) of BIP-382.
+    let key = "xprv9s21ZrQH143K31xYSDQpPDxsXRTUcvj2iNHm5NUtrGiGG5e2DtALGdso3pGz6ssrdK4PFmM8NSpSBHNqPqm55Qn3LqFtT2emdEXVYsCzC2U";
+    let expected = "76a914ebdc90806a9c4356c1c88e42216611e1cb4c1c1788ac";
+    assert_eq!(script(ScriptKind::Pkh, key, "2147483647'/0"), expected);
+    let key = "xprv9vHkqa6EV4sPZHYqZznhT2NPtPCjKuDKGY38FBWLvgaDx45zo9WQRUT3dKYnjwih2yJD9mkrocEZXo1ex8G81dwSM1fwqWpWkeS3v86pgKt";
+    assert_eq!(script(ScriptKind::Wpkh, key, "1/2/0"), "0014326b2249e3a25d5dc60935f044ee835d090ba859");
+    let key = "xprv9s21ZrQH143K3QTDL4LXw2F7HEK3wJUD2nW2nRk4stbPy6cq3jPPqjiChkVvvNKmPGJxWUtg6LnF5kejMRNNU3TGtRBeJgk33yuGBxrMPHi";
+    let expected = [
+        "a9149a4d9901d6af519b2a23d4a2f51650fcba87ce7b87",
+        "a914bed59fc0024fae941d6e20a3b44a109ae740129287",
+        "a9148483aa1116eb9c05c482a72bada4b1db24af654387",
+    ];
+    for (place, expected) in expected.into_iter().enumerate() {
+        assert_eq!(script(ScriptKind::ShWpkh, key, &format!("10/20/30/40/{place}'")), expected);
+    }
+    let point = "03a34b99f22c790c4e36b2b3c2c35a36db06226e41c692fc82b8b56ac1c540c5bd";
+    assert_eq!(script_of_point(ScriptKind::Wpkh, point), "00149a1c78a507689f6f54b847ad1cef1e614ee23f1e");
 }
 
 #[test]
