@@ -201,6 +201,25 @@ fn a_demo_whose_signer_is_killed_does_not_hold() {
 }
 
 #[test]
+fn a_demo_of_which_one_sentence_does_not_hold_ends_with_1_and_names_it() {
+    let mut running = Running::start(&["--once"]);
+    let command = running.until(|line| line.ends_with(" status"));
+    let command = command.trim().strip_suffix(" status").expect("as it was looked for").to_owned();
+    let second = running.until(|line| line.contains("Second customer: "));
+    let second = second.trim().strip_prefix("Second customer: ").expect("as it was looked for").to_owned();
+    // The house has coins from here on. Somebody gives the customer one of whom the story says that she has nothing.
+    running.until(|line| line.starts_with("4. "));
+    let gift =
+        format!("{command} correct --reference gift --asset BTC --amount 0.01 --debit inventory --credit {second}");
+    let given = Command::new("sh").args(["-c", &gift]).output().expect("a shell");
+    assert!(given.status.success(), "{given:?}");
+    let (code, said, faults) = running.end();
+    assert_eq!(code, Some(1), "{said}\n{faults}");
+    assert!(faults.starts_with("error[story_broken]: this does not hold: the deposit is back to seen"), "{faults}");
+    assert!(!said.contains("everything held"), "{said}");
+}
+
+#[test]
 fn a_demo_that_is_told_to_end_leaves_no_signer_behind() {
     // A folder of its own stays; a temporary one goes, and the signer before it.
     for (signal, is_temporary) in [("-INT", true), ("-TERM", true), ("-TERM", false)] {

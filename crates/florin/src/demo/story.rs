@@ -140,9 +140,12 @@ impl Story<'_> {
 
     fn show_blocks(&self, blocks: &[MinedBlock]) {
         for MinedBlock { mined, verdicts } in blocks {
-            let transactions = mined.block.txdata.len() - 1;
+            let transactions = match mined.block.txdata.len() - 1 {
+                1 => "1 transaction".to_owned(),
+                count => format!("{count} transactions"),
+            };
             self.stage.say(&format!(
-                "block {} with {transactions} transactions: the miner gets {} in fees and {} in new coins; {} issued so far",
+                "block {} with {transactions}: the miner gets {} in fees and {} in new coins; {} issued so far",
                 mined.height,
                 bitcoin(mined.fees_sat),
                 bitcoin(mined.subsidy_sat),
@@ -334,6 +337,8 @@ impl Story<'_> {
             })
         };
         let sent = watch("broadcast")?;
+        let (coins, network_fee) = self.plan(&id)?;
+        self.stage.say(&format!("planned: {coins} reserved for it, and {network_fee} BTC for the network"));
         self.stage.say(&format!(
             "signed by the signer, journalled, sent: transaction {}",
             sent["signed_txids"][0].as_str().unwrap_or("?")
@@ -344,6 +349,8 @@ impl Story<'_> {
         let done = watch("final")?;
         let received = self.world.outside_received_sat() - before;
         self.expect(received == 20_000_000, &format!("{} BTC arrived outside, once", bitcoin(received)))?;
+        let booked = self.line("BTC", "network_fees")?;
+        self.expect(booked == network_fee, &format!("the network got what was planned, {booked} BTC"))?;
         let spent = 20_000_000 + satoshi(text(&done, "fee")?)?;
         let has = self.available(customer, "BTC", 8)?;
         let nothing_held = satoshi(&self.balance(customer, "BTC", "held")?)? == 0;
@@ -351,6 +358,20 @@ impl Story<'_> {
             had == has + spent && nothing_held,
             &format!("she has {} BTC: less by the amount and its fee, and nothing is held any more", bitcoin(has)),
         )
+    }
+
+    /// What was planned for a withdrawal: the coins that it spends, in words, and what the network gets.
+    fn plan(&self, withdrawal: &str) -> Result<(String, String), Failure> {
+        let plans = self.ask.get("/api/v1/plans", &[])?;
+        let mut plans = plans["items"].as_array().into_iter().flatten();
+        let pays =
+            |plan: &&Value| plan["withdrawals"].as_array().is_some_and(|ids| ids.iter().any(|id| id == withdrawal));
+        let plan = plans.find(pays).ok_or_else(|| broken("the withdrawal is sent, and no plan pays it"))?;
+        let coins = match plan["inputs"].as_array().map_or(0, Vec::len) {
+            1 => "1 coin is".to_owned(),
+            count => format!("{count} coins are"),
+        };
+        Ok((coins, text(plan, "fee")?.to_owned()))
     }
 
     fn fork(&mut self, person: &Person) -> Result<(), Failure> {
