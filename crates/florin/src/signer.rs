@@ -18,7 +18,7 @@ use florin_signer::memory::Memory;
 use florin_signer::peer::own_user;
 use florin_signer::policy::{Callers, POLICY_SIZE_MAX, Policy};
 use florin_signer::protocol::{Outcome, Request, StatusWanted};
-use florin_signer::sealed::Passphrase;
+use florin_signer::sealed::{Passphrase, SealedError};
 use florin_signer::server::{self, Stop};
 use florin_signer::session::Signer;
 use florin_signer::stack;
@@ -163,6 +163,8 @@ pub fn run(args: &SignerArgs, json: bool) -> Result<(), Failure> {
             // Whoever started it for a while is not told of what is in order.
             let level = if args.until_stdin_closes { "warn" } else { "info" };
             log::start(Form::of_service(json), log::filter(level));
+            // Before anybody is asked for its passphrase.
+            refuse_unmade(&args.dir)?;
             let passphrase = secret::passphrase(args.passphrase_file.as_deref(), "Passphrase: ")?;
             // Only now: it takes whatever standard input still has.
             let stop = ending::stop()?;
@@ -336,6 +338,25 @@ fn own_policy(dir: &Path) -> Result<Policy, Failure> {
     let mut text = String::new();
     file.take(POLICY_SIZE_MAX as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
     Policy::parse(&text).map_err(|fault| Failure::new(fault.code(), path.display().to_string()).because(fault))
+}
+
+/// Refuses a folder in which nothing can be opened, whatever the passphrase.
+///
+/// # Errors
+/// As [`own_policy`], then `sealed_missing`.
+fn refuse_unmade(dir: &Path) -> Result<(), Failure> {
+    own_policy(dir)?;
+    let keys = dir.join(KEYS_FILE);
+    match keys.symlink_metadata() {
+        Err(fault) if fault.kind() == ErrorKind::NotFound => {
+            let missing = SealedError::Missing;
+            Err(Failure::new(missing.code(), format!("there is no {}", keys.display()))
+                .because(missing)
+                // With a policy there were keys, and coins may be on their addresses.
+                .hint("make it again from its words: 'florin signer restore' keeps the policy and the memory that stand here"))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn refuse_exposed_folder(dir: &Path) -> Result<(), Failure> {

@@ -7,19 +7,20 @@
 mod search;
 
 use florin::config;
-use florin::signer::{KEYS_FILE, SOCKET_FILE};
+use florin::signer::{KEYS_FILE, SOCKET_FILE, init};
 use florin_chain::bitcoin::mnemonic::Mnemonic;
+use florin_chain::bitcoin::network::Network;
 use florin_core::hex;
 use florin_signer::client::Client;
 use florin_signer::entropy::random_bytes;
-use florin_signer::keystore::KeyStore;
+use florin_signer::keystore::{KeyStore, Purpose};
 use florin_signer::peer::own_user;
 use florin_signer::protocol::{Hello, PROTOCOL, Request};
 use florin_signer::sealed::Passphrase;
 use search::{Secret, count};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -177,13 +178,22 @@ fn nobody_looks_into_a_process_that_asks_for_a_secret() {
     let program = folder.path().join("florin");
     fs::hard_link(PROGRAM, &program).or_else(|_| fs::copy(PROGRAM, &program).map(drop)).expect("a program");
     let program = program.to_str().expect("a path of a test");
+    let made = folder.path().join("made");
+    let passphrase = Passphrase::new("correct horse".to_owned()).expect("long enough");
+    init(&made, [7; 16], Network::Regtest, &passphrase, Purpose::Demo).expect("a signer");
+    if let Some(user) = who {
+        let files = fs::read_dir(&made).expect("readable").map(|entry| entry.expect("readable").path());
+        for path in files.chain([made]) {
+            chown(path, Some(user), Some(user)).expect("root gives it away");
+        }
+    }
     let mut other = Process::start(folder.path(), who, "sh", &["-c", "echo begun >&2; read line"]);
     other.until_asked("begun");
     assert!(other.is_open(who), "a process without secrets is open to its own user");
     for (words, prompt) in [
         (&["approve", "key"][..], "New passphrase: "),
         (&["signer", "restore"], "Recovery words"),
-        (&["signer", "serve"], "Passphrase: "),
+        (&["signer", "serve", "--dir", "made"], "Passphrase: "),
     ] {
         let mut process = Process::start(folder.path(), who, program, words);
         process.until_asked(prompt);

@@ -385,6 +385,27 @@ fn a_main_network_refuses_a_signer_of_the_platforms_own_user() {
 }
 
 #[test]
+fn a_signer_that_was_never_made_asks_nobody_for_a_passphrase() {
+    let site = Site::new();
+    let serve = || {
+        // What it would take for a passphrase.
+        let output = site.run(&["signer", "serve"]);
+        assert!(!said(&output).contains("Passphrase"), "{}", said(&output));
+        output
+    };
+    refused(&serve(), "policy_missing");
+    site.init_signer("signer", "", "");
+    fs::rename(site.path("signer").join(KEYS_FILE), site.path("keys")).expect("moved");
+    let output = serve();
+    refused(&output, "sealed_missing");
+    assert!(
+        said(&output).contains("signer/keys.florin") && said(&output).contains("signer restore"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
 fn the_signer_answers_the_platforms_user_and_no_other() {
     let site = Site::new();
     on_main(&site);
