@@ -60,7 +60,16 @@ const IMPURE: [&str; 20] = [
 /// Maps whose iteration order differs from run to run.
 const HASHED: [&str; 3] = ["HashMap", "HashSet", "hashbrown"];
 
-/// Files of the core that may use a hashed map all the same, each with the reason why no order can leak from it.
+/// Files that judge others and may name nothing of them, and the one crate that each may use: what shares code with what it judges agrees
+/// with its faults. The simulation's auditor asks a node of the network in process what the chain holds.
+const JUDGES: [(&str, Option<&str>); 4] = [
+    ("crates/sim/src/auditor.rs", None),
+    ("crates/sim/src/auditor/", Some("florin_devnet")),
+    ("crates/core/tests/naive/model.rs", None),
+    ("crates/core/tests/naive/big.rs", None),
+];
+
+/// Files of the pure crates that may use a hashed map all the same, each with the reason why no order can leak from it.
 const HASHED_ALLOWED: [(&str, &str); 0] = [];
 
 /// Folders that are not part of the source.
@@ -352,11 +361,12 @@ fn pure_crates_touch_nothing_but_their_arguments() {
 }
 
 #[test]
-fn the_core_has_no_hash_ordered_iteration() {
+fn pure_crates_have_no_hash_ordered_iteration() {
     let allowed: BTreeMap<&str, &str> = HASHED_ALLOWED.into_iter().collect();
     let mut used = BTreeSet::new();
     let mut faults = Vec::new();
-    for (path, text) in sources().into_iter().filter(|(path, _)| path.starts_with("crates/core/src")) {
+    let is_pure = |path: &Path| path.starts_with("crates/core/src") || path.starts_with("crates/chain/src");
+    for (path, text) in sources().into_iter().filter(|(path, _)| is_pure(path)) {
         let found = words_in(&path, &text, &HASHED);
         match allowed.get_key_value(path.to_str().unwrap()) {
             Some((name, _)) if !found.is_empty() => {
@@ -365,8 +375,37 @@ fn the_core_has_no_hash_ordered_iteration() {
             Some(_) | None => faults.extend(found),
         }
     }
-    assert_none("the core uses BTreeMap, BTreeSet or Vec: a hashed map's order differs from run to run", &faults);
+    assert_none("core and chain use BTreeMap, BTreeSet or Vec: a hashed map's order differs from run to run", &faults);
     assert_eq!(used, allowed.keys().copied().collect(), "the list of exceptions names only files that need it");
+}
+
+/// What a judge names outside of itself: a crate of ours, or a module beside it.
+fn named_by_judge(path: &Path, text: &str, allowed: Option<&str>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (number, line) in production_lines(text) {
+        // A crate's name in a path, and not one in a text such as the domain of a hash.
+        let ours = line.match_indices("florin").filter_map(|(start, _)| {
+            let (name, _) = line[start..].split_once("::")?;
+            name.chars().all(is_word).then_some(name)
+        });
+        let beside = line.match_indices("crate::").map(|(start, _)| &line[start..]);
+        let beside = beside.filter(|rest| !["crate::auditor", "crate::big"].iter().any(|own| rest.starts_with(own)));
+        let named = ours.filter(|name| Some(*name) != allowed).chain(beside);
+        faults.extend(named.map(|name| format!("{}:{number}: {name}", path.display())));
+    }
+    faults
+}
+
+#[test]
+fn judges_import_nothing_that_they_judge() {
+    let mut faults = Vec::new();
+    let sources = sources();
+    for (place, allowed) in JUDGES {
+        let judges: Vec<_> = sources.iter().filter(|(path, _)| path.to_string_lossy().starts_with(place)).collect();
+        assert!(!judges.is_empty(), "{place} is there");
+        faults.extend(judges.into_iter().flat_map(|(path, text)| named_by_judge(path, text, allowed)));
+    }
+    assert_none("who judges shares no code with what it judges", &faults);
 }
 
 #[test]
@@ -425,6 +464,15 @@ mod planted {
                     fn late() -> f64 {}\n";
         let faults = words_in(Path::new("a.rs"), text, &IMPURE);
         assert_eq!(faults, ["a.rs:1: Instant", "a.rs:3: rand", "a.rs:8: f64"]);
+    }
+
+    #[test]
+    fn judge_that_imports_is_seen() {
+        let text = "//! Of florin_core.\nuse florin_core::state::State;\nuse crate::auditor::proto;\nuse crate::world::World;\n\
+                    fn node(_: &florin_devnet::node::Node) {}\nuse florin::api;\n";
+        let faults = named_by_judge(Path::new("a.rs"), text, Some("florin_devnet"));
+        assert_eq!(faults, ["a.rs:2: florin_core", "a.rs:4: crate::world::World;", "a.rs:6: florin"]);
+        assert_eq!(named_by_judge(Path::new("a.rs"), text, None).len(), 4);
     }
 
     #[test]

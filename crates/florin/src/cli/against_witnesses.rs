@@ -25,7 +25,7 @@ pub(super) fn compare(config: &Config, journal: &mut dyn Journal, report: &Journ
             Err(fault @ WitnessFault::Unreadable { .. }) => {
                 findings.differs(name, Why::Fault(fault.code()), sentence(&fault));
             }
-            Ok(None) => findings.skips(name, "it names no row of this journal"),
+            Ok(None) => findings.skips(name, "it names no row of this journal so far"),
             Ok(Some(place)) => judge(journal, name, place, report, findings),
         }
     }
