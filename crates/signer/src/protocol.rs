@@ -491,6 +491,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_signed_is_what_docs_journal_format_says() {
+        let (platform, head) = ([7; 16], Digest([9; 32]));
+        let (epoch, seq, time) = (Epoch(1), Seq(300), LedgerTime(5));
+        let text = checkpoint_text(&Fence { platform, epoch, seq, head, time });
+        let written = [
+            &b"florin/checkpoint/1\x0a\x10"[..],
+            &platform,
+            &[0x10, 1, 0x18, 0xac, 0x02, 0x22, 0x20],
+            &head.0,
+            &[0x28, 5],
+        ];
+        assert_eq!(text, written.concat());
+        let written = [&b"florin/void/1"[..], &platform, &[0, 0, 0, 0, 0, 0, 1, 44]];
+        assert_eq!(void_text(&platform, PlanId(300)), written.concat());
+    }
+
+    #[test]
     fn receipts_and_checkpoints_fit_one_plan_one_head_and_one_key() {
         let (key, other) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
         let (public, foreign) = (key.verifying_key().to_bytes(), other.verifying_key().to_bytes());

@@ -151,6 +151,36 @@ fn segments_come_back_and_nothing_else_is_read_as_one() {
     }
 }
 
+/// A number as Protocol Buffers write it.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 0x7f {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// A field of bytes, by its tag.
+fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[tag << 3 | 2][..], &varint(bytes.len() as u64), bytes].concat()
+}
+
+#[test]
+fn a_segment_is_made_of_the_bytes_that_docs_journal_format_says() {
+    let rows = rows(12);
+    let stretch = &rows[7..];
+    let mut encoded = [&[0x08, 1, 0x10][..], &varint(8), &field(3, &rows[6].hash.0)].concat();
+    for row in stretch {
+        let (epoch, time) = (varint(row.epoch.0), varint(row.time.0));
+        let one = [&[0x08][..], &epoch, &[0x10], &time, &field(3, &row.payload), &field(4, &row.hash.0)].concat();
+        encoded.extend(field(4, &one));
+    }
+    let hash = Sha256::digest([&b"florin/segment/1"[..], &encoded].concat());
+    assert!(export_segment(stretch).expect("the rows link") == [&encoded[..], &hash].concat());
+}
+
 /// A segment whose hashes all fit, whatever its numbers are.
 fn forged(rows: &[Row]) -> Vec<u8> {
     let row = |row: &Row| SegmentRow {
