@@ -311,7 +311,7 @@ pub fn way_out(code: &str) -> Option<&'static str> {
             "nothing is lost: the plan confirms, or ends by itself where its input is taken for good"
         }
         "plan_input_not_its_own" => "see its inputs: 'florin plan show'",
-        "reorganisation_too_deep" => "see 'A reorganisation that is too deep' in operating.md",
+        "reorganisation_too_deep" => "see 'A deep reorganisation' in operating.md",
         "block_unknown" => "name a block of the chain as it is now: 'florin block list'",
         "block_not_final" => "wait until the block has the confirmations after which a withdrawal is final",
         "bank_reference_used" => "this receipt is booked already; look before booking another",
