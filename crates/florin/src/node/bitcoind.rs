@@ -184,4 +184,86 @@ mod tests {
         assert!(matches!(hash(&json!("00")), Err(NodeFault::Malformed { .. })));
         assert!(matches!(hash(&json!(7)), Err(NodeFault::Malformed { .. })));
     }
+
+    /// A node that answers some question with anything, and all others as a node does.
+    struct Odd {
+        method: &'static str,
+        answer: Value,
+    }
+
+    impl Caller for Odd {
+        fn call(&self, method: &str, _: Value) -> Result<Value, RpcFault> {
+            let hash = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206";
+            Ok(match method {
+                _ if method == self.method => self.answer.clone(),
+                "getblockchaininfo" => {
+                    json!({ "chain": "regtest", "blocks": 1, "bestblockhash": hash, "initialblockdownload": false })
+                }
+                "getblockhash" => json!(hash),
+                _ => unreachable!("a question asks for nothing else"),
+            })
+        }
+    }
+
+    #[test]
+    fn an_answer_of_any_shape_is_read_or_refused_as_malformed() {
+        let text = "é".repeat(64);
+        let odd = [
+            "null",
+            "true",
+            "0",
+            "-1",
+            "4294967296",
+            "1e999",
+            "0.5",
+            "\"\"",
+            "\"0\"",
+            "\"zz\"",
+            "\"00\"",
+            "[]",
+            "[null]",
+            "[[]]",
+            "[{}]",
+            "{}",
+            "{\"blocks\":-1}",
+            "{\"allowed\":0}",
+            "[{\"allowed\":0}]",
+            "{\"feerate\":\"0.1\"}",
+            "{\"feerate\":-1}",
+            "{\"feerate\":1e-8}",
+            "{\"feerate\":0.123456789}",
+            "{\"chain\":{},\"blocks\":1}",
+        ];
+        let odd = odd.map(|text| serde_json::from_str(text).expect("JSON")).into_iter().chain([json!(text)]);
+        let (txid, hash, height) = (TxId([1; 32]), BlockHash([1; 32]), Height(1));
+        for answer in odd {
+            let node = |method| Bitcoind::new(Odd { method, answer: answer.clone() });
+            let is_text = answer.is_string();
+            // What may be read, and of which shape it is then.
+            let told = [
+                ("getblockchaininfo", node("getblockchaininfo").info().map(drop), false),
+                ("genesis", node("getblockhash").info().map(drop), false),
+                ("getblockhash", node("getblockhash").block_hash(height).map(drop), false),
+                ("getblockheader", node("getblockheader").header(hash).map(drop), is_text),
+                ("getblock", node("getblock").block(hash).map(drop), is_text),
+                ("getrawmempool", node("getrawmempool").mempool().map(drop), answer == json!([])),
+                ("getrawtransaction", node("getrawtransaction").transaction(txid, None).map(drop), is_text),
+                ("sendrawtransaction", node("sendrawtransaction").send(&[1]).map(drop), true),
+                ("testmempoolaccept", node("testmempoolaccept").test_accept(&[1]).map(drop), false),
+                (
+                    "estimatesmartfee",
+                    node("estimatesmartfee").fee_estimate(3).map(drop),
+                    answer.get("feerate").is_none(),
+                ),
+            ];
+            for (method, told, may_be_read) in told {
+                match told {
+                    Ok(()) => assert!(may_be_read, "{method} is answered with {answer}"),
+                    Err(fault) => {
+                        assert!(matches!(fault, NodeFault::Malformed { .. }), "{method}: {answer}: {fault:?}")
+                    }
+                }
+            }
+        }
+    }
 }
