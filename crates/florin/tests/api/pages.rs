@@ -370,6 +370,15 @@ fn a_page_is_full_while_records_begin() {
     world.stop();
 }
 
+/// How many rows the search tables are behind, by the metric and by the status, which are asked one after the other.
+fn lag(world: &World) -> [u64; 2] {
+    let metrics = world.get("/api/v1/metrics").text;
+    let mut lines = metrics.lines().filter_map(|line| line.strip_prefix("florin_projector_lag_rows "));
+    let metric = lines.next().and_then(|value| value.parse().ok()).expect("the metric is there");
+    let status = world.shown("/api/v1/status")["projector_lag_rows"].as_u64().expect("the status has it");
+    [metric, status]
+}
+
 #[test]
 fn tables_that_lag_leave_nothing_out() {
     let (folder, world) = World::start();
@@ -393,8 +402,12 @@ fn tables_that_lag_leave_nothing_out() {
             assert_eq!((answer.status, answer.code()), (503, "search_tables_behind"), "{}", answer.text);
         }
     });
+    let rows_min = world.platform.at().0 - world.platform.projected().0;
+    assert!(rows_min > 0, "the exchange is not in the tables");
+    assert!(lag(&world).iter().all(|rows| *rows >= rows_min), "{:?} of {rows_min}", lag(&world));
     tables.execute_batch("ROLLBACK").expect("it is given back");
     until("the tables go on", || world.platform.projected() >= world.platform.at());
+    until("nothing lags any more", || lag(&world) == [0, 0]);
     assert_eq!(world.shown(&path)["status"], "accepted");
     assert_eq!(ids(&items(&world.shown(&list))), [id(&quote)]);
     world.stop();
