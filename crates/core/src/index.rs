@@ -117,11 +117,6 @@ impl Index {
         let range = (chain, Height(0), PlanId(0), first)..=(chain, Height(u32::MAX), PlanId(u64::MAX), last);
         self.conflicts.range(range).next().map(|&(_, height, plan, input)| (height, plan, input))
     }
-    /// Conflicted plans that a transaction made impossible in the block at a height or below it.
-    pub(crate) fn conflicted_to(&self, chain: ChainId, height: Height) -> impl Iterator<Item = PlanId> {
-        let range = (chain, Height(0), PlanId(0))..=(chain, height, PlanId(u64::MAX));
-        self.conflicted.range(range).map(|&(_, _, plan)| plan)
-    }
     /// All conflicted plans: each stands for a theft or a deep reorganisation, so they are few.
     pub(crate) fn conflicted(&self) -> impl Iterator<Item = PlanId> {
         self.conflicted.iter().map(|&(_, _, plan)| plan)

@@ -49,7 +49,7 @@ refusals! {
         InputNotItsOwn => "plan_input_not_its_own", "the plan does not spend this output";
         /// The coin is in the books, spent or not: its spend, if there is one, says by itself what becomes of the plan.
         InputPresent => "plan_input_present", "the input is there";
-        /// Not a block of the journalled chain, or one that is no longer kept.
+        /// Not a block of the journalled chain, as far as the state keeps it.
         BlockUnknown => "block_unknown", "no journalled block has this height and hash";
         /// Not deep enough to be for ever.
         BlockNotFinal => "block_not_final", "the block is not final";

@@ -303,6 +303,24 @@ fn plan_whose_input_is_gone_for_ever_ends_on_an_operators_word() {
 }
 
 #[test]
+fn operator_may_name_a_block_that_left_the_state() {
+    let (mut scene, plan, [gone, _]) = vanished();
+    let by = by(&scene, 102);
+    scene.play("policy kept 6\nblocks 12");
+    let chain = &scene.world.state.chains()[&CHAIN];
+    assert!(!chain.blocks.contains_key(&by.at.height), "it has left");
+    let above = Payment { at: BlockRef { height: Height(by.at.height.0 + 100), ..by.at }, ..by.clone() };
+    let command = Command::ProveConflict { plan, input: gone, by: above };
+    assert_eq!(scene.world.run(command), Err(Refusal::Plan(PlanRefusal::BlockUnknown)), "it is not there yet");
+    scene.world.done(Command::ProveConflict { plan, input: gone, by: by.clone() });
+    assert_eq!(scene.world.state.plans()[&plan].status, PlanStatus::Conflicted);
+    // It stays a while longer than its block, and then a fork takes that block away.
+    scene.play("blocks 20\nback 35\nblocks 40");
+    assert_eq!(scene.world.state.plans()[&plan].status, PlanStatus::Conflicted);
+    scene.world.check_fold();
+}
+
+#[test]
 fn lost_input_that_comes_back_after_all_halts() {
     let (mut scene, plan, [gone, _]) = vanished();
     let by = by(&scene, 102);

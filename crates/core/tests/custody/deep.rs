@@ -242,14 +242,53 @@ fn conflicted_plan_stays_for_as_long_as_the_last_block_that_took_its_inputs() {
                halted Withdraw: DeepReorganisation
                halted Sign: DeepReorganisation
             -- 116: ann=11950 fees=50 shortfall=-12000
-               w1 archived
-               p1 archived
+               w1 Final
+               p1 Conflicted
                halted Sign: ForeignSpend
                halted Withdraw: ForeignSpend
                halted Credit: DeepReorganisation
                halted Withdraw: DeepReorganisation
                halted Sign: DeepReorganisation
             -- 101: hot=-15000 ann=11950 fees=50 suspense=3000
+               w1 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+               halted Credit: DeepReorganisation
+               halted Withdraw: DeepReorganisation
+               halted Sign: DeepReorganisation
+        "#]],
+    );
+}
+
+#[test]
+fn conflicted_plan_whose_end_was_taken_back_stays_and_says_what_was_paid_when_it_comes_again() {
+    check(
+        "policy kept 6
+         address a0 ann
+         block t1>a0=10000
+         blocks 3
+         withdraw w1 ann 3000 x
+         plan p1 w1 from t1:0 change 6990 fee 10
+         sign p1
+         block f1<t1:0>x=3000
+         blocks 5
+         back 6
+         blocks 12
+         show
+         block f1
+         blocks 12
+         show",
+        expect![[r#"
+            -- 116: hot=-10000 ann=6950 fees=50 suspense=3000
+               w1 Final
+               p1 Conflicted
+               halted Sign: ForeignSpend
+               halted Withdraw: ForeignSpend
+               halted Credit: DeepReorganisation
+               halted Withdraw: DeepReorganisation
+               halted Sign: DeepReorganisation
+            -- 129: ann=6950 fees=50 shortfall=-7000
                w1 Final
                p1 Conflicted
                halted Sign: ForeignSpend

@@ -8,7 +8,7 @@ use crate::custody::{BlockRef, Coin, OutPoint, Payment, Plan, PlanStatus, Spent,
 use crate::decide::plan::PlanRefusal;
 use crate::decide::{Draft, withdrawal};
 use crate::event::{Event, PlanMoved, WithdrawalMoved};
-use crate::id::{AccountId, ChainId, Height, PlanId, TxId, WithdrawalId};
+use crate::id::{AccountId, ChainId, PlanId, TxId, WithdrawalId};
 use crate::ledger::{HouseAccount, Owner, Transfer, TransferReason};
 use crate::state::State;
 use std::collections::BTreeMap;
@@ -19,7 +19,8 @@ use std::collections::BTreeMap;
 /// not know what those deposits spent, and that they stay away proves nothing: whoever made such a deposit may send it again
 /// after months, and the plan's transaction, long public, would confirm behind it. What rules that out is another transaction,
 /// in a final block, that took an input of the transaction that made the coin. An operator looks for it and names it. Checked
-/// here is all that the journal knows: that the input is not there, and that the block is one of the chain and final.
+/// here is all that the journal knows: that the input is not there, and that the block is one of the chain and final. Of blocks
+/// that left the state it knows their heights alone; an operator who comes after so long is believed as he is of the transaction.
 pub(in crate::decide) fn prove(
     draft: &mut Draft<'_>,
     id: PlanId,
@@ -40,7 +41,13 @@ pub(in crate::decide) fn prove(
         return Err(PlanRefusal::InputPresent);
     }
     let chain = &state.chains[&plan.anchor.chain];
-    if chain.blocks.get(&by.at.height).is_none_or(|block| block.at != by.at) {
+    let has_left =
+        |height| chain.archived.count > 0 && chain.blocks.keys().next().is_some_and(|oldest| height < *oldest);
+    let is_known = match chain.blocks.get(&by.at.height) {
+        Some(block) => block.at == by.at,
+        None => has_left(by.at.height),
+    };
+    if !is_known {
         return Err(PlanRefusal::BlockUnknown);
     }
     if !is_final(state, chain, by.at.height) || is_undecided(state, plan) {
@@ -68,10 +75,17 @@ pub(super) fn is_undecided(state: &State, plan: &Plan) -> bool {
     foreign(state, plan).any(|spent| !spent.paid.is_empty() && !is_final(state, chain, spent.at.height))
 }
 
-/// Whether a foreign transaction has an input of a plan in a block above `height`. What that one paid in the plan's place says
-/// what its coins are short of, so that a plan stays for as long as the last of those blocks.
-pub(super) fn is_taken_above(state: &State, plan: &Plan, height: Height) -> bool {
-    foreign(state, plan).any(|spent| spent.at.height > height)
+/// Whether a block is the last of those that a conflicted plan's end rests on: of the transaction that made it impossible, and of
+/// those that paid something in its place, which says what their coins are short of. With that block the plan leaves. A plan of
+/// which such a block was taken back stays, also when its transaction confirms anew: it is the only word of what that one paid.
+pub(super) fn is_last_of(state: &State, plan: &Plan, at: BlockRef) -> bool {
+    let payments = plan.versions[0].payments.iter();
+    let paid = payments.filter_map(|payment| state.withdrawals[&payment.withdrawal].paid.as_ref());
+    let mut is_last = false;
+    plan.paid.iter().chain(paid).all(|by| {
+        is_last |= by.at == at;
+        by.at == at || by.at.height < at.height
+    }) && is_last
 }
 
 /// Ends a plan that a final transaction made impossible: its inputs are free and its withdrawals refunded, but for those that

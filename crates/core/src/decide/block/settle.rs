@@ -146,8 +146,8 @@ fn archive_block(draft: &mut Draft<'_>, chain: ChainId, events_max: usize) -> bo
     // Also those of older blocks, which were credited since.
     let deposits: Vec<OutPoint> = state.index.credited_to(chain, height).take(room).collect();
     let spent: Vec<OutPoint> = state.index.spent_at(chain, height).take(room).collect();
-    let is_over = |plan: &PlanId| !conflict::is_taken_above(state, &state.plans[plan], height);
-    let conflicted: Vec<PlanId> = state.index.conflicted_to(chain, height).filter(is_over).take(room).collect();
+    let is_over = |plan: &PlanId| conflict::is_last_of(state, &state.plans[plan], at);
+    let conflicted: Vec<PlanId> = state.index.conflicted().filter(is_over).take(room).collect();
     for outpoint in deposits {
         draft.emit(Event::DepositArchived(DepositArchived { outpoint }));
     }
