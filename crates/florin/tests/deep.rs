@@ -2,7 +2,7 @@
 //! booked on the chain is taken back and mined anew, and the books agree with the chain before, between and after.
 
 use florin::cli::run;
-use florin::config::FILE_NAME;
+use florin::config::{Config, FILE_NAME};
 use florin::demo::stage::Stage;
 use florin::demo::world::World;
 use florin::demo::{Demo, Site};
@@ -12,6 +12,7 @@ use florin_core::journal::Journal;
 use florin_core::state::State;
 use florin_devnet::bitcoind::Bitcoind;
 use florin_engine::audit::judge_rows;
+use florin_store::archive::{Archive, WithArchive};
 use florin_store::maria::MariaServer;
 use florin_store::maria::journal::MariaJournal;
 use florin_store::sqlite::journal::{self, SqliteJournal};
@@ -132,6 +133,10 @@ fn the_chain_leaves_the_story(running: &Running<'_>) {
     assert_eq!(state.chains()[&ChainId(1)].blocks.len(), KEPT as usize + 1);
     assert!(state.plans().is_empty(), "what paid it has left the state");
 
+    // The oldest rows are not even in the journal any more.
+    let pruned = running.said(&["ledger", "prune", "--keep-days", "0", "--keep-rows", "3"]);
+    assert!(pruned["deleted"].as_u64().is_some_and(|rows| rows > 50), "{pruned}");
+
     // A longer branch leaves before the story began; whatever was in its blocks waits again.
     let branch = world.fork(last.height - BEFORE).expect("a branch");
     assert!(branch.len() > 45, "{} blocks", branch.len());
@@ -161,6 +166,11 @@ fn site(folder: &Path, mariadb: Option<PathBuf>) -> Site {
     Site { folder: folder.to_owned(), port: 0, mariadb, program: PathBuf::from(env!("CARGO_BIN_EXE_florin")) }
 }
 
+fn with_archive(folder: &Path, journal: Box<dyn Journal>) -> Box<dyn Journal> {
+    let config = Config::read(&folder.join(FILE_NAME)).expect("a configuration");
+    Box::new(WithArchive::new(journal, Archive::at(config.archive())))
+}
+
 fn private(folder: &Path, name: &str, text: &str) -> PathBuf {
     let file = folder.join(name);
     std::fs::write(&file, text).expect("written");
@@ -183,7 +193,7 @@ fn a_reorganisation_below_the_kept_blocks_is_followed_on_bitcoind() {
     let demo = Demo::start_on_bitcoind(&site(folder, None), world.clone(), &url, &auth).expect("a demo");
     demo.tell(Stage::new()).expect("the story holds");
     let path = folder.join("data").join(journal::FILE);
-    let journal = || -> Box<dyn Journal> { Box::new(SqliteJournal::open_reader(&path).expect("it opens")) };
+    let journal = || with_archive(folder, Box::new(SqliteJournal::open_reader(&path).expect("it opens")));
     the_chain_leaves_the_story(&Running { folder, world: &world, journal: &journal });
     drop(demo);
 }
@@ -200,7 +210,7 @@ fn a_reorganisation_below_the_kept_blocks_is_followed_with_mariadb() {
     let text = std::fs::read_to_string(folder.join(FILE_NAME)).expect("text");
     let prefix = text.lines().find_map(|line| line.strip_prefix("prefix = \"")?.strip_suffix('"')).expect("a prefix");
     let server = MariaServer::new(&url, prefix).expect("an address");
-    let journal = || -> Box<dyn Journal> { Box::new(MariaJournal::open_reader(&server).expect("it opens")) };
+    let journal = || with_archive(folder, Box::new(MariaJournal::open_reader(&server).expect("it opens")));
     the_chain_leaves_the_story(&Running { folder, world: &world, journal: &journal });
     drop(demo);
 }
