@@ -1,14 +1,14 @@
 //! Seeded runs: thousands of actions over a model chain with forks, twins, thieves and a signer that may give up. After each
 //! action the auditor has judged every event; at each cursor the books are compared with the model chain itself.
 
-use crate::model::{Model, Source, Tx, disconnect, drop_part, look, name, parts};
+use crate::model::{Mined, Model, Source, Tx, disconnect, drop_part, look, name, parts};
 use crate::script::{proposal, tx_of};
 use crate::world::*;
 use florin_core::amount::Amount;
-use florin_core::asset::AssetPolicy;
+use florin_core::asset::{AssetPolicy, Halt, HaltAction, HaltReason};
 use florin_core::command::{Command, Outcome};
 use florin_core::custody::{
-    Approval, Beneficiary, Branch, DepositStatus, KeyPath, OutPoint, PlanStatus, WithdrawalStatus,
+    Approval, Beneficiary, Branch, DepositStatus, KeyPath, OutPoint, Payment, Plan, PlanStatus, WithdrawalStatus,
 };
 use florin_core::id::{CustomerId, PlanId, TxId, WithdrawalId};
 use florin_core::ledger::{HouseAccount, Owner};
@@ -51,6 +51,10 @@ struct Run {
     plans: BTreeMap<PlanId, Tx>,
     /// Every plan's transaction by its withdrawals' scripts: at most one of them may be in the chain.
     payments: BTreeMap<WithdrawalId, Bytes>,
+    /// Scripts of withdrawals that a thief's transaction pays, too: those may be paid as often as thieves like.
+    stolen_for: BTreeSet<Bytes>,
+    /// Transactions that forks took, by their ids.
+    taken: BTreeMap<TxId, Tx>,
     names: u64,
     somebody: u64,
     /// How often things happened that the runs are for.
@@ -69,11 +73,14 @@ impl Run {
             paths: Vec::new(),
             plans: BTreeMap::new(),
             payments: BTreeMap::new(),
+            stolen_for: BTreeSet::new(),
+            taken: BTreeMap::new(),
             names: 0,
             somebody: 0,
             seen: BTreeMap::new(),
             refused: BTreeSet::new(),
         };
+        run.world.leaves_at_once = seed.is_multiple_of(3);
         if seed.is_multiple_of(2) {
             // As few as the policy waits for, so that most forks of some depth reach below them.
             let few = AssetPolicy { kept_blocks: Some(1), ..policy() };
@@ -143,10 +150,26 @@ impl Run {
         let is_planned = self.random.is(70);
         let coins = self.world.state.coins().values();
         let wanted = coins.filter(|coin| coin.spent.is_none() && (!is_planned || coin.reserved.is_some()));
-        let unspent: Vec<OutPoint> = wanted.map(|coin| coin.outpoint).collect();
-        let coin = *self.random.pick(&unspent)?;
+        let unspent: Vec<(OutPoint, Option<PlanId>)> = wanted.map(|coin| (coin.outpoint, coin.reserved)).collect();
+        let mut inputs = BTreeSet::new();
+        let mut outputs = vec![(outside("thief"), 1)];
+        for _ in 0..=self.random.below(3) {
+            let (coin, plan) = *self.random.pick(&unspent)?;
+            // Some pay what the plan pays, with whatever coins they took.
+            if let Some(plan) = plan.filter(|_| inputs.insert(Source::Output(coin)) && self.random.is(60)) {
+                let payments = self.world.state.plans()[&plan].versions[0].payments.clone();
+                for payment in payments.into_iter().filter(|_| self.random.is(70)) {
+                    let withdrawal = &self.world.state.withdrawals()[&payment.withdrawal];
+                    self.stolen_for.insert(withdrawal.script.clone());
+                    outputs.push((withdrawal.script.clone(), withdrawal.amount.units()));
+                    *self.seen.entry("payment by a thief").or_insert(0) += 1;
+                }
+            } else {
+                inputs.insert(Source::Output(coin));
+            }
+        }
         self.count("theft");
-        Some(Tx { id: self.new_txid(), inputs: vec![Source::Output(coin)], outputs: vec![(outside("thief"), 1)] })
+        Some(Tx { id: self.new_txid(), inputs: inputs.into_iter().collect(), outputs })
     }
 
     fn mine(&mut self) {
@@ -171,7 +194,7 @@ impl Run {
             let tx = self.pay();
             if self.random.is(60) || tx.is_coinbase() { txs.push(tx) } else { later.push(tx) }
         }
-        if self.random.is(2) {
+        if self.random.is(3) {
             txs.extend(self.steal());
         }
         let left = self.model.mine(txs);
@@ -188,17 +211,19 @@ impl Run {
     fn fork(&mut self) {
         let longest = (self.model.blocks.len() - 1) as u64;
         let depth = match self.random.below(40) {
-            0 => self.random.below(25),
-            1..=7 => 1 + self.random.below(6),
+            0 => self.random.below(40),
+            1..=9 => 1 + self.random.below(9),
             _ => 1 + self.random.below(2),
         }
         .min(longest);
+        self.world.parts_more = if self.random.is(20) { 5 } else { 0 };
         let gone = self.model.back(depth as usize);
         for tx in gone {
+            self.taken.insert(tx.id, tx.clone());
             if tx.is_coinbase() {
                 continue;
             }
-            match self.random.below(25) {
+            match self.random.below(14) {
                 0 if !self.is_plan(&tx) => {
                     let id = self.new_txid();
                     self.pool.push(Tx { outputs: vec![(outside("shop"), 5)], id, ..tx });
@@ -227,12 +252,53 @@ impl Run {
         if fork < self.world.tip().at.height.0 {
             self.count("reorganisation");
         }
+        drop_part(&mut self.world);
+        while self.world.tip().at.height.0 > fork {
+            disconnect(&mut self.world);
+            if self.random.is(20) {
+                self.world.check_fold();
+                self.meanwhile();
+            }
+        }
+        // What was credited meanwhile was so on the branch that is left, which the model does not have any more.
+        self.world.auditor.credited.clear();
         let random = &mut self.random;
         let mut splits = Vec::new();
         (0..400).for_each(|_| splits.push(if random.is(70) { usize::MAX } else { 1 + random.below(2) as usize }));
         let mut next = splits.into_iter().cycle();
         self.model.sync(&mut self.world, move || next.next().unwrap());
         self.compare_with_chain();
+    }
+
+    /// What others do while blocks are taken back.
+    fn meanwhile(&mut self) {
+        match self.random.below(8) {
+            0 | 1 => self.mempool(),
+            2 => self.withdraw(),
+            3 => self.plan(),
+            4 => self.tend_plans(),
+            5 => self.operate(),
+            6 => self.tend_withdrawals(),
+            _ => self.tick(),
+        }
+    }
+
+    /// An operator says what took the place of the transaction that made a plan's input.
+    fn prove(&mut self) {
+        let state = &self.world.state;
+        let is_open = |plan: &&Plan| matches!(plan.status, PlanStatus::Signing | PlanStatus::Signed);
+        let inputs = |plan: &Plan| plan.inputs.iter().map(|input| (plan.id, *input)).collect::<Vec<_>>();
+        let open = state.plans().values().filter(is_open).flat_map(inputs);
+        let gone: Vec<_> = open.filter(|(_, input)| !state.coins().contains_key(input)).collect();
+        for (plan, input) in gone {
+            let Some(made) = self.taken.get(&input.txid) else { continue };
+            let takes = |tx: &&Tx| tx.id != made.id && tx.inputs.iter().any(|source| made.inputs.contains(source));
+            let found = |mined: &Mined| Some(Payment { txid: mined.txs.iter().find(takes)?.id, at: mined.block.at });
+            let Some(by) = self.model.blocks.iter().find_map(found) else { continue };
+            if self.try_run(Command::ProveConflict { plan, input, by }).is_some() {
+                self.count("proof");
+            }
+        }
     }
 
     /// The watcher stops in the middle of a block.
@@ -284,6 +350,7 @@ impl Run {
         for (id, script) in &self.payments {
             let times = paid.get(script).copied().unwrap_or(0);
             match statuses[id] {
+                _ if self.stolen_for.contains(script) => {}
                 WithdrawalStatus::Confirmed => assert_eq!(times, 1, "a confirmed withdrawal is in the chain once"),
                 WithdrawalStatus::Final if !script.0.starts_with(b"ours/") => {
                     assert_eq!(times, 1, "a final withdrawal is in the chain once");
@@ -377,7 +444,7 @@ impl Run {
             let approval = Approval { key: [self.random.below(5) as u8; 32], signature: [1; 64] };
             let complete = self.random.is(50);
             self.try_run(Command::ApproveWithdrawal { withdrawal, approval, complete });
-        } else if self.random.is(15) {
+        } else if self.random.is(30) {
             self.try_run(Command::CancelWithdrawal { withdrawal });
         }
     }
@@ -425,7 +492,7 @@ impl Run {
             .collect();
         let Some(&(plan, status)) = self.random.pick(&all) else { return };
         let tx = self.plans[&plan].clone();
-        if status == PlanStatus::Signing && self.random.is(15) {
+        if status == PlanStatus::Signing && self.random.is(25) {
             if self.try_run(void(plan)).is_some() {
                 self.count("void");
             }
@@ -444,6 +511,17 @@ impl Run {
         for halt in self.world.state.halts().clone() {
             self.count("halt");
             self.world.done(Command::Resume(halt));
+        }
+        if self.random.is(20) {
+            let kept_blocks = [None, Some(1), Some(1), Some(7), Some(9), Some(15)][self.random.below(6) as usize];
+            let final_confirmations = [4, 4, 5, 8][self.random.below(4) as usize];
+            let deposit_min = Amount::new([100, 100, 50, 1_000][self.random.below(4) as usize]);
+            let changed = AssetPolicy { kept_blocks, final_confirmations, deposit_min, ..policy() };
+            self.world.done(Command::SetAssetPolicy(changed));
+        }
+        if self.random.is(25) {
+            let halt = Halt { asset: Some(BTC), action: HaltAction::Credit, reason: HaltReason::Operator };
+            self.world.done(Command::Halt(halt));
         }
         if self.random.is(5) && !self.world.state.wallets()[&OLD].retired {
             self.world.done(Command::RetireWallet(OLD));
@@ -478,9 +556,10 @@ impl Run {
             36..=51 => self.withdraw(),
             52..=57 => self.tend_withdrawals(),
             58..=69 => self.plan(),
-            70..=87 => self.tend_plans(),
-            88..=91 => self.operate(),
+            70..=86 => self.tend_plans(),
+            87..=91 => self.operate(),
             92..=93 => self.correct(),
+            94..=95 => self.prove(),
             _ => self.tick(),
         }
     }
@@ -502,6 +581,7 @@ impl Run {
 
     /// Resumes, and lets be done what waits.
     fn rest(&mut self) {
+        self.world.leaves_at_once = false;
         for halt in self.world.state.halts().clone() {
             self.world.done(Command::Resume(halt));
         }
@@ -521,21 +601,24 @@ fn run(seed: u64, steps: u32) -> (BTreeMap<String, u32>, BTreeSet<&'static str>)
     (run.seen.into_iter().map(|(what, count)| (what.to_owned(), count)).chain(moves).collect(), run.refused)
 }
 
-/// The seed of `FLORIN_SEED`, for looking at one, or one that no other test has.
+/// The seed of `FLORIN_SEED`, for looking at one, or one that no other test has; with `FLORIN_SEEDS` as many from it on.
 #[test]
 fn books_and_chain_agree_for_a_seed_of_choice() {
-    let seed = std::env::var("FLORIN_SEED").map_or(77, |seed| seed.parse().expect("FLORIN_SEED is a number"));
-    println!("seed {seed}");
-    let (seen, _) = run(seed, 400);
-    assert!(seen["reorganisation"] > 0);
+    let number = |name: &str, other: u64| std::env::var(name).map_or(other, |text| text.parse().expect("a number"));
+    let first = number("FLORIN_SEED", 77);
+    for seed in first..first + number("FLORIN_SEEDS", 1) {
+        println!("seed {seed}");
+        let (seen, _) = run(seed, 400);
+        assert!(seen["reorganisation"] > 0);
+    }
 }
 
 #[test]
 fn books_and_chain_agree_whatever_happens() {
     let (mut seen, mut refused) = (BTreeMap::new(), BTreeSet::new());
-    for seed in 1..=6 {
+    for seed in 1..=8 {
         println!("seed {seed}");
-        let (of_seed, of_refusals) = run(seed, 1_500);
+        let (of_seed, of_refusals) = run(seed, 1_200);
         of_seed.into_iter().for_each(|(what, count)| *seen.entry(what).or_insert(0) += count);
         refused.extend(of_refusals);
     }
@@ -558,6 +641,8 @@ fn books_and_chain_agree_whatever_happens() {
         "plan Voided",
         "plan came back",
         "block came back",
+        "deposit left at once",
+        "payment by a thief",
         "fork",
         "part",
         "reorganisation",

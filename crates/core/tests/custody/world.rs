@@ -3,12 +3,13 @@
 use crate::auditor::Auditor;
 use florin_core::amount::Amount;
 use florin_core::asset::{Asset, AssetKind, AssetPolicy, DepthStep};
-use florin_core::command::{Command, Origin, Outcome, Request};
+use florin_core::command::{Command, Origin, Outcome, Request, UNARCHIVE_BYTES_MAX};
 use florin_core::custody::{
-    Archived, ArchivedHead, Beneficiary, Block, BlockRef, Branch, Chain, ChainFamily, KeyPath, Wallet, WalletTier,
+    Archived, ArchivedHead, Beneficiary, Block, BlockRef, Branch, Chain, ChainFamily, Deposit, DepositStatus, KeyPath,
+    Wallet, WalletTier,
 };
-use florin_core::decide::{Refusal, Verdict};
-use florin_core::event::{EpochStarted, Event};
+use florin_core::decide::{Refusal, Verdict, unarchive_from};
+use florin_core::event::{DepositArchived, EpochStarted, Event};
 use florin_core::id::{
     AssetId, BlockHash, ChainId, CommandId, CustomerId, Digest, Epoch, Height, LedgerTime, WalletId,
 };
@@ -37,6 +38,10 @@ pub struct World {
     pub last: Vec<Event>,
     /// What left the state, oldest first, with the head before each.
     pub archived: Vec<(ArchivedHead, Archived)>,
+    /// Whether credited deposits of blocks that have left leave at once, as those of the first builds did.
+    pub leaves_at_once: bool,
+    /// How many parts more than it must one command puts back, where they fit.
+    pub parts_more: u32,
     decided: u64,
     next_id: u64,
 }
@@ -51,6 +56,8 @@ impl World {
             now: LedgerTime(START_MS),
             last: Vec::new(),
             archived: Vec::new(),
+            leaves_at_once: false,
+            parts_more: 0,
             decided: 0,
             next_id: 0,
         };
@@ -108,11 +115,31 @@ impl World {
         self.shadow.apply_entry(&Entry { events: Vec::new(), ..entry.clone() });
         self.auditor.fold(&entry.events);
         self.last = entry.events;
+        if self.leaves_at_once {
+            self.let_leave();
+        }
         self.decided += 1;
         if self.decided.is_multiple_of(50) {
             self.check_fold();
         }
         Ok(outcome)
+    }
+
+    /// Does what builds did that put nothing back, and what the present ones leave to the next block that leaves.
+    fn let_leave(&mut self) {
+        let Some(chain) = self.state.chains().get(&CHAIN) else { return };
+        let Some(oldest) = chain.blocks.keys().next() else { return };
+        let is_left = |deposit: &&Deposit| {
+            deposit.status == DepositStatus::Credited && deposit.at.is_some_and(|at| at.height < *oldest)
+        };
+        let left = self.state.deposits().values().filter(is_left).map(|deposit| deposit.outpoint);
+        let events: Vec<Event> = left.map(|outpoint| Event::DepositArchived(DepositArchived { outpoint })).collect();
+        for event in &events {
+            self.state.apply(event);
+            self.fold(event);
+            *self.auditor.moves.entry("deposit left at once".to_owned()).or_insert(0) += 1;
+        }
+        self.auditor.fold(&events);
     }
 
     /// Folds an event, and keeps what leaves the state by it. Whether it was archived the state says itself.
@@ -146,7 +173,14 @@ impl World {
     /// Puts back what the next command may, of the records that left last.
     pub fn unarchive(&mut self) {
         let records: Vec<Archived> = self.archived.iter().map(|(_, record)| record.clone()).collect();
-        let from = florin_core::decide::unarchive_from(&records);
+        // A build that can do this has another rule.
+        self.leaves_at_once = false;
+        let mut from = unarchive_from(&records);
+        let size = |from: usize| records[from..].iter().map(|record| record.encode().len()).sum::<usize>();
+        for _ in 0..self.parts_more {
+            let more = unarchive_from(&records[..from]);
+            from = if size(more) < UNARCHIVE_BYTES_MAX / 2 { more } else { from };
+        }
         let below = self.archived[from].0.digest;
         self.done(Command::Unarchive { chain: CHAIN, below, records: records[from..].to_vec() });
     }
