@@ -40,9 +40,13 @@ const RECORDS: usize = 30;
 
 /// A watcher that knows nothing yet but where the journal is.
 fn follower(nodes: &[FakeNode], rows: &Rows) -> (Follower, Arc<Mutex<bool>>) {
+    follower_within(PastLimits::default(), nodes, rows)
+}
+
+fn follower_within(limits: PastLimits, nodes: &[FakeNode], rows: &Rows) -> (Follower, Arc<Mutex<bool>>) {
     let shelf = Shelf { rows: rows.clone(), is_away: Arc::default() };
     let is_away = Arc::clone(&shelf.is_away);
-    let past = JournalPast::new(Box::new(shelf), PastLimits::default());
+    let past = JournalPast::new(Box::new(shelf), limits);
     let follower =
         Follower::new(follower_config(2), seats(nodes), [3; 16]).expect("the checkpoint is the genesis block");
     (follower.with_past_of(Box::new(past), RECORDS), is_away)
@@ -284,6 +288,39 @@ fn nodes_that_come_back_to_the_old_branch_find_the_journal_on_it_again() {
         other = story.blocks.extend(other, 1, 2);
     }
     assert!(lowest < 10, "it had gone far back: {lowest}");
+}
+
+#[test]
+fn nodes_are_heard_while_the_journal_is_read() {
+    let mut story = Story::new();
+    let limits = PastLimits { slice_rows: 10, ..PastLimits::default() };
+    let (mut follower, _) = follower_within(limits, &story.nodes, &story.platform.rows);
+    let other = story.other(vec![], 1);
+    set_tips(&story.nodes, other);
+    let first = "no block that the state keeps is on the best chain: ";
+    for (words, is_reading) in [
+        ("the asset stops before older ones are looked for", false),
+        ("the journal is read for older ones, as far as row 0", true),
+        ("the journal is read for older ones, as far as row 10", true),
+        ("the journal is read for older ones, as far as row 20", true),
+    ] {
+        story.platform.step(&mut follower);
+        let alarms = &follower.status().alarms;
+        assert_eq!(alarms[0].detail.strip_prefix(first), Some(words));
+        assert_eq!((alarms.len(), follower.is_reading()), (1, is_reading));
+    }
+    // They come back, and there is nothing to read for any more.
+    let ours = story.blocks.extend(story.ours, 0, 2);
+    set_tips(&story.nodes, ours);
+    story.platform.settle(&mut follower);
+    assert_eq!((story.platform.tip().hash, follower.is_reading()), (ours, false));
+    set_tips(&story.nodes, story.blocks.extend(other, 1, 2));
+    let mut steps = 0;
+    while story.platform.tip().hash == ours {
+        story.platform.step(&mut follower);
+        steps += 1;
+    }
+    assert!(steps > story.platform.rows.all().len() / 20, "from the first row again: {steps}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use florin_core::custody::{Archived, ArchivedHead, PlanStatus};
 use florin_core::decide::unarchive_from;
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, ReadError, Row};
+use florin_core::wire::Message;
 use florin_engine::audit::judge_rows;
 use florin_engine::lanes::Ask;
 use florin_engine::ports::{Past, PastFault};
@@ -64,6 +65,9 @@ fn head(scene: &Scene) -> ArchivedHead {
 fn gather(past: &mut JournalPast, head: &ArchivedHead, records_max: usize) -> Result<Gathered, PastFault> {
     for _ in 0..10_000 {
         if let Some(gathered) = past.last_archived(head, records_max)? {
+            // So many that one command's are always among them, also where the journal was turned just below them.
+            let (count, held) = (head.count as usize, gathered.records().len());
+            assert!(held >= count.min(records_max.div_ceil(2)), "{held} of {records_max}, and {count} left");
             return Ok(gathered);
         }
     }
@@ -308,6 +312,24 @@ fn gathered_records_follow_the_head_of_the_state_or_are_left() {
         assert_eq!(few.clone().follow(head), is_held);
     }
     assert!(!all.clone().follow(ArchivedHead { count: all.head().count + 1, ..all.head() }));
+}
+
+#[test]
+fn no_more_bytes_are_held_than_are_allowed() {
+    let mut scene = robbed();
+    keep_few(&mut scene);
+    scene.blocks(KEPT + 12);
+    let all = gather(&mut Watched::of(&scene).past(limits(100)), &head(&scene), 1_000).unwrap();
+    let size = |records: &[Archived]| records.iter().map(|record| record.encode().len()).sum::<usize>();
+    let whole = size(all.records());
+    for bytes_max in [whole, whole - 1, whole / 2, 300] {
+        let limits = PastLimits { bytes_max, ..limits(100) };
+        let few = Watched::of(&scene).past(limits).last_archived(&head(&scene), 1_000).unwrap().expect("one slice");
+        let (held, from) = (few.records().len(), all.records().len() - few.records().len());
+        assert_eq!(few.records(), &all.records()[from..]);
+        assert!(size(few.records()) <= bytes_max && held > 0);
+        assert!(from == 0 || size(&all.records()[from - 1..]) > bytes_max, "and as many as that");
+    }
 }
 
 impl Scene {
