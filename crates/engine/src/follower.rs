@@ -100,6 +100,8 @@ enum Way {
     TooDeep,
     /// The nodes do not know the journalled tip, and show nothing that outranks it.
     Ahead,
+    /// Nobody can say yet: the headers of the journalled branch are on their way.
+    Unknown,
 }
 
 /// The journalled tip, and how much of the next block is booked.
@@ -167,6 +169,11 @@ impl Follower {
     #[must_use]
     pub fn with_past_of(self, past: Box<dyn Past>, records_max: usize) -> Follower {
         Follower { deep: Deep::reading(past, records_max), ..self }
+    }
+
+    /// Forgets what it read of the journal's past: it is not to step for a while.
+    pub fn rest(&mut self) {
+        self.deep.rest();
     }
 
     /// Whether it reads the journal's past and only has to step again to go on.
@@ -297,6 +304,7 @@ impl Follower {
                 self.config.chain,
                 "the nodes do not know the journalled tip, and show no better chain",
             ),
+            Way::Unknown => {}
         }
     }
 
@@ -338,7 +346,7 @@ impl Follower {
         // known the chains were compared by work; where nobody has it any more, by height.
         let is_compared = self.headers.get(&library_hash(tip.at.hash)).is_some();
         if !is_compared && self.seats.is_comparing() {
-            return Way::Stay;
+            return Way::Unknown;
         }
         if !is_compared && self.headers.tip().height < tip.at.height.0 {
             return Way::Ahead;

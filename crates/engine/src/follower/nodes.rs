@@ -246,7 +246,10 @@ impl Seats {
                 let node = known.seat.node.as_mut();
                 let reached = learn_chain(node, &info, headers, (known.reached, clock_s, deadline))?;
                 known.reached = reached.or(known.reached);
-                self.stale.learn(node, cursor, headers, (clock_s, deadline))?;
+                // Before all of its own chain is known, the tip may be on that.
+                if headers.get(&library_hash(info.tip)).is_some() {
+                    self.stale.learn(node, cursor, headers, (clock_s, deadline))?;
+                }
                 Ok(info)
             });
             match learned {

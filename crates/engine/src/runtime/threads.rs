@@ -534,6 +534,7 @@ pub(super) fn follow(shared: &Shared, index: usize, mut follower: Follower, cade
             lock(&shared.followers)[index] = follower.status().clone();
         } else {
             rest(shared, &name);
+            follower.rest();
         }
         if pause(shared, if is_busy { 0 } else { cadence_ms }) {
             return;
