@@ -6,6 +6,7 @@ use florin_store::conformance::Random;
 use florin_store::site::Site;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -53,6 +54,44 @@ fn events_resume_at_any_row_and_wait_for_more() {
     assert!((1..=after).all(|seq| rows.contains(&seq)), "none is missed");
     let waited = world.shown(&format!("/api/v1/events?after={after}&wait_ms=30000"));
     assert!(!waited["items"].as_array().expect("a list").is_empty(), "a tick comes within a second or two");
+    world.stop();
+}
+
+#[test]
+fn a_reader_that_resumes_under_load_misses_nothing_and_sees_nothing_twice() {
+    let (_folder, world) = World::start();
+    let end = AtomicU64::new(u64::MAX);
+    let (mut told, seen) = std::thread::scope(|scope| {
+        let (world, end) = (&world, &end);
+        let load = || scope.spawn(move || (0..60).map(|_| world.customer()).collect::<Vec<String>>());
+        let load: Vec<_> = (0..6).map(|_| load()).collect();
+        let reader = scope.spawn(move || {
+            let (mut seen, mut after) = (Vec::new(), 0);
+            while after < end.load(Ordering::SeqCst) {
+                let page = world.shown(&format!("/api/v1/events?after={after}&limit=3&wait_ms=100"));
+                seen.extend(page["items"].as_array().expect("a list").iter().cloned());
+                after = page["next"].as_u64().expect("a row");
+            }
+            seen
+        });
+        let told: Vec<String> = load.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect();
+        end.store(world.platform.at().0, Ordering::SeqCst);
+        (told, reader.join().expect("it ends"))
+    });
+    let opened = seen.iter().filter(|item| item["kind"] == "customer_set");
+    let mut opened: Vec<String> = opened.map(|item| id(&item["data"])).collect();
+    told.sort();
+    opened.sort();
+    assert_eq!(opened, told, "what was answered, each once");
+    // Whoever reads it later in one go reads the same.
+    let (mut again, mut after) = (Vec::new(), 0);
+    while again.len() < seen.len() {
+        let page = world.shown(&format!("/api/v1/events?after={after}&limit=500"));
+        again.extend(page["items"].as_array().expect("a list").iter().cloned());
+        after = page["next"].as_u64().expect("a row");
+    }
+    again.truncate(seen.len());
+    assert_eq!(seen, again);
     world.stop();
 }
 
