@@ -16,7 +16,7 @@ const CLIENTS: usize = 4;
 
 /// How often each is killed at least, on SQLite, where a start takes a third of a second.
 const ENGINE_KILLS: u32 = 100;
-const SIGNER_KILLS: u32 = 40;
+const SIGNER_KILLS: u32 = 100;
 
 /// How often on MariaDB, where a node leads only when the journal was quiet for seconds.
 const ENGINE_KILLS_MARIADB: u32 = 10;
