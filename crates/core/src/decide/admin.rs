@@ -12,7 +12,7 @@ use crate::state::ClockDoubt;
 /// The most depth steps of a policy: enough for every order of magnitude that matters, and few to walk per deposit.
 pub const DEPTH_STEPS_MAX: usize = 16;
 
-/// The most confirmations any policy may ask for, in blocks: 10,000 are ten weeks of Bitcoin. Blocks younger than that are kept.
+/// The most confirmations any policy may ask for, in blocks: 10,000 are ten weeks of Bitcoin. As many blocks are kept as a policy asks for.
 pub const CONFIRMATIONS_MAX: u32 = 10_000;
 
 /// The longest name of a chain, in bytes: it stands in file names and metrics.

@@ -16,7 +16,7 @@ use crate::wire::Bytes;
 pub const APPROVALS_MAX: usize = 64;
 
 /// How long a withdrawal that ended in the ledger alone stays in the state after its request; then only the journal and the
-/// search tables have it. Two weeks, as long as blocks are kept for those that a block ended.
+/// search tables have it. Two weeks, as long as the blocks of those that a block ended are kept where a policy says nothing else.
 pub const CLOSED_KEPT_MS: u64 = 14 * 24 * 60 * 60 * 1000;
 
 refusals! {

@@ -1,5 +1,6 @@
 //! What depth brings: credits, finality, conflicts, and records that leave the state. Works through what is due, oldest first,
-//! while there is room; the rest follows with the next block or tick. Never walks what is not due.
+//! while there is room; the rest follows with the next block or tick. Never walks what is not due, but for conflicted plans, which
+//! are few.
 
 use super::{STEP_EVENTS, conflict, move_deposit, spend};
 use crate::asset::{AssetPolicy, HaltAction};
@@ -10,8 +11,8 @@ use crate::id::{ChainId, Height, PlanId};
 use crate::state::{ChainState, State};
 
 /// How many blocks the state keeps where the policy names no number: two weeks of Bitcoin, one period of its difficulty.
-/// No reorganisation of it was ever deeper than 53 blocks (August 2010). With a block leave the deposits credited in it, the
-/// coins spent in it, and the plans and withdrawals that spent them. A deeper reorganisation has them put back first.
+/// No reorganisation of it was ever deeper than 53 blocks (August 2010). With a block leave its deposits, once they are credited,
+/// the coins spent in it, and the plans and withdrawals that it ended. A deeper reorganisation has them put back first.
 pub const KEPT_BLOCKS: u32 = 2_016;
 
 /// The height of the tip at which a deposit is deep enough; `None` for one that has no block, no policy, or only accrues.
