@@ -158,8 +158,10 @@ pub struct Seats {
     now_ms: u64,
     /// The block that comes next in the journal, where that is known.
     next: Option<Height>,
-    asking_max: Duration,
+    pub(super) asking_max: Duration,
     stale: Stale,
+    /// Whether the last poll brought headers of a node's own chain, and not all of them yet.
+    is_growing: bool,
 }
 
 /// What waits on a node.
@@ -212,7 +214,8 @@ impl Seats {
             asked_for_waiting: Duration::ZERO,
         };
         let known = seats.into_iter().map(known).collect();
-        Seats { network, known, now_ms: 0, next: None, asking_max: ASKING_MAX, stale: Stale::default() }
+        let stale = Stale::default();
+        Seats { network, known, now_ms: 0, next: None, asking_max: ASKING_MAX, stale, is_growing: false }
     }
 
     /// Says which block comes next in the journal: a node that has thrown it away is named.
@@ -227,6 +230,7 @@ impl Seats {
         let mut fresh = std::collections::BTreeSet::new();
         self.now_ms = now_ms;
         self.stale.begin();
+        self.is_growing = false;
         for known in &mut self.known {
             known.lie = known.lie.take().filter(|(_, at)| now_ms.saturating_sub(*at) < LIE_MS);
             if known.lie.is_none() {
@@ -244,11 +248,13 @@ impl Seats {
                     return Err(Learn::Later);
                 }
                 let node = known.seat.node.as_mut();
-                let reached = learn_chain(node, &info, headers, (known.reached, clock_s, deadline))?;
+                let (reached, is_news) = learn_chain(node, &info, headers, (known.reached, clock_s, deadline))?;
                 known.reached = reached.or(known.reached);
                 // Before all of its own chain is known, the tip may be on that.
                 if headers.get(&library_hash(info.tip)).is_some() {
                     self.stale.learn(node, cursor, headers, (clock_s, deadline))?;
+                } else {
+                    self.is_growing |= is_news;
                 }
                 Ok(info)
             });
@@ -262,9 +268,9 @@ impl Seats {
         fresh.len()
     }
 
-    /// Whether the journalled tip's branch is about to be known well enough to be compared by work.
+    /// Whether the journalled tip's branch, or a node's own, is about to be known well enough to be compared by work.
     pub(crate) fn is_comparing(&self) -> bool {
-        self.stale.is_growing()
+        self.stale.is_growing() || self.is_growing
     }
 
     /// For each failure group, the highest block of the best chain that one of its nodes has.
@@ -377,16 +383,16 @@ pub(crate) fn is_transaction(bytes: &[u8], txid: TxId) -> bool {
 }
 
 /// Learns the headers of a node's active chain, at least one where there are new ones, and says the highest one that is known
-/// now. `before` is what this said the last time.
+/// now, and whether any is new. `before` is what this said the last time.
 fn learn_chain(
     node: &mut dyn Node,
     info: &NodeInfo,
     headers: &mut HeaderChain,
     (before, clock_s, deadline): (Option<bitcoin::BlockHash>, u32, Instant),
-) -> Result<Option<bitcoin::BlockHash>, Learn> {
+) -> Result<(Option<bitcoin::BlockHash>, bool), Learn> {
     let tip = library_hash(info.tip);
     if headers.get(&tip).is_some() {
-        return Ok(Some(tip));
+        return Ok((Some(tip), false));
     }
     // A branch that is longer than one poll takes has to be gone on with where the last poll ended: until all of it is
     // known it may have less work than the best one, and shares nothing with that but the fork.
@@ -396,7 +402,7 @@ fn learn_chain(
         Some(_) | None => shared_height(node, info.height.0, headers, deadline)?,
     };
     let Some(start) = start else { return Err(Learn::Later) };
-    let mut reached = None;
+    let (mut reached, mut is_news) = (None, false);
     for height in start..=info.height.0.min(start.saturating_add(HEADERS_POLL_MAX)) {
         if height > start + 1 && Instant::now() >= deadline {
             break;
@@ -405,10 +411,11 @@ fn learn_chain(
         if headers.get(&library_hash(hash)).is_none() {
             let Some(bytes) = node.header(hash)? else { break };
             accept(&read(&bytes, library_hash(hash))?, headers, clock_s)?;
+            is_news = true;
         }
         reached = Some(library_hash(hash));
     }
-    Ok(reached)
+    Ok((reached, is_news))
 }
 
 /// The highest block, or one some way below it, that the node's active chain shares with the best one. Looked for in
@@ -461,7 +468,7 @@ pub(super) fn accept(header: &Header, headers: &mut HeaderChain, clock_s: u32) -
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::condition::WORDS_MAX;
     use super::*;
 
@@ -481,10 +488,10 @@ mod tests {
     use florin_chain::bitcoin::header::Checkpoint;
     use std::sync::{Arc, Mutex};
 
-    const CLOCK_S: u32 = 1_700_000_000;
+    pub(in crate::follower) const CLOCK_S: u32 = 1_700_000_000;
 
     /// Headers from the first block on, each with real work.
-    fn branch(tag: u8, count: usize) -> Vec<Header> {
+    pub(in crate::follower) fn branch(tag: u8, count: usize) -> Vec<Header> {
         let mut headers = vec![bitcoin::constants::genesis_block(bitcoin::Network::Regtest).header];
         for _ in 0..count {
             let last = headers[headers.len() - 1];
@@ -508,10 +515,10 @@ mod tests {
 
     /// A node that has headers only, and counts how often it is asked where it stands.
     #[derive(Clone)]
-    struct Stub {
-        headers: Arc<Mutex<Vec<(Header, BlockHash)>>>,
+    pub(in crate::follower) struct Stub {
+        pub(in crate::follower) headers: Arc<Mutex<Vec<(Header, BlockHash)>>>,
         /// Those of branches that it has left.
-        stale: Arc<Mutex<Vec<(Header, BlockHash)>>>,
+        pub(in crate::follower) stale: Arc<Mutex<Vec<(Header, BlockHash)>>>,
         asked: Arc<Mutex<u32>>,
         pruned_below: Arc<Mutex<Option<Height>>>,
         fault: Arc<Mutex<Option<NodeFault>>>,
@@ -564,11 +571,11 @@ mod tests {
         }
     }
 
-    fn named(headers: &[Header]) -> Vec<(Header, BlockHash)> {
+    pub(in crate::follower) fn named(headers: &[Header]) -> Vec<(Header, BlockHash)> {
         headers.iter().map(|header| (*header, core_hash(header.block_hash()))).collect()
     }
 
-    fn one(headers: &[Header]) -> (Stub, Seats, HeaderChain) {
+    pub(in crate::follower) fn one(headers: &[Header]) -> (Stub, Seats, HeaderChain) {
         let stub = Stub {
             headers: Arc::new(Mutex::new(named(headers))),
             stale: Arc::default(),
