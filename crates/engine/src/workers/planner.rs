@@ -17,12 +17,12 @@ use florin_chain::bitcoin::plan::{
     SatPerKvb, WalletRef, make_plan,
 };
 use florin_core::amount::Amount;
-use florin_core::asset::{AssetPolicy, HaltAction};
+use florin_core::asset::{AssetPolicy, HaltAction, HaltReason};
 use florin_core::command::{Command, PLAN_INPUTS_MAX, PLAN_PAYMENTS_MAX, ProposePlan};
 use florin_core::custody::{
     Branch, KeyPath, OutPoint, PlanChange, PlanPayment, PlanStatus, PlanVersion, Wallet, Withdrawal, WithdrawalStatus,
 };
-use florin_core::id::{BlockHash, ChainId, Height, LedgerTime, WalletId, WithdrawalId};
+use florin_core::id::{AssetId, BlockHash, ChainId, Height, LedgerTime, WalletId, WithdrawalId};
 use florin_core::state::{ChainState, State};
 use florin_core::wire::Bytes;
 use std::collections::BTreeSet;
@@ -64,6 +64,8 @@ struct Job {
     means: Means,
     network_fee_max: Amount,
     tip: Height,
+    /// Whether there may be higher blocks that nobody shows us.
+    is_stale: bool,
     genesis: BlockHash,
     time: LedgerTime,
 }
@@ -161,6 +163,7 @@ impl Planner {
                     means,
                     network_fee_max: policy.network_fee_max,
                     tip: tip.at.height,
+                    is_stale: is_stale(state, coin),
                     genesis: chain.chain.genesis,
                     time: state.counters().time,
                 }),
@@ -415,8 +418,6 @@ impl Planner {
             fee_share_ppm_max: self.config.fee_share_ppm_max,
         };
         let draw = (self.draw)();
-        // Of ten transactions one looks as if it had been made up to 99 blocks ago, as many wallets have it.
-        let back = if draw[0].is_multiple_of(10) { u32::from(draw[1]) % 100 } else { 0 };
         make_plan(&PlanRequest {
             coins: &job.means.coins,
             payments: &payments,
@@ -425,7 +426,7 @@ impl Planner {
             fee_rate: rate,
             fee_sat_min: 0,
             limits,
-            lock_time: job.tip.0.saturating_sub(back),
+            lock_time: lock_time(job.tip, job.is_stale, draw),
             draw,
         })
     }
@@ -458,6 +459,19 @@ impl Worker for Planner {
     fn alarms(&self) -> Vec<Alarm> {
         self.alarms.all()
     }
+}
+
+/// Whether the chain's view is known to be older than it may be.
+fn is_stale(state: &State, coin: AssetId) -> bool {
+    state.halts().iter().any(|halt| halt.asset == Some(coin) && halt.reason == HaltReason::Stale)
+}
+
+/// From which height on a transaction counts: the tip, so that nobody gains by mining an older block anew for its fee. Of ten
+/// transactions one looks as if it had been made up to 99 blocks ago, as many wallets have it. A tip that is stale would only
+/// tell that it is, so none is named then.
+fn lock_time(tip: Height, is_stale: bool, draw: [u8; 32]) -> u32 {
+    let back = if draw[0].is_multiple_of(10) { u32::from(draw[1]) % 100 } else { 0 };
+    if is_stale { 0 } else { tip.0.saturating_sub(back) }
 }
 
 /// What helps a withdrawal that the signer refused, in words that go on after the code; nothing where that says all.
@@ -573,5 +587,27 @@ fn proposal(job: &Job, count: usize, plan: &Plan) -> ProposePlan {
         inputs: plan.inputs.iter().map(|input| core_outpoint(chain, input.outpoint)).collect(),
         anchor: core_outpoint(chain, plan.anchor),
         version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_counts_from_the_tip_on_or_from_somewhat_below_and_tells_no_stale_one() {
+        let draw = |first, second| {
+            let mut draw = [7; 32];
+            (draw[0], draw[1]) = (first, second);
+            draw
+        };
+        for first in 0..=255u8 {
+            for second in [0, 99, 100, 199, 255] {
+                let back = if first.is_multiple_of(10) { u32::from(second) % 100 } else { 0 };
+                assert_eq!(lock_time(Height(800_000), false, draw(first, second)), 800_000 - back);
+                assert_eq!(lock_time(Height(800_000), true, draw(first, second)), 0);
+            }
+        }
+        assert_eq!(lock_time(Height(5), false, draw(10, 99)), 0, "no block is below the first");
     }
 }

@@ -10,6 +10,7 @@ mod fees;
 mod forged;
 mod gathered;
 mod line;
+mod locktime;
 mod lookout;
 mod mempool;
 mod network;
