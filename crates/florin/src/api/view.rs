@@ -413,6 +413,7 @@ impl PolicyView {
             amount_from: step.amount_from.format(decimals),
             confirmations: step.confirmations,
         };
+        let deepest = policy.depths.iter().map(|step| step.confirmations).max().unwrap_or(0);
         PolicyView {
             depths: policy.depths.iter().map(depth).collect(),
             deposit_min: policy.deposit_min.format(decimals),
@@ -423,7 +424,7 @@ impl PolicyView {
             missing_s: policy.missing_ms / 1_000,
             intent_s: policy.intent_ms / 1_000,
             network_fee_max: policy.network_fee_max.format(decimals),
-            kept_blocks: policy.kept_blocks.unwrap_or(KEPT_BLOCKS),
+            kept_blocks: policy.kept_blocks.unwrap_or(KEPT_BLOCKS).max(deepest).max(policy.final_confirmations),
         }
     }
 }
