@@ -1,5 +1,6 @@
 //! The auditor: folds the journal's raw rows by the published schema, holds them against the invariants after each row, and compares them with what the chain really holds. It imports nothing that it judges: neither the platform's types nor its decoder, its fold or its chain code.
 
+mod archived;
 mod books;
 pub mod broker;
 pub mod chain;
@@ -66,12 +67,15 @@ struct Coin {
     amount: u128,
     wallet: u64,
     is_spent: bool,
+    /// In which height's block it is spent.
+    spent_at: Option<u64>,
     /// What spent it that no plan meant.
     taken: Option<Taken>,
     is_suspense: bool,
     is_coinbase: bool,
     /// Whether a plan of ours paid it back: then its arrival is booked with that plan's confirmation.
     is_change: bool,
+    said: archived::Said,
 }
 
 /// A spend that no plan meant.
@@ -90,6 +94,9 @@ struct Deposit {
     debited: u128,
     is_coinbase: bool,
     credits: u32,
+    /// The height of its block, while it has one.
+    height: Option<u64>,
+    said: archived::Said,
 }
 
 /// A withdrawal as the journal tells it.
@@ -107,6 +114,7 @@ pub struct Withdrawal {
     pub fee: u128,
     /// Its hold, while it has one.
     pub hold: Option<u64>,
+    said: archived::Said,
 }
 
 impl Withdrawal {
@@ -127,6 +135,7 @@ struct Plan {
     withdrawals: BTreeSet<Vec<u8>>,
     /// The transaction that confirmed it, or ended it.
     paid: Option<[u8; 32]>,
+    said: archived::Said,
 }
 
 /// The schema's numbers for where a withdrawal stands.
@@ -182,7 +191,10 @@ pub struct Auditor {
     scripts: BTreeMap<Vec<u8>, Path>,
     next_index: BTreeMap<(u64, u64), u64>,
     issued: Vec<(Path, Vec<u8>)>,
+    /// The journal's chain, from its first block to its tip.
     blocks: Vec<(u64, [u8; 32])>,
+    /// What left with its block, and can come back.
+    left: archived::Left,
     /// Whether a block is booked in part: then the books are between two tips.
     is_between: bool,
     commands: BTreeMap<[u8; 16], u64>,
@@ -225,6 +237,7 @@ struct Policy {
     deposit_min: u128,
     final_confirmations: u64,
     network_fee_max: u128,
+    kept_blocks: u64,
 }
 
 /// The schema's numbers for what a halt stops, and the reason that a robbery has.
@@ -267,14 +280,14 @@ impl Auditor {
     }
     /// The spend that no plan meant by which a withdrawal is paid now, if there is one.
     fn foreign_payer(&self, id: &[u8]) -> Option<[u8; 32]> {
-        let taken = self.coins.values().filter_map(|coin| coin.taken.as_ref());
+        let taken = self.coins_and_left().filter_map(|coin| coin.taken.as_ref());
         let mut payers = taken.filter(|taken| taken.pays.contains(id));
         payers.next().map(|taken| taken.txid)
     }
     /// What each spend that no plan meant has taken, and what it has paid of withdrawals that ended by it.
     fn foreign_sums(&self) -> BTreeMap<[u8; 32], (u128, u128)> {
         let mut sums: BTreeMap<[u8; 32], (u128, u128)> = BTreeMap::new();
-        for coin in self.coins.values() {
+        for coin in self.coins_and_left() {
             if let Some(taken) = &coin.taken {
                 sums.entry(taken.txid).or_default().0 += coin.amount;
             }
@@ -425,28 +438,25 @@ impl Auditor {
             41 => self.block_disconnected(body)?,
             43 => self.coin_received(body)?,
             44 | 45 => self.coin_spent_or_returned(body, tag == 44)?,
-            46 => {
-                self.coins.remove(&output(&body.message(1)?)?).ok_or("an unknown coin was removed")?;
-            }
+            46 => self.coin_removed(body)?,
+            47 => self.block_left(body)?,
+            48 => self.came_back(body)?,
             50 => self.deposit_seen(body)?,
             51 => self.deposit_moved(body)?,
-            52 => {
-                self.deposits.remove(&output(&body.message(1)?)?).ok_or("an unknown deposit was archived")?;
-            }
+            52 => self.deposit_left(body)?,
             60 => self.withdrawal_requested(body)?,
             62 => self.withdrawal_moved(body)?,
             64 => self.signing_requested(body, row)?,
-            63 => {
-                self.withdrawals.remove(body.bytes(1)?).ok_or("an unknown withdrawal was archived")?;
-            }
+            63 => self.withdrawal_left(body)?,
             65 => self.plan_signed(body, row)?,
             67 => self.plan_moved(body)?,
+            68 => self.plan_left(body)?,
             70 => self.judge_time("a price was set", |_| true)?,
             71 => self.quote_offered(body)?,
             72 => self.quote_ended(body)?,
-            // Sessions, what is remembered, definitions, references, retired wallets, old blocks, approvals, further versions
-            // and plans that left: nothing here is judged by them.
-            5 | 6 | 7 | 10 | 25 | 33 | 47 | 61 | 66 | 68 => {}
+            // Sessions, what is remembered, definitions, references, retired wallets, approvals and further versions: nothing here
+            // is judged by them.
+            5 | 6 | 7 | 10 | 25 | 33 | 61 | 66 => {}
             _ => return Err("no event of this number is known".into()),
         }
         Ok(())

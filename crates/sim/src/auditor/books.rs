@@ -66,7 +66,7 @@ impl Auditor {
     /// back in parts there may be some.
     fn change_without_plans(&self) -> BTreeMap<u64, u128> {
         let is_paid = |plan: &&Plan| (plan_status::CONFIRMED..plan_status::VOIDED).contains(&plan.status);
-        let paid: BTreeSet<[u8; 32]> = self.plans.values().filter(is_paid).filter_map(|plan| plan.paid).collect();
+        let paid: BTreeSet<[u8; 32]> = self.plans_and_left().filter(is_paid).filter_map(|plan| plan.paid).collect();
         let mut change = BTreeMap::new();
         for (_, coin) in self.coins.iter().filter(|(at, coin)| coin.is_change && !paid.contains(&at.0)) {
             *change.entry(coin.wallet).or_default() += coin.amount;
@@ -121,7 +121,7 @@ impl Auditor {
         let foreign = self.foreign_sums();
         let taken: u128 = foreign.values().map(|(taken, paid)| taken.saturating_sub(*paid)).sum();
         let given: u128 = foreign.values().map(|(taken, paid)| paid.saturating_sub(*taken)).sum();
-        let odd: u128 = self.coins.values().filter(|coin| coin.is_suspense).map(|coin| coin.amount).sum();
+        let odd: u128 = self.coins_and_left().filter(|coin| coin.is_suspense).map(|coin| coin.amount).sum();
         let in_flight: u128 = self
             .withdrawals
             .values()

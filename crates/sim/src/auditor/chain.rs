@@ -92,7 +92,8 @@ impl Auditor {
     /// Each withdrawal pays a script of its own: it is on the chain once where the books call it confirmed or say that somebody else
     /// has paid it, and not at all elsewhere.
     fn compare_payments(&self, node: &Node) -> Result<(), String> {
-        let outward = || self.withdrawals().iter().filter(|(_, withdrawal)| !self.is_ours(&withdrawal.script));
+        // Also of those that left: their payments stand for as long as their blocks do.
+        let outward = || self.withdrawals_and_left().filter(|(_, withdrawal)| !self.is_ours(&withdrawal.script));
         let scripts: BTreeSet<ScriptBuf> =
             outward().map(|(_, withdrawal)| ScriptBuf::from_bytes(withdrawal.script.clone())).collect();
         let mut paid: BTreeMap<Vec<u8>, Vec<u128>> = BTreeMap::new();

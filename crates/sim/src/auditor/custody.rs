@@ -1,5 +1,6 @@
 //! Blocks, coins, deposits, withdrawals and plans: how each may move, and what must be so at that moment.
 
+use super::archived::{self, Said};
 use super::derive::Deriver;
 use super::proto::Message;
 use super::{
@@ -18,6 +19,8 @@ const MATURITY: u64 = 100;
 pub(super) mod plan_status {
     /// Its transaction is in a block.
     pub const CONFIRMED: u64 = 3;
+    /// For ever in a block.
+    pub const FINAL: u64 = 4;
     /// From here on a plan can't be paid any more.
     pub const VOIDED: u64 = 5;
     /// Another transaction took its place.
@@ -29,6 +32,9 @@ impl Auditor {
         let at = (body.message(2)?.number(1)?, fixed(body.message(2)?.bytes(2)?)?);
         match self.blocks.last() {
             Some(tip) if *tip == at => {
+                if self.blocks_kept() < 2 {
+                    return Err("the only block that is kept was disconnected".into());
+                }
                 self.blocks.pop();
                 Ok(())
             }
@@ -46,7 +52,9 @@ impl Auditor {
         let (amount, wallet) = (body.amount_or_zero(2)?, body.message(3)?.number(1)?);
         let is_coinbase = body.maybe_number(5) == Some(1);
         let is_change = body.message(3)?.number(2)? == INTERNAL && !is_suspense;
-        let coin = Coin { amount, wallet, is_spent: false, taken: None, is_suspense, is_coinbase, is_change };
+        let said = Said::new(body, archived::COIN);
+        let (is_spent, spent_at, taken) = (false, None, None);
+        let coin = Coin { amount, wallet, is_spent, spent_at, taken, is_suspense, is_coinbase, is_change, said };
         match self.coins.insert(output(&body.message(1)?)?, coin) {
             None => Ok(()),
             Some(_) => Err("an output arrived twice".into()),
@@ -77,6 +85,8 @@ impl Auditor {
             return Err(format!("a deposit went from {from} to {to}"));
         }
         deposit.status = to;
+        deposit.height = body.maybe_bytes(3).map(|_| body.message(3)?.number(1)).transpose()?;
+        deposit.said.moved(body, archived::DEPOSIT_MOVED);
         deposit.hold = body.maybe_number(4);
         deposit.debited = body.amount_or_zero(6)?;
         if from == PENDING && to == CREDITED {
@@ -119,6 +129,7 @@ impl Auditor {
             return Err(format!("a withdrawal that had ended in {from} went to {to}"));
         }
         withdrawal.status = to;
+        withdrawal.said.moved(body, archived::WITHDRAWAL_MOVED);
         withdrawal.hold = body.maybe_number(3);
         withdrawal.plan = body.maybe_number(4);
         *self.counts.entry(format!("withdrawal {from} to {to}")).or_default() += 1;
@@ -150,7 +161,8 @@ impl Auditor {
         if self.plans.values().filter(is_live).any(is_shared) {
             return Err("two plans that may both be paid share a coin or a withdrawal".into());
         }
-        let plan = Plan { row, status: 1, wallet: body.number(2)?, inputs, anchor, withdrawals, paid: None };
+        let (wallet, said) = (body.number(2)?, Said::new(body, archived::PLAN));
+        let plan = Plan { row, status: 1, wallet, inputs, anchor, withdrawals, paid: None, said };
         match self.plans.insert(body.number(1)?, plan) {
             None => Ok(()),
             Some(_) => Err("a plan's id is used twice".into()),
@@ -210,6 +222,8 @@ impl Auditor {
             return Err("a coin is spent twice, or returned unspent".into());
         }
         coin.is_spent = is_spent;
+        coin.spent_at = if is_spent { Some(body.message(2)?.message(2)?.number(1)?) } else { None };
+        coin.said.moved(body, archived::COIN_SPENT);
         if is_spent && taken.is_none() && coin.is_coinbase {
             *self.counts.entry("a coinbase is spent by a plan".into()).or_default() += 1;
         }
@@ -277,16 +291,20 @@ impl Auditor {
         self.halts.iter().any(|(asset, of, _)| *of == action && concerns(*asset))
     }
 
-    fn policy(&self) -> Option<&Policy> {
+    pub(super) fn policy(&self) -> Option<&Policy> {
         self.policies.get(self.coins_of_chains.get(&FOLLOWED)?)
     }
 
     pub(super) fn policy_set(&mut self, body: &Message<'_>) -> Result<(), String> {
         let step = |step: &Message<'_>| Ok((step.amount_or_zero(1)?, step.number(2)?));
+        let depths = body.messages(2)?.iter().map(step).collect::<Result<Vec<_>, String>>()?;
+        let final_confirmations = body.number(7)?;
+        let deepest = depths.iter().map(|(_, depth)| *depth).max().unwrap_or(0);
         let policy = Policy {
-            depths: body.messages(2)?.iter().map(step).collect::<Result<_, String>>()?,
+            kept_blocks: body.maybe_number(11).unwrap_or(archived::KEPT_BLOCKS).max(deepest).max(final_confirmations),
+            depths,
             deposit_min: body.amount_or_zero(3)?,
-            final_confirmations: body.number(7)?,
+            final_confirmations,
             network_fee_max: body.amount(10)?,
         };
         self.policies.insert(body.number(1)?, policy);
@@ -327,6 +345,8 @@ impl Auditor {
             debited: body.amount_or_zero(9)?,
             is_coinbase: body.maybe_number(10) == Some(1),
             credits: 0,
+            height: body.maybe_bytes(5).map(|_| body.message(5)?.number(1)).transpose()?,
+            said: Said::new(body, archived::DEPOSIT),
         };
         if !matches!(deposit.status, deposit_status::SEEN | deposit_status::PENDING) {
             return Err("a deposit is credited from the start".into());
@@ -349,6 +369,7 @@ impl Auditor {
             plan: None,
             fee: body.amount_or_zero(5)?,
             hold: body.maybe_number(8),
+            said: Said::new(body, archived::WITHDRAWAL),
         };
         match self.withdrawals.insert(body.bytes(1)?.to_vec(), withdrawal) {
             None => Ok(()),
@@ -363,6 +384,7 @@ impl Auditor {
             Some(_) => Some(fixed(body.message(3)?.bytes(1)?)?),
             None => None,
         };
+        plan.said.moved(body, archived::PLAN_MOVED);
         if plan.status == plan_status::CONFLICTED {
             *self.counts.entry("plan ended by a conflict".into()).or_default() += 1;
         }

@@ -96,6 +96,24 @@ impl<'a> Message<'a> {
         })
     }
 
+    /// All that is under a tag, as it stands in the message; nothing where it is absent.
+    pub fn part(&self, tag: u64) -> Vec<u8> {
+        let mut part = Vec::new();
+        for (_, value) in self.fields.iter().filter(|(found, _)| *found == tag) {
+            let number;
+            let bytes = match value {
+                Value::Number(value) => {
+                    number = value.to_be_bytes();
+                    &number[..]
+                }
+                Value::Bytes(bytes) => bytes,
+            };
+            part.extend((bytes.len() as u64).to_be_bytes());
+            part.extend(bytes);
+        }
+        part
+    }
+
     /// A required message.
     ///
     /// # Errors
