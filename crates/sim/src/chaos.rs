@@ -28,7 +28,7 @@ struct State {
 }
 
 /// The effects of a process, at the edges of which it may die.
-pub const EFFECTS: [&str; 5] = ["append", "node call", "signer call", "signer head", "snapshot"];
+pub const EFFECTS: [&str; 6] = ["append", "node call", "past", "signer call", "signer head", "snapshot"];
 
 /// One process' fate, shared by all its ports; and how all processes of the run died.
 #[derive(Debug, Clone, Default)]

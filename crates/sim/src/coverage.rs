@@ -12,6 +12,11 @@ pub const SEEDS_MIN: usize = 100;
 
 /// Refusals that no run reaches, each with its reason.
 pub const UNREACHED: &[(&str, &str)] = &[
+    (
+        "block.archived_present",
+        "an output, a plan or a withdrawal that left is not made again before it is back: only a watcher that is believed when \
+         it books an output twice brings that about, and no command is believed here that is not true",
+    ),
     ("address.index_exhausted", "a branch has 2^31 indices, and a run can't hand them all out"),
     ("origin.sessions_full", "ten thousand sessions are known at most, and a run has a handful"),
 ];
@@ -26,6 +31,7 @@ pub const FAULTS: &[&str] = &[
     "fault append unknownnotwritten",
     "fault append unknownwritten",
     "fault journal unreadable",
+    "fault past unreadable",
     "fault snapshot spoilt",
     "fault second writer",
     "fault second writer noticed",
@@ -61,6 +67,7 @@ pub const FAULTS: &[&str] = &[
     "fault fee estimate above cap",
     "fault fork",
     "fault fork deeper than final",
+    "fault fork deeper than what is kept",
     "fault payment double spent",
     "fault payment replaced",
     "fault reorganisation after credit",
@@ -75,6 +82,8 @@ pub const FAULTS: &[&str] = &[
     "crash after append",
     "crash before node call",
     "crash after node call",
+    "crash before past",
+    "crash after past",
     "crash before signer call",
     "crash after signer call",
     "crash before signer head",
@@ -97,6 +106,13 @@ pub const REACHED: &[&str] = &[
     "a withdrawal that went first is planned",
     "operator sets the clock right",
     "a correction is booked",
+    "reorganisation below the kept blocks",
+    "archived blocks were taken back",
+    "came back: block",
+    "came back: deposit",
+    "came back: withdrawal",
+    "came back: plan",
+    "came back: coin",
     "restart of the signer",
     "node altered amount and is named: node_lies",
     "node forges a block without work and is named: node_lies",

@@ -328,14 +328,15 @@ impl World {
         self.ask(Command::BookCorrection { reference, asset, amount, debit, credit });
     }
 
-    /// Ends a halt that the platform set, after looking into it.
+    /// Ends a halt that the platform set, after looking into it; all that a deep reorganisation halted together.
     fn operator_resumes(&mut self) {
         let halts = self.state(|state| state.halts().clone()).unwrap_or_default();
         let is_watchers = |reason| matches!(reason, HaltReason::ChainSplit | HaltReason::Stale);
         let halts: Vec<Halt> = halts.into_iter().filter(|halt| !is_watchers(halt.reason)).collect();
-        if let Some(halt) = self.rng.pick(&halts) {
-            let halt = halt.clone();
-            self.ask(Command::Resume(halt));
+        let Some(picked) = self.rng.pick(&halts).cloned() else { return };
+        let is_of_it = |halt: &Halt| halt.reason == HaltReason::DeepReorganisation && halt.reason == picked.reason;
+        for halt in halts.iter().filter(|halt| **halt == picked || is_of_it(halt)) {
+            self.ask(Command::Resume(halt.clone()));
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod agree;
 pub mod ailments;
+pub mod archive;
 pub mod auditor;
 pub mod chaos;
 pub mod coverage;

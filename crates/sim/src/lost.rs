@@ -9,6 +9,7 @@ use bitcoin::{OutPoint, Transaction, Txid};
 use florin_core::command::Command;
 use florin_core::custody::{BlockRef, Payment, Plan, PlanStatus};
 use florin_core::id::{BlockHash, Height, TxId};
+use florin_core::state::ChainState;
 use florin_devnet::fees::FeeRate;
 use florin_devnet::miner::Content;
 use florin_devnet::network::NodeId;
@@ -16,7 +17,7 @@ use florin_devnet::node::Node;
 use florin_engine::lanes::Ask;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How deep a fork for a plan's coins is at most: far beyond what counts as final, and far below what is kept.
+/// How deep a fork for a plan's coins is at most: far beyond what counts as final, and beyond the fewest blocks that are kept.
 const DEPTH_MAX: u32 = 30;
 
 /// Every transaction that a node knows from blocks, those beside its chain as well.
@@ -141,12 +142,14 @@ impl World {
         }
         let node = self.honest_node();
         let known = Known::look(lock(&self.network).node(node));
+        // One that has left the state can only be looked up at nodes.
         let is_final = |at: &BlockRef| {
             let depth = self.state(|state| {
-                let chain = state
-                    .chains()
-                    .get(&CHAIN)
-                    .filter(|chain| chain.blocks.get(&at.height).is_some_and(|block| block.at == *at));
+                let is_known = |chain: &&ChainState| match chain.blocks.get(&at.height) {
+                    Some(block) => block.at == *at,
+                    None => chain.blocks.keys().next().is_some_and(|oldest| at.height < *oldest),
+                };
+                let chain = state.chains().get(&CHAIN).filter(is_known);
                 chain.map_or(0, |chain| chain.confirmations(at.height))
             });
             depth.is_some_and(|depth| depth >= crate::outside::FINAL_DEPTH)

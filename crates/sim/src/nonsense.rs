@@ -71,7 +71,7 @@ impl World {
         if !(is_short || is_long) || !self.rng.chance(percent) || !self.rest()? {
             return Ok(());
         }
-        let mut commands = self.commands_of_the_moment();
+        let mut commands = self.commands_of_the_moment()?;
         commands.extend(self.proposals_of_the_moment());
         self.refuse_one_of(&commands)
     }

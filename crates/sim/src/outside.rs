@@ -54,12 +54,15 @@ impl World {
 
     /// A fork of some blocks, with or without what was in them.
     pub fn fork(&mut self) {
-        let deep = self.rng.chance(10);
-        let depth = if deep { self.rng.between(4, 9) } else { self.rng.between(1, 3) } as u32;
+        let depth = match self.rng.below(20) {
+            0 => self.depth_below_kept(),
+            1 | 2 => self.rng.between(4, 9) as u32,
+            _ => self.rng.between(1, 3) as u32,
+        };
         let node = self.honest_node();
         let content = match self.rng.below(3) {
             0 => Content::Mempool,
-            1 => self.double_spend(node).map_or(Content::Empty, |tx| Content::Transactions(vec![tx])),
+            1 => self.double_spend(node, depth).map_or(Content::Empty, |tx| Content::Transactions(vec![tx])),
             _ => Content::Empty,
         };
         let height = lock(&self.network).node(node).height().saturating_sub(depth);
@@ -85,6 +88,9 @@ impl World {
             self.count(format!("fork of {depth}"));
             if depth >= FINAL_DEPTH {
                 self.count("fault fork deeper than final");
+            }
+            if self.conditions.kept_blocks.is_some_and(|kept| depth > kept) {
+                self.count("fault fork deeper than what is kept");
             }
         }
         forked
@@ -117,8 +123,17 @@ impl World {
         }
     }
 
-    fn double_spend(&mut self, node: NodeId) -> Option<bitcoin::Transaction> {
-        let last = self.payments.back()?.clone();
+    /// A depth for which blocks are needed that have left the platform's state, where it keeps few.
+    pub fn depth_below_kept(&mut self) -> u32 {
+        let kept = self.conditions.kept_blocks.unwrap_or(FINAL_DEPTH);
+        kept + self.rng.between(1, 12) as u32
+    }
+
+    /// A payment that takes the place of the last one, or, in a deep fork, of any that is remembered.
+    fn double_spend(&mut self, node: NodeId, depth: u32) -> Option<bitcoin::Transaction> {
+        let is_deep = self.conditions.kept_blocks.is_some_and(|kept| depth > kept);
+        let any = self.rng.below(self.payments.len().max(1) as u64) as usize;
+        let last = if is_deep { self.payments.get(any) } else { self.payments.back() }?.clone();
         let network = lock(&self.network);
         self.outside.double_spend(network.node(node), &last, FeeRate::from_sat_per_kvb(20_000)).ok()
     }

@@ -4,11 +4,13 @@ use crate::ailments::NodeFaults;
 use crate::chaos::{Chaos, Edge};
 use florin::node::rpc::{Caller, RpcFault};
 use florin::signing::known::{KeepFault, KnownSigner, Remembered, SignerKeeper};
+use florin_core::custody::ArchivedHead;
 use florin_core::id::{Digest, Seq};
 use florin_core::journal::{AppendError, Journal, ReadError, Row, SnapshotHeader};
 use florin_core::wire::Bytes;
 use florin_devnet::network::{Network, NodeId, Reply as NodeReply};
-use florin_engine::ports::{SnapshotFault, Snapshots};
+use florin_engine::ports::{Past, PastFault, SnapshotFault, Snapshots};
+use florin_engine::unarchive::{Gathered, JournalPast, PastLimits};
 use florin_store::memory::MemoryJournal;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -145,6 +147,42 @@ impl Journal for ProcessJournal {
 
     fn head(&mut self) -> Result<Option<(Seq, Digest)>, ReadError> {
         self.rows.head()
+    }
+}
+
+/// What left the state, as one process reads it from the journal.
+pub struct ProcessPast {
+    past: JournalPast,
+    chaos: Chaos,
+}
+
+impl ProcessPast {
+    /// Reads the journal of a process.
+    pub fn new(journal: ProcessJournal, limits: PastLimits) -> ProcessPast {
+        let chaos = journal.chaos.clone();
+        ProcessPast { past: JournalPast::new(Box::new(journal), limits), chaos }
+    }
+}
+
+impl Past for ProcessPast {
+    fn last_archived(&mut self, head: &ArchivedHead, records_max: usize) -> Result<Option<Gathered>, PastFault> {
+        let gone = |what| PastFault::Read(ReadError(Box::new(Simulated(what))));
+        if !self.chaos.pass("past", Edge::Before) {
+            return Err(gone("the process died before it read the journal's past"));
+        }
+        let found = self.past.last_archived(head, records_max);
+        if !self.chaos.pass("past", Edge::After) {
+            return Err(gone("the process died after it read the journal's past"));
+        }
+        found.inspect_err(|_| self.chaos.strike("fault past unreadable"))
+    }
+
+    fn row(&self) -> Seq {
+        self.past.row()
+    }
+
+    fn leave(&mut self) {
+        self.past.leave();
     }
 }
 

@@ -206,13 +206,20 @@ fn calm(world: &mut World, extra: Option<Invariant>) -> Result<(), String> {
 }
 
 /// What an operator does in the end: confirms the clock, ends halts that people set, approves what waits, and proves which plans
-/// can never confirm. Whoever lost a payment that a plan needs makes up his mind.
+/// can never confirm. What a deep reorganisation has halted stays so until it is followed: it goes on only while all of that
+/// stands. Whoever lost a payment that a plan needs makes up his mind.
 fn operator_tidies(world: &mut World) {
     let Some(process) = &world.process else { return };
     let state = process.model().state();
     let is_jumped = state.counters().jumped_to.is_some();
-    // The watcher resumes these itself.
-    let is_operators = |halt: &&Halt| !matches!(halt.reason, HaltReason::ChainSplit | HaltReason::Stale);
+    let mut alarms = process.workers().iter().flat_map(|worker| worker.alarms());
+    let is_below = alarms.any(|alarm| alarm.code == "reorganisation_below_kept");
+    let is_operators = |halt: &&Halt| match halt.reason {
+        // The watcher resumes these itself.
+        HaltReason::ChainSplit | HaltReason::Stale => false,
+        HaltReason::DeepReorganisation => !is_below,
+        HaltReason::Operator | HaltReason::ForeignSpend | HaltReason::SignerFenced | HaltReason::BooksDisagree => true,
+    };
     let halts: Vec<_> = state.halts().iter().filter(is_operators).cloned().collect();
     if is_jumped {
         world.ask(Command::ConfirmTime);

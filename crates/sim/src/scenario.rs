@@ -22,16 +22,17 @@ use florin_engine::writer::Answer;
 /// Outputs of a payment so large that its block can't be taken back by one command.
 const MASS: u64 = 1_300;
 
-/// The places of the planner, the signing and the ticker among the workers.
+/// The places of the planner, the signing, the broadcaster and the ticker among the workers.
 const PLANNER: usize = 1;
 const SIGNING: usize = 2;
+const BROADCASTER: usize = 3;
 const TICKER: usize = 4;
 
 /// Rounds of five seconds in which plans that the signer refuses for a while are given up, and others go.
 const SETTLING_ROUNDS: u32 = 16;
 
 /// How many scenarios there are.
-const SCENARIOS: u64 = 10;
+const SCENARIOS: u64 = 11;
 
 type Played = Result<(), String>;
 
@@ -62,7 +63,8 @@ impl World {
             6 => self.lose_a_deposit_of_a_queued_withdrawal(),
             7 => self.lose_the_coins_of_a_plan(),
             8 => self.have_a_plan_paid_by_a_thief(),
-            _ => self.wait_behind_a_large_withdrawal(),
+            9 => self.wait_behind_a_large_withdrawal(),
+            _ => self.take_archived_blocks_back(),
         }
     }
 
@@ -472,6 +474,56 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A withdrawal is paid, and leaves the platform's state with its block; then a fork takes that block back, and with it all that
+    /// came since. Whoever watches meanwhile is not believed.
+    fn take_archived_blocks_back(&mut self) -> Played {
+        self.plan_with_fresh_coins(3_000_000, 2_000_000, &[PLANNER, SIGNING, PLANNER, SIGNING, BROADCASTER])?;
+        let node = self.honest_node();
+        let height = crate::ports::lock(&self.network).node(node).height();
+        let depth = self.depth_below_kept();
+        for _ in 0..depth {
+            self.mine();
+        }
+        self.follow(120, World::is_at_tip)?;
+        let double = self.payments.back().cloned().filter(|_| self.rng.chance(30)).and_then(|last| {
+            let network = crate::ports::lock(&self.network);
+            self.outside.double_spend(network.node(node), &last, FeeRate::from_sat_per_kvb(20_000)).ok()
+        });
+        // With a payment that takes the last one's place the fork begins below it.
+        let (from, content) = match double {
+            Some(double) => (height.saturating_sub(FINAL_DEPTH), Content::Transactions(vec![double])),
+            None => (height, Content::Empty),
+        };
+        if !self.fork_at(node, from, content) {
+            return Ok(());
+        }
+        if self.rng.chance(40) {
+            // What left can't be read now: nothing is taken back below it until it can.
+            self.rows.fail_reads();
+            self.is_unreadable = true;
+        }
+        for round in 0..300 {
+            if self.is_at_tip() {
+                break;
+            }
+            if round == 20 {
+                self.rows.heal_reads();
+                self.is_unreadable = false;
+            }
+            self.step_worker_at(0)?;
+            self.turn()?;
+            self.use_the_moment()?;
+            // What comes back does so while all is halted, and the watcher waits for that.
+            self.pass(100);
+        }
+        self.rows.heal_reads();
+        self.is_unreadable = false;
+        if self.is_at_tip() && self.conditions.kept_blocks.is_some() {
+            self.count("archived blocks were taken back");
+        }
+        self.resume_all()
     }
 
     /// Somebody who has our keys pays what a plan pays, and takes the rest; now and then that is taken back after it was final.

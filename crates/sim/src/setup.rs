@@ -84,6 +84,8 @@ pub fn workers(world: &mut World) -> Vec<Box<dyn Worker>> {
     };
     let key = world.rng.bytes();
     let follower = Follower::new(follower, seats(world), key).expect("the checkpoint is the network's");
+    let (past, records_max) = world.past();
+    let follower = follower.with_past_of(Box::new(past), records_max);
     let planner = PlannerConfig {
         chain: CHAIN,
         quorum: 2,

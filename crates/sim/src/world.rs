@@ -1,10 +1,13 @@
 //! Everything in a run that outlives a process of the platform: the network, the outside wallet, the signer, the journal, the clock, and the customers with what they were promised.
 
 use crate::ailments::{Names, NodeFaults};
+use crate::archive::Archive;
 use crate::auditor::{Auditor, RawRow, chain::Compared};
 use crate::chaos::Chaos;
 use crate::coverage;
-use crate::ports::{AppendFault, MemorySnapshots, NodeCaller, ProcessJournal, ProcessKeeper, SimClock, lock};
+use crate::ports::{
+    AppendFault, MemorySnapshots, NodeCaller, ProcessJournal, ProcessKeeper, ProcessPast, SimClock, lock,
+};
 use crate::process::Process;
 use crate::rng::Rng;
 use crate::signer::{SignerLink, SignerProcess, SignerTrouble};
@@ -22,8 +25,10 @@ use florin_devnet::network::{Network, NodeId};
 use florin_devnet::outside::{AddressForm, OutsideWallet};
 use florin_devnet::params::COINBASE_MATURITY;
 use florin_devnet::policy::RelayPolicy;
+use florin_engine::follower::deep::RECORDS_MAX;
 use florin_engine::follower::nodes::Seat;
 use florin_engine::lanes::Ask;
+use florin_engine::unarchive::PastLimits;
 use florin_engine::writer::{Answer, Ticket, WriterConfig};
 use florin_signer::approve::OperatorKey;
 use florin_signer::keystore::KeyStore;
@@ -56,6 +61,12 @@ const ENTROPY: [u8; 32] = [9; 32];
 /// Payments of the outside wallet that are kept in mind.
 const PAYMENTS_KEPT: usize = 40;
 
+/// So few rows that the journal of a run is read for what left the state in many steps.
+const SLICE_ROWS_FEW: usize = 100;
+
+/// So few records that they are used up now and then, and more than belong to one plan.
+const RECORDS_FEW: usize = 300;
+
 /// A command that was sent and not answered yet.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -76,6 +87,12 @@ pub struct Conditions {
     pub intent_ms: u64,
     /// Whether the signer's automatic limits are soon used up.
     pub is_tight: bool,
+    /// How many blocks the platform keeps, where the policy says; else far more than a run has.
+    pub kept_blocks: Option<u32>,
+    /// Rows folded in one step by whoever looks for what left the state.
+    pub slice_rows: usize,
+    /// How many records of what left are held at once.
+    pub records_max: usize,
 }
 
 impl Conditions {
@@ -90,7 +107,12 @@ impl Conditions {
         // Mostly small, so that blocks with many receipts come in parts.
         let part_cost_max = if rng.chance(70) { 40 } else { PART_COST_MAX };
         let intent_ms = if rng.chance(50) { 600_000 } else { 3_600_000 };
-        Conditions { kind, part_cost_max, intent_ms, is_tight: rng.chance(25) }
+        let is_tight = rng.chance(25);
+        // Mostly few, so that what is done with leaves, and forks reach below.
+        let kept_blocks = if rng.chance(90) { Some(rng.between(5, 9) as u32) } else { None };
+        let slice_rows = if rng.chance(50) { SLICE_ROWS_FEW } else { PastLimits::default().slice_rows };
+        let records_max = if rng.chance(50) { RECORDS_FEW } else { RECORDS_MAX };
+        Conditions { kind, part_cost_max, intent_ms, is_tight, kept_blocks, slice_rows, records_max }
     }
 }
 
@@ -169,6 +191,8 @@ pub struct World {
     pub(crate) books_at: Option<(u64, Seq)>,
     /// Proofs of the operator who comes by that nobody has answered yet.
     pub(crate) proofs_sent: BTreeSet<CommandId>,
+    /// What left the platform's state, as whoever reads the journal knows it.
+    pub(crate) archive: Archive,
     /// How many decisions the auditor was shown.
     decisions_seen: usize,
     tickets: u64,
@@ -249,6 +273,7 @@ impl World {
             compared: BTreeMap::new(),
             books_at: None,
             proofs_sent: BTreeSet::new(),
+            archive: Archive::default(),
             decisions_seen: 0,
             tickets: 0,
             trace: sha256::HashEngine::default(),
@@ -301,6 +326,12 @@ impl World {
     /// The journal as a new process sees it.
     pub fn journal(&self) -> ProcessJournal {
         ProcessJournal { rows: self.rows.clone(), chaos: self.chaos.clone(), faults: self.append_faults.clone() }
+    }
+
+    /// What left the state, as a new process finds it, and how many records it holds at once.
+    pub fn past(&self) -> (ProcessPast, usize) {
+        let limits = PastLimits { slice_rows: self.conditions.slice_rows, ..PastLimits::default() };
+        (ProcessPast::new(self.journal(), limits), self.conditions.records_max)
     }
 
     /// What a new process says of itself.

@@ -174,7 +174,7 @@ fn judge_by(rows: &[Row], clock: impl Fn(u64) -> u64) -> Result<(), String> {
 }
 
 /// How many runs there are to look for something in.
-const RUNS: usize = 6;
+const RUNS: usize = 12;
 
 /// Rows of a real run, made when they are first looked at.
 fn rows_of(run: usize) -> &'static Vec<Row> {
@@ -493,7 +493,7 @@ fn withdrawals_that_change_or_end_twice_are_reported() {
     let shallow = change(62, |moved| moved.number(2) == Some(6) && moved.set(2, Field::Number(7)));
     reported(&shallow, "not in the chain");
     let ends = |events: &Events| events.iter().any(|(tag, body)| *tag == 62 && is_final(body));
-    let deeper = change_all_where(ends, 11, |policy| policy.set(7, Field::Number(50)));
+    let deeper = change_all_where(ends, 11, |policy| policy.set(7, Field::Number(6)));
     reported(&deeper, "a withdrawal is final at depth");
 }
 
@@ -640,4 +640,118 @@ fn quotes_better_than_their_price_and_exchanges_that_differ_are_reported() {
             && events.iter_mut().any(|(tag, body)| *tag == 21 && body.within(1, |transfer| transfer.increase(3)))
     });
     reported(&differs, "an exchange moved");
+}
+
+/// The schema's numbers for kinds of records that left.
+const LEFT_BLOCK: u64 = 1;
+const LEFT_DEPOSIT: u64 = 2;
+const LEFT_WITHDRAWAL: u64 = 3;
+const LEFT_PLAN: u64 = 4;
+const LEFT_COIN: u64 = 5;
+
+/// Changes something; says whether it was there.
+type Edit<'a> = &'a dyn Fn(&mut Fields) -> bool;
+
+/// Changes the first record of a kind among those that come back.
+fn change_what_came_back(kind: u64, edit: impl Fn(&mut Fields) -> bool) -> Vec<Row> {
+    change(48, |back| {
+        back.0.iter_mut().filter(|(tag, _)| *tag == 3).any(|(_, record)| {
+            let Field::Bytes(bytes) = record else { return false };
+            let mut record = Fields::read(bytes);
+            let is_changed = record.within(kind, &edit);
+            *bytes = record.write();
+            is_changed
+        })
+    })
+}
+
+#[test]
+fn records_that_come_back_as_others_than_they_left_are_reported() {
+    let cases: [(u64, Edit<'_>, &str); 6] = [
+        (LEFT_BLOCK, &|block| block.within(2, |at| at.set(2, Field::Bytes(vec![7; 32]))), "another block came back"),
+        (LEFT_DEPOSIT, &|deposit| deposit.increase(3), "with another field 3"),
+        (LEFT_WITHDRAWAL, &|withdrawal| withdrawal.increase(4), "with another field 4"),
+        (LEFT_PLAN, &|plan| plan.set(6, Field::Number(3)), "with another field 6"),
+        (LEFT_COIN, &|coin| coin.increase(2), "with another field 2"),
+        (LEFT_COIN, &|coin| coin.within(8, |spent| spent.set(1, Field::Bytes(vec![7; 32]))), "with another field 8"),
+    ];
+    for (kind, edit, words) in cases {
+        reported(&change_what_came_back(kind, edit), words);
+    }
+}
+
+#[test]
+fn records_that_come_back_in_another_order_or_too_few_or_too_soon_are_reported() {
+    let reversed = change(48, |back| {
+        let is_first = |(tag, _): &&(u64, Field)| *tag != 3;
+        let (mut others, mut records): (Vec<_>, Vec<_>) =
+            back.0.clone().into_iter().partition(|field| is_first(&field));
+        let kind = |field: &(u64, Field)| match &field.1 {
+            Field::Bytes(bytes) => Fields::read(bytes).0[0].0,
+            Field::Number(_) => 0,
+        };
+        let is_mixed = records.first().map(kind) != records.last().map(kind);
+        records.reverse();
+        others.append(&mut records);
+        back.0 = others;
+        is_mixed
+    });
+    reported(&reversed, "came back where another kind had left");
+    let fewer = change(48, |back| {
+        let kept = back.0.iter().filter(|(tag, _)| *tag == 3).count() > 1;
+        if kept {
+            back.0.pop();
+        }
+        kept
+    });
+    reported_as_one_of(
+        &fewer,
+        &["came back where another kind had left", "came back with another field", "another block"],
+    );
+    let none = change(48, |back| {
+        back.0.retain(|(tag, _)| *tag != 3);
+        true
+    });
+    reported(&none, "nothing came back");
+    let again = repeat(48, any, |_| {});
+    reported(&again, "records came back while there were blocks to take back");
+    let more = change(48, |back| {
+        let record = back.0.iter().rev().find(|(tag, _)| *tag == 3).cloned();
+        record.map(|record| back.0.extend(std::iter::repeat_n(record, 10_000))).is_some()
+    });
+    reported(&more, "more came back than had left");
+}
+
+#[test]
+fn digests_of_what_left_that_are_of_no_chain_are_reported() {
+    // The next records that come back, from below these, lead to another digest.
+    let other = change(48, |back| back.set(2, Field::Bytes(vec![7; 32])));
+    reported(&other, "what came back has another digest than it had");
+    let nothing = change(48, |back| back.set(2, Field::Bytes(vec![0; 32])));
+    reported(&nothing, "the digest below what came back is not that of nothing");
+}
+
+#[test]
+fn what_comes_back_while_not_all_is_halted_is_reported() {
+    let is_deep = |body: &Fields| body.number(3) == Some(6) && body.number(2) == Some(4);
+    let edit = |body: &mut Fields| is_deep(body) && body.set(3, Field::Number(1));
+    let quiet = change_all_where(|events| events.iter().any(|(tag, _)| *tag == 48), 12, edit);
+    reported_as_one_of(&quiet, &["what was final was taken back, and not all was halted", "was not in force"]);
+}
+
+#[test]
+fn blocks_that_leave_too_soon_or_without_all_that_goes_with_them_are_reported() {
+    let soon = change(11, |policy| policy.set(11, Field::Number(60)));
+    reported(&soon, "and 60 are kept");
+    let other = change(47, |block| block.within(2, |at| at.set(2, Field::Bytes(vec![7; 32]))));
+    reported(&other, "not the oldest one was archived");
+    let without = |tag| {
+        spoil(move |events| {
+            let has_block = events.iter().any(|(found, _)| *found == 47);
+            let place = events.iter().position(|(found, _)| *found == tag).filter(|_| has_block);
+            place.map(|place| events.remove(place)).is_some()
+        })
+    };
+    reported(&without(46), "a coin that it spent was not");
+    reported(&without(52), "a deposit that was credited for it was not");
 }

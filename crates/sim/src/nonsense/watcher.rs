@@ -4,11 +4,13 @@ use super::proposals::lacks_an_input;
 use super::units;
 use crate::setup::{CHAIN, CHAIN_STILL, WALLET, WALLET_STILL};
 use crate::world::World;
-use florin_core::command::{Command, ConnectBlock, PART_COST_MAX, Receipt, Spend};
-use florin_core::custody::{Block, BlockRef, Branch, Deposit, DepositStatus, KeyPath, OutPoint, Plan, PlanStatus};
-use florin_core::id::{BlockHash, ChainId, Height, TxId};
+use florin_core::command::{Command, ConnectBlock, PART_COST_MAX, Receipt, Spend, UNARCHIVE_BYTES_MAX};
+use florin_core::custody::{
+    Archived, Block, BlockRef, Branch, Deposit, DepositStatus, KeyPath, OutPoint, Plan, PlanStatus,
+};
+use florin_core::id::{BlockHash, ChainId, Digest, Height, TxId};
 use florin_core::state::State;
-use florin_core::wire::Bytes;
+use florin_core::wire::{Bytes, Message};
 
 /// A block that would follow the tip.
 fn next_block(state: &State) -> Option<Block> {
@@ -50,6 +52,10 @@ impl World {
                 disconnect(ChainId(77), BlockHash([7; 32])),
                 disconnect(CHAIN, BlockHash([7; 32])),
                 disconnect(still, genesis),
+                unarchive(ChainId(77), Digest::ZERO, Vec::new()),
+                unarchive(CHAIN_STILL, Digest::ZERO, Vec::new()),
+                // There are blocks to take back first; and where there are none, nothing is what nobody archived.
+                unarchive(CHAIN, Digest::ZERO, Vec::new()),
             ];
             let known = state.chains().get(&CHAIN).and_then(|chain| chain.tip()).cloned();
             commands.extend(known.map(|known| connect(&known, Vec::new(), Vec::new())));
@@ -80,9 +86,9 @@ impl World {
         ]
     }
 
-    /// Whether a block is partly booked or taken back.
+    /// Whether a block is partly booked or taken back, or the only one left stands on archived ones.
     pub(super) fn has_a_short_moment(state: &State) -> bool {
-        state.chains().get(&CHAIN).is_some_and(|chain| chain.part.is_some())
+        state.chains().get(&CHAIN).is_some_and(|chain| chain.part.is_some()) || stands_on_archived(state).is_some()
     }
 
     /// Whether a deposit is lost, somebody is frozen, or the clock has jumped.
@@ -94,14 +100,45 @@ impl World {
             || state.plans().values().any(|plan| lacks_an_input(state, plan))
     }
 
-    /// What can be refused only while a block is partly booked or a deposit is missing.
-    pub(super) fn commands_of_the_moment(&mut self) -> Vec<Command> {
-        self.state(|state| {
+    /// What the only block that is left does not allow: to go, and to have others come back than those that left last, or some of
+    /// them without what they belong to, or too many.
+    fn wrong_archives(&mut self, hash: BlockHash) -> Result<Vec<Command>, String> {
+        let wrong = Digest([9; 32]);
+        let mut commands = vec![Command::DisconnectBlock { chain: CHAIN, hash }, unarchive(CHAIN, wrong, Vec::new())];
+        self.archive.read(&self.rows.rows())?;
+        let records = self.archive.records();
+        let from = |first: usize| {
+            let below = records[first].0.digest;
+            (below, records[first..].iter().map(|(_, record)| record.clone()).collect::<Vec<_>>())
+        };
+        if let Some((below, last)) = records.len().checked_sub(2).map(from) {
+            commands.extend([
+                unarchive(CHAIN, wrong, last.clone()),
+                unarchive(CHAIN, below, last[..1].to_vec()),
+                unarchive(CHAIN, below, last.iter().rev().cloned().collect()),
+                unarchive(CHAIN, below, vec![last[0].clone(); UNARCHIVE_BYTES_MAX / last[0].encode().len() + 1]),
+            ]);
+        }
+        // A plan leaves behind the withdrawals that it paid.
+        if let Some(plan) = records.iter().rposition(|(_, record)| matches!(record, Archived::Plan(_))) {
+            let (below, without_withdrawals) = from(plan);
+            commands.push(unarchive(CHAIN, below, without_withdrawals));
+        }
+        Ok(commands)
+    }
+
+    /// What can be refused only while a block is partly booked, archived ones are needed, or a deposit is missing.
+    pub(super) fn commands_of_the_moment(&mut self) -> Result<Vec<Command>, String> {
+        if let Some(hash) = self.state(stands_on_archived).flatten() {
+            return self.wrong_archives(hash);
+        }
+        let commands = self.state(|state| {
             let mut commands = Vec::new();
             let Some(block) = next_block(state) else { return commands };
             if let Some(part) = state.chains().get(&CHAIN).and_then(|chain| chain.part.as_ref()) {
                 commands.push(connect(&block, Vec::new(), Vec::new()));
                 commands.push(Command::DisconnectBlock { chain: CHAIN, hash: BlockHash([7; 32]) });
+                commands.push(unarchive(CHAIN, Digest::ZERO, Vec::new()));
                 if part.undoing {
                     commands.push(connect(&part.block, Vec::new(), Vec::new()));
                 }
@@ -118,9 +155,20 @@ impl World {
                 connect(&block, vec![Receipt { txid, vout, amount, path: *path, coinbase: *coinbase }], Vec::new())
             }));
             commands
-        })
-        .unwrap_or_default()
+        });
+        Ok(commands.unwrap_or_default())
     }
+}
+
+/// The only block that is left, where others were before it.
+fn stands_on_archived(state: &State) -> Option<BlockHash> {
+    let chain = state.chains().get(&CHAIN)?;
+    let is_last = chain.blocks.len() == 1 && chain.part.is_none() && chain.archived.count > 0;
+    chain.tip().filter(|_| is_last).map(|tip| tip.at.hash)
+}
+
+fn unarchive(chain: ChainId, below: Digest, records: Vec<Archived>) -> Command {
+    Command::Unarchive { chain, below, records }
 }
 
 /// A block in its place whose contents contradict the books.
