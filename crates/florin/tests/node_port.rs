@@ -176,3 +176,33 @@ fn a_real_bitcoind_answers_the_port() {
     let mut world = World::new(Some(real));
     check(&mut world, &mut node);
 }
+
+#[test]
+fn a_real_bitcoind_that_prunes_says_from_where_on_it_has_blocks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    // Files of blocks so small that some can go: it keeps the last 288 blocks in any case.
+    let real = RealNode::start(&root, &data, &["-prune=1", "-fastprune"]).expect("bitcoind runs");
+    let ask = |method: &str, params| real.call(method, params).expect("bitcoind runs").expect("an answer");
+    let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    for _ in 0..10 {
+        ask("generatetoaddress", serde_json::json!([100, address]));
+    }
+    let auth = folder.path().join("auth");
+    write_private(&auth, &format!("{}:{}", real.credentials().user, real.credentials().password));
+    let mut node = Bitcoind::new(Rpc::new(format!("http://127.0.0.1:{}", real.port()), auth));
+    let first = node.block_hash(Height(1)).expect("hash").expect("is there");
+    assert!(node.block(first).expect("block").is_some(), "nothing is pruned yet");
+    assert_eq!(node.info().expect("info").pruned_below.filter(|below| below.0 > 1), None);
+
+    ask("pruneblockchain", serde_json::json!([700]));
+    let info = node.info().expect("info");
+    let below = info.pruned_below.expect("it says so");
+    assert!((2..=701).contains(&below.0) && info.height == Height(1_000), "{info:?}");
+    assert_eq!(node.block(first).expect("no fault"), None, "what is gone is not there, and no lie");
+    assert!(node.header(first).expect("header").is_some(), "headers stay");
+    let kept = node.block_hash(below).expect("hash").expect("is there");
+    assert!(node.block(kept).expect("block").is_some(), "the first that it says to have is there");
+}
