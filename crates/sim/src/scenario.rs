@@ -1,5 +1,6 @@
 //! What chance alone would hardly bring about: some steps in a row that lead to a rare state. Everything still goes through the platform's own doors.
 
+use crate::chaos::Edge;
 use crate::outside::FINAL_DEPTH;
 use crate::setup::{BTC, CHAIN, EUR, WALLET, XXX};
 use crate::world::World;
@@ -499,10 +500,15 @@ impl World {
         if !self.fork_at(node, from, content) {
             return Ok(());
         }
-        if self.rng.chance(40) {
-            // What left can't be read now: nothing is taken back below it until it can.
-            self.rows.fail_reads();
-            self.is_unreadable = true;
+        // What left can't be read now, and nothing is taken back below it until it can; or whoever reads it dies.
+        match self.rng.below(4) {
+            0 => {
+                self.rows.fail_reads();
+                self.is_unreadable = true;
+            }
+            1 => self.chaos.arm_at("past", Edge::Before),
+            2 => self.chaos.arm_at("past", Edge::After),
+            _ => {}
         }
         for round in 0..300 {
             if self.is_at_tip() {
@@ -512,6 +518,9 @@ impl World {
                 self.rows.heal_reads();
                 self.is_unreadable = false;
             }
+            if self.process.is_none() {
+                self.start()?;
+            }
             self.step_worker_at(0)?;
             self.turn()?;
             self.use_the_moment()?;
@@ -520,6 +529,7 @@ impl World {
         }
         self.rows.heal_reads();
         self.is_unreadable = false;
+        self.chaos.disarm();
         if self.is_at_tip() && self.conditions.kept_blocks.is_some() {
             self.count("archived blocks were taken back");
         }

@@ -21,7 +21,7 @@ macro_rules! kinds {
 
 kinds! {
     /// The process has a turn.
-    Turn => 255, "turn";
+    Turn => 243, "turn";
     /// A worker has a step.
     Worker => 210, "worker";
     /// A customer or operator asks for something.
@@ -47,7 +47,7 @@ kinds! {
     /// Somebody outside asks for what must be refused.
     Nonsense => 16, "nonsense";
     /// A hostile part of ours asks for what must be refused.
-    Hostile => 16, "hostile";
+    Hostile => 28, "hostile";
     /// The process dies, now or soon.
     Crash => 14, "crash";
     /// The journal fails.
