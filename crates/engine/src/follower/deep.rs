@@ -34,10 +34,13 @@ pub(super) struct Deep {
     fault: Option<Fault>,
 }
 
-/// Why the records could not be had, and when.
+/// Why the records could not be had, and when. It stands until they are there: to find the same again may take as long as to read the
+/// whole journal.
 struct Fault {
     words: String,
     at_ms: u64,
+    /// Whether any answer of the journal ends it.
+    is_silence: bool,
 }
 
 impl std::fmt::Debug for Deep {
@@ -85,11 +88,14 @@ impl Deep {
         self.is_reading = matches!(answer, Ok(None));
         match answer {
             Ok(have) => {
-                self.fault = None;
+                self.fault = self.fault.take().filter(|fault| have.is_none() && !fault.is_silence);
                 self.had = have.as_ref().map_or(0, |have| have.records().len());
                 self.have = have;
             }
-            Err(fault) => self.fault = Some(Fault { words: words(&fault), at_ms: now_ms }),
+            Err(fault) => {
+                let is_silence = matches!(fault, PastFault::Read(_));
+                self.fault = Some(Fault { words: words(&fault), at_ms: now_ms, is_silence });
+            }
         }
         self.have.is_some()
     }

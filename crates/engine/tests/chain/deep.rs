@@ -363,6 +363,32 @@ fn while_the_records_cannot_be_had_nothing_is_taken_back() {
 }
 
 #[test]
+fn a_journal_that_has_other_rows_is_named_also_while_it_is_read_again() {
+    let mut story = Story::new();
+    let rows = Rows::default();
+    let mut all = story.platform.rows.all();
+    all.truncate(all.len() / 2);
+    *rows.0.lock().unwrap() = all;
+    let limits = PastLimits { slice_rows: 5, ..PastLimits::default() };
+    let mut follower = follower_within(limits, &story.nodes, &rows).0;
+    set_tips(&story.nodes, story.other(vec![], 1));
+    let is_named = |follower: &Follower| alarm_codes(follower).contains(&"archived_unreadable");
+    while !is_named(&follower) {
+        story.platform.step(&mut follower);
+    }
+    let mut read = 0;
+    for _ in 0..rows.all().len() {
+        story.platform.step(&mut follower);
+        assert!(is_named(&follower), "it is still so: {:?}", follower.status().alarms);
+        read += usize::from(follower.is_reading());
+    }
+    assert!(read > 5, "it was read again meanwhile: {read}");
+    let detail = &follower.status().alarms[0].detail;
+    assert!(detail.contains("(archived_not_found)"), "{detail}");
+    assert_eq!(story.platform.tip().hash, story.ours);
+}
+
+#[test]
 fn an_operator_who_resumes_on_the_way_back_is_not_heard_before_it_is_over() {
     let mut story = Story::new();
     let mut follower = follower(&story.nodes, &story.platform.rows).0;
