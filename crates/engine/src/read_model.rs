@@ -13,6 +13,9 @@ use std::sync::Arc;
 pub const FEED_ROWS_MAX: usize = 4_096;
 /// Encoded bytes of the rows kept; in memory they take two to four times as much.
 pub const FEED_BYTES_MAX: usize = 32 << 20;
+/// Encoded bytes after which an answer to whoever reads events ends with the row it is at: one event alone may fill a row, and hundreds
+/// of such rows must not be in memory for one question.
+pub const FEED_ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// One row as its readers follow it.
 #[derive(Debug, Clone)]
@@ -132,8 +135,8 @@ impl ReadModel {
         Ok(())
     }
 
-    /// Up to `count_max` rows after `after`; `None` where some of them are older than what is kept: then
-    /// [`feed_from_journal`] has them.
+    /// Up to `count_max` rows after `after`, fewer where they are large ([`FEED_ANSWER_BYTES_MAX`]); `None` where some of them are
+    /// older than what is kept: then [`feed_from_journal`] has them.
     pub fn events_since(&self, after: Seq, count_max: usize) -> Option<Vec<FeedRow>> {
         if after >= self.place.seq {
             return Some(Vec::new());
@@ -143,24 +146,39 @@ impl ReadModel {
             return None;
         }
         let skip = usize::try_from(after.next().0 - first.0).ok()?;
-        Some(self.feed.iter().skip(skip).take(count_max).cloned().collect())
+        let mut bytes = 0;
+        let rows = self.feed.iter().skip(skip).take(count_max);
+        let rows = rows.take_while(|row| {
+            let has_room = bytes < FEED_ANSWER_BYTES_MAX;
+            bytes += row.bytes;
+            has_room
+        });
+        Some(rows.cloned().collect())
     }
 }
 
-/// Up to `count_max` rows after `after`, from the journal. The journal's links are checked from one row to the next; that
-/// the first follows `after` is known by its number alone.
+/// Up to `count_max` rows after `after`, from the journal, fewer where they are large ([`FEED_ANSWER_BYTES_MAX`]). The journal's
+/// links are checked from one row to the next; that the first follows `after` is known by its number alone.
 ///
 /// # Errors
 /// [`LoadError`].
 pub fn feed_from_journal(journal: &mut dyn Journal, after: Seq, count_max: usize) -> Result<Vec<FeedRow>, LoadError> {
-    let rows = journal.read(after, count_max)?;
-    let mut seq = after;
-    let mut feed = Vec::with_capacity(rows.len());
-    let mut previous = rows.first().map_or(Place::START.hash, |row| row.previous);
-    for row in &rows {
-        let batch = row.open(seq, previous).map_err(FoldError::Row)?;
-        (seq, previous) = (row.seq, row.hash);
-        feed.push(FeedRow::new(row, Arc::new(batch)));
+    let (mut seq, mut previous) = (after, None);
+    let (mut feed, mut bytes) = (Vec::new(), 0);
+    while feed.len() < count_max && bytes < FEED_ANSWER_BYTES_MAX {
+        let rows = journal.read(seq, READ_ROWS_MAX.min(count_max - feed.len()))?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in rows {
+            if bytes >= FEED_ANSWER_BYTES_MAX {
+                break;
+            }
+            let batch = row.open(seq, previous.unwrap_or(row.previous)).map_err(FoldError::Row)?;
+            (seq, previous) = (row.seq, Some(row.hash));
+            bytes += row.payload.len();
+            feed.push(FeedRow::new(&row, Arc::new(batch)));
+        }
     }
     Ok(feed)
 }

@@ -5,14 +5,18 @@
 mod common;
 
 use common::*;
+use florin_core::amount::Amount;
+use florin_core::broker::{Pair, Price};
 use florin_core::command::Command;
-use florin_core::id::{ChainId, Digest, Epoch, LedgerTime, PlanId, Seq};
-use florin_core::journal::{AppendError, Batch, Journal, ReadError, Row};
+use florin_core::event::Event;
+use florin_core::id::{AssetId, ChainId, Digest, Epoch, LedgerTime, PlanId, Seq};
+use florin_core::journal::{AppendError, Batch, Entry, Journal, ROW_BYTES_MAX, ReadError, Row};
 use florin_core::snapshot;
 use florin_core::wire::Message;
 use florin_engine::lanes::Ask;
-use florin_engine::load::{LoadError, Place, load};
+use florin_engine::load::{LoadError, Loaded, Place, load};
 use florin_engine::ports::{Clock, Fence, SignRequest, Signer, SignerAnswer, SignerFault, SignerRefusal, SignerStatus};
+use florin_engine::read_model::{FEED_ANSWER_BYTES_MAX, FeedRow, ReadModel, feed_from_journal};
 use florin_engine::runtime::{Engine, EngineConfig, EngineHandle, Fatal, Parts, Seated, Told, WaitError};
 use florin_engine::snapshotter::SnapshotterConfig;
 use florin_engine::witness::{Witness, WitnessFault};
@@ -477,6 +481,49 @@ fn events_are_resumed_at_any_row_from_memory_or_from_the_journal() {
     assert_eq!(seen.len(), 21 + 2, "21 customers and two epochs");
     assert_eq!(again.events_since(at, 3).unwrap().len(), 0);
     assert!(again.stop());
+}
+
+#[test]
+fn an_answer_of_events_ends_early_where_rows_are_as_large_as_they_may_be() {
+    let (mut rows, mut model) = (Rows::default(), ReadModel::new(Loaded::empty()));
+    for number in 1..=12 {
+        // As many prices as fill a row.
+        let price = Event::PriceSet(Price {
+            pair: Pair { base: AssetId(1), quote: AssetId(2) },
+            quote_units: Amount::new(1 << 100),
+            base_units: Amount::new(1 << 99),
+            as_of: LedgerTime(number),
+            age_max_ms: 1,
+            spread_bp: 1,
+            quote_ms: 1,
+        });
+        let events = vec![price.clone(); (ROW_BYTES_MAX - 100) / (price.encode().len() + 8)];
+        let entry = Entry { command: None, request: None, events, outcome: None };
+        let payload = Batch { entries: vec![entry] }.encode();
+        let place = model.place();
+        let row = Row::seal(place.seq.next(), Epoch(0), LedgerTime(number), place.hash, payload);
+        model.fold_row(&row).unwrap();
+        rows.append(&row).unwrap();
+    }
+    let largest = rows.all().iter().map(|row| row.payload.len()).max().unwrap();
+    assert!((ROW_BYTES_MAX / 2..=ROW_BYTES_MAX).contains(&largest));
+    let mut from_memory = |after| model.events_since(after, 500).unwrap();
+    let mut from_journal = |after| feed_from_journal(&mut rows.clone(), after, 500).unwrap();
+    for feed in [&mut from_memory as &mut dyn FnMut(Seq) -> Vec<FeedRow>, &mut from_journal] {
+        let (mut cursor, mut answers) = (Seq::START, 0);
+        while cursor < Seq(12) {
+            let found = feed(cursor);
+            assert!(!found.is_empty(), "every answer comes nearer");
+            let bytes: usize = found.iter().map(|row| row.batch.encode().len()).sum();
+            assert!(bytes < FEED_ANSWER_BYTES_MAX + ROW_BYTES_MAX, "{bytes}");
+            for row in found {
+                assert_eq!(row.seq, cursor.next(), "no row is left out and none comes twice");
+                cursor = row.seq;
+            }
+            answers += 1;
+        }
+        assert!(answers > 1);
+    }
 }
 
 #[test]
