@@ -8,7 +8,7 @@ use florin_core::amount::Amount;
 use florin_core::custody::{Beneficiary, Deposit, DepositStatus, Withdrawal, WithdrawalStatus};
 use florin_core::id::{AccountId, AssetId, ChainId, HoldId};
 use florin_core::ledger::{Account, HouseAccount, Owner, Transfer};
-use florin_core::state::State;
+use florin_core::state::{ChainState, State};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the records of one asset say of the house's accounts.
@@ -117,7 +117,11 @@ fn records(state: &State, archived: Option<&Archived>) -> (BTreeMap<AssetId, Rec
         let records = of.entry(asset).or_default();
         records.suspense = records.suspense.plus(sum);
     }
-    let chains = state.chains().values().filter(|of_chain| of_chain.archived.count > 0);
+    // Records leave with their block, so that none is gone where the very first block is there.
+    let is_whole = |of_chain: &ChainState| {
+        of_chain.archived.count == 0 || of_chain.blocks.keys().next().is_none_or(|oldest| oldest.0 == 0)
+    };
+    let chains = state.chains().values().filter(|of_chain| !is_whole(of_chain));
     let gone: BTreeSet<AssetId> = chains.map(|of_chain| of_chain.chain.coin).collect();
     for ((chain, _), Foreign { taken, paid }) in foreign {
         // Of a transaction whose records have left in part nothing can be said, not even how it was booked.

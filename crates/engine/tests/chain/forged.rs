@@ -14,8 +14,8 @@ use florin_core::custody::{
 };
 use florin_core::decide::KEPT_BLOCKS;
 use florin_core::event::{
-    BankReceiptBooked, CorrectionBooked, DepositMoved, Event, HoldPosted, HoldReleased, PlanMoved, TransfersPosted,
-    WithdrawalMoved,
+    BankReceiptBooked, CoinChanged, CorrectionBooked, DepositMoved, Event, HoldPosted, HoldReleased, PlanMoved,
+    TransfersPosted, WithdrawalMoved,
 };
 use florin_core::id::{AccountId, AssetId, BlockHash, Height, HoldId, LedgerTime, PlanId, Seq, TxId, WithdrawalId};
 use florin_core::journal::{Batch, Entry, Row};
@@ -532,6 +532,12 @@ fn what_was_stolen_or_is_in_suspense_is_right_after_its_records_have_left() {
         (codes(&report.check_books()), codes(&check_books(report.state.as_ref().unwrap())))
     };
     assert_eq!(find(&scene), (vec!["books_records", "books_movement"], vec!["books_records"]));
+    // Nothing leaves before its block: a record that is gone while all blocks are there was taken out by somebody.
+    let gone = Event::CoinRemoved(CoinChanged { outpoint: output(4) });
+    let report = judged(&scene.forged(vec![gone]));
+    let state = report.state.as_ref().unwrap();
+    assert!(state.chains()[&CHAIN].archived.count > 0 && state.chains()[&CHAIN].blocks.contains_key(&Height(0)));
+    assert_eq!(codes(&check_books(state)), ["books_records"; 2]);
     scene.blocks(KEPT_BLOCKS + 2);
     let state = scene.state();
     assert_eq!((state.coins().contains_key(&output(2)), state.coins().contains_key(&output(4))), (false, false));
