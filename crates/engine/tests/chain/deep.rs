@@ -267,6 +267,36 @@ fn whoever_is_stopped_on_the_way_back_goes_on_by_himself() {
 }
 
 #[test]
+fn blocks_that_need_many_commands_each_are_taken_back_however_far_below() {
+    let mut story = Story::new();
+    let (other, script) = (story.other(vec![], 60), story.payment.output[0].script_pubkey.clone());
+    let mut ours = story.ours;
+    for tag in 1..=2u8 {
+        let previous_output = bitcoin::OutPoint { vout: u32::from(tag), ..bitcoin::OutPoint::null() };
+        let output = |sats| bitcoin::TxOut { value: bitcoin::Amount::from_sat(sats), script_pubkey: script.clone() };
+        let crowded = bitcoin::Transaction {
+            input: vec![bitcoin::TxIn { previous_output, ..bitcoin::TxIn::default() }],
+            output: (5_000..7_600).map(output).collect(),
+            ..story.payment.clone()
+        };
+        ours = story.blocks.mine(ours, 0, vec![crowded]);
+    }
+    let ours = story.blocks.extend(ours, 0, 20);
+    let shelf = story.platform.rows.clone();
+    let past = JournalPast::new(Box::new(shelf), PastLimits::default());
+    let follower = Follower::new(follower_config(2), seats(&story.nodes), [3; 16]).unwrap();
+    let mut follower = follower.with_past_of(Box::new(past), 3_000);
+    set_tips(&story.nodes, ours);
+    story.platform.settle(&mut follower);
+    assert_eq!((story.platform.tip().hash, story.platform.state().deposits().len()), (ours, 0), "all left");
+    set_tips(&story.nodes, other);
+    story.platform.settle(&mut follower);
+    assert_eq!((story.platform.tip().hash, alarm_codes(&follower)), (other, vec![]));
+    assert_eq!(story.statuses().0, vec![DepositStatus::Missing; 2 + 2 * 2_600]);
+    story.check();
+}
+
+#[test]
 fn nodes_that_come_back_to_the_old_branch_find_the_journal_on_it_again() {
     let mut story = Story::new();
     let (had, before) = (story.available(), booked(&story.platform));

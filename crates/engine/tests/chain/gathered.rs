@@ -6,10 +6,10 @@ use crate::forged::{Scene, balances, elsewhere, output, receipt, robbed, spend};
 use crate::platform::{BTC, CHAIN};
 use florin_core::amount::Amount;
 use florin_core::asset::AssetPolicy;
-use florin_core::command::Command;
-use florin_core::custody::{Archived, ArchivedHead, PlanStatus};
+use florin_core::command::{Command, ConnectBlock, Receipt};
+use florin_core::custody::{Archived, ArchivedHead, Block, BlockRef, PlanStatus};
 use florin_core::decide::unarchive_from;
-use florin_core::id::{Digest, Seq};
+use florin_core::id::{BlockHash, Digest, Height, Seq, TxId};
 use florin_core::journal::{AppendError, Journal, ReadError, Row};
 use florin_core::wire::Message;
 use florin_engine::audit::judge_rows;
@@ -87,11 +87,10 @@ fn resume(scene: &mut Scene) {
 }
 
 fn take_tip_back(scene: &mut Scene) {
+    let hash = scene.platform.tip().hash;
     loop {
-        let hash = scene.platform.tip().hash;
-        let part = scene.state().chains()[&CHAIN].part.clone();
         scene.platform.must(Ask::internal(Command::DisconnectBlock { chain: CHAIN, hash }));
-        if scene.state().chains()[&CHAIN].part.is_none() || part == scene.state().chains()[&CHAIN].part {
+        if scene.state().chains()[&CHAIN].part.is_none() {
             return;
         }
     }
@@ -346,4 +345,69 @@ impl Scene {
             self.platform.ask(vec![ask]);
         }
     }
+}
+
+/// A block that pays in more deposits than one command puts back, booked in parts.
+fn crowded_block(scene: &mut Scene, tag: u8) {
+    let tip = scene.platform.tip();
+    let (height, mut hash) = (Height(tip.height.0 + 1), [tag; 32]);
+    hash[0] = 0xcc;
+    let at = BlockRef { height, hash: BlockHash(hash) };
+    let block = Block { chain: CHAIN, at, previous: tip.hash, time_s: 0 };
+    let receipts: Vec<Receipt> = (0..2_600u32)
+        .map(|number| {
+            let mut txid = [tag; 32];
+            txid[..4].copy_from_slice(&number.to_be_bytes());
+            Receipt { txid: TxId(txid), ..receipt(1, 5_000 + u128::from(number), 0) }
+        })
+        .collect();
+    let mut parts = receipts.chunks(500).peekable();
+    while let Some(part) = parts.next() {
+        let (receipts, more) = (part.to_vec(), parts.peek().is_some());
+        let command = ConnectBlock { block: block.clone(), receipts, spends: Vec::new(), more };
+        scene.platform.must(Ask::internal(Command::ConnectBlock(command)));
+    }
+}
+
+#[test]
+fn a_block_of_more_deposits_than_one_command_puts_back_may_be_left_half_way() {
+    let mut scene = Scene::new();
+    keep_few(&mut scene);
+    scene.blocks(2);
+    (1..=2).for_each(|tag| crowded_block(&mut scene, tag));
+    scene.blocks(2 * KEPT + 10);
+    let full = head(&scene);
+    assert!(full.count > 5_200, "{full:?}");
+    let mut past = Watched::of(&scene).past(limits(100));
+    for half_ways in 1..=2 {
+        while kept(&scene) > 1 {
+            take_tip_back(&mut scene);
+        }
+        let mut at = head(&scene);
+        let mut gathered = gather(&mut past, &at, 10_000).unwrap();
+        let mut halves = 0;
+        while halves < half_ways {
+            let blocks = kept(&scene);
+            unarchive(&mut scene, &gathered);
+            at = head(&scene);
+            assert!(gathered.follow(at));
+            if kept(&scene) == blocks {
+                halves += 1;
+            } else if halves < half_ways {
+                take_tip_back(&mut scene);
+            }
+        }
+        assert_eq!(kept(&scene), 1, "half of a block's records are back");
+        assert_eq!(scene.verified().check_books(), Vec::new());
+        // The nodes go on from here.
+        scene.blocks(2 * KEPT + 10);
+        assert_eq!(scene.verified().check_books(), Vec::new());
+        // The second time one of the two blocks was taken back, and is not mined again.
+        assert_eq!(scene.state().deposits().len(), 2_600 * (half_ways - 1));
+        scene.platform = scene.platform.restarted();
+        resume(&mut scene);
+    }
+    take_back(&mut scene, &mut past, 1_000, 10_000);
+    assert_eq!((head(&scene).count, kept(&scene), scene.platform.tip().height.0), (0, 1, 0));
+    judge(&scene.platform.rows);
 }
