@@ -18,7 +18,6 @@ pub const UNREACHED: &[(&str, &str)] = &[
          it books an output twice brings that about, and no command is believed here that is not true",
     ),
     ("address.index_exhausted", "a branch has 2^31 indices, and a run can't hand them all out"),
-    ("origin.sessions_full", "ten thousand sessions are known at most, and a run has a handful"),
 ];
 
 /// Every fault of the simulation, as it is counted when it strikes: a node's where it changes an answer that the platform asked

@@ -2,16 +2,17 @@
 
 use crate::chaos::Edge;
 use crate::outside::FINAL_DEPTH;
+use crate::schedule::SCENARIO_STEPS;
 use crate::setup::{BTC, CHAIN, EUR, WALLET, XXX};
 use crate::world::World;
 use bitcoin::ScriptBuf;
 use florin_core::amount::Amount;
 use florin_core::asset::{Halt, HaltAction, HaltReason};
 use florin_core::broker::{Pair, Price, Side};
-use florin_core::command::{Command, Origin, Outcome, Request};
+use florin_core::command::{Command, Origin, Outcome, PlainTransfer, Request, SESSIONS_MAX};
 use florin_core::custody::{Approval, Beneficiary, Branch, DepositStatus, PlanStatus, WithdrawalStatus};
 use florin_core::decide::{APPROVALS_MAX, UNUSED_ADDRESSES_MAX};
-use florin_core::id::{CustomerId, LedgerTime, WithdrawalId};
+use florin_core::id::{AccountId, CustomerId, LedgerTime, SessionId, WithdrawalId};
 use florin_core::ledger::{HouseAccount, Owner};
 use florin_core::wire::Bytes;
 use florin_devnet::fees::FeeRate;
@@ -35,6 +36,9 @@ const SETTLING_ROUNDS: u32 = 16;
 /// How many scenarios there are.
 const SCENARIOS: u64 = 11;
 
+/// In one of so many seeds there are more sessions than are known at once: ten thousand commands are a run of their own.
+const CROWDS_EVERY: u64 = 25;
+
 type Played = Result<(), String>;
 
 impl World {
@@ -54,6 +58,9 @@ impl World {
         self.rest()?;
         let scenario = (self.seed * 4 + self.step / 450) % SCENARIOS;
         self.count(format!("scenario {scenario}"));
+        if self.seed.is_multiple_of(CROWDS_EVERY) && self.step == SCENARIO_STEPS[0] {
+            self.crowd_the_sessions()?;
+        }
         match scenario {
             0 => self.hoard_addresses(),
             1 => self.take_a_mass_payment_back(),
@@ -86,6 +93,24 @@ impl World {
         let network = crate::ports::lock(&self.network);
         let node = network.node(florin_devnet::network::NodeId(0));
         !self.auditor.is_between() && tip == Some(<_ as bitcoin::hashes::Hash>::to_byte_array(node.tip()))
+    }
+
+    /// More bulk callers come than are known at once.
+    fn crowd_the_sessions(&mut self) -> Played {
+        let crowd = 0..=SESSIONS_MAX;
+        for number in crowd {
+            let mut id: [u8; 16] = self.rng.bytes();
+            id[..6].copy_from_slice(&self.now_ms().to_be_bytes()[2..]);
+            (id[6], id[8]) = (0x70, 0x80);
+            let transfer = PlainTransfer { debit: AccountId(0), credit: AccountId(1), amount: Amount::new(1) };
+            let origin = Origin::Session { session: SessionId(id), sequence: 1 };
+            let command = Command::PostTransfers(vec![transfer]);
+            self.send(crate::world::Sent { ask: Ask::Request(Request { origin, command }), id: None });
+            if number % 2_000 == 0 {
+                self.rest()?;
+            }
+        }
+        self.rest().map(drop)
     }
 
     /// One customer asks for more addresses than may be unused.
