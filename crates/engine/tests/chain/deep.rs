@@ -297,6 +297,59 @@ fn blocks_that_need_many_commands_each_are_taken_back_however_far_below() {
 }
 
 #[test]
+fn one_group_alone_takes_nothing_back_below_the_kept_blocks_whatever_it_shows() {
+    for seed in 1..=6u64 {
+        println!("seed {seed}");
+        let mut random = Random::new(seed);
+        let mut story = Story::new();
+        let (mut ours, had) = (story.ours, story.available());
+        // Both leave far below; one has more work than ours ever gets, the other one less.
+        let mut shown = vec![story.other(vec![], 80), story.blocks.extend(story.blocks.genesis(), 2, 20)];
+        let mut nodes = story.nodes.clone();
+        nodes.push(FakeNode::new(&story.blocks));
+        let rows = story.platform.rows.clone();
+        let fresh = || {
+            // Whoever is asked first is the one that is not to be believed.
+            let seats = ["c", "a", "b"].iter().zip([&nodes[2], &nodes[0], &nodes[1]]);
+            let seats = seats.map(|(name, node)| node.seat(name)).collect();
+            let past = JournalPast::new(Box::new(rows.clone()), PastLimits::default());
+            let follower = Follower::new(follower_config(2), seats, [3; 16]).unwrap();
+            follower.with_past_of(Box::new(past), RECORDS)
+        };
+        let mut watching = fresh();
+        for _ in 0..120 {
+            let (height, _) = story.blocks.get(ours).unwrap();
+            shown.truncate(2);
+            shown.extend([ours, story.blocks.ancestor(ours, height - KEPT - 3).unwrap()]);
+            nodes[2].state().tip = shown[random.below(4) as usize];
+            for node in &nodes {
+                node.state().manner = if random.chance(15) { Manner::Silent } else { Manner::Honest };
+            }
+            if random.chance(20) && height < 100 {
+                ours = story.blocks.extend(ours, 0, 1);
+            }
+            // The honest ones hear of a block one after the other, and one of them may have lost some.
+            nodes[0].state().tip = ours;
+            let behind = [height, height.saturating_sub(30)][usize::from(random.chance(10))];
+            nodes[1].state().tip = story.blocks.ancestor(ours, behind).unwrap();
+            if random.chance(15) {
+                story.platform = story.platform.restarted();
+                watching = fresh();
+            }
+            story.platform.step(&mut watching);
+            let tip = story.platform.tip();
+            assert_eq!(story.blocks.ancestor(ours, tip.height.0), Some(tip.hash), "it follows the two");
+            assert!(!halt_reasons(&story.platform).contains(&HaltReason::DeepReorganisation));
+        }
+        nodes.iter().for_each(|node| node.state().manner = Manner::Honest);
+        set_tips(&nodes, ours);
+        story.platform.settle(&mut fresh());
+        assert_eq!((story.platform.tip().hash, story.available()), (ours, had));
+        story.check();
+    }
+}
+
+#[test]
 fn nodes_that_come_back_to_the_old_branch_find_the_journal_on_it_again() {
     let mut story = Story::new();
     let (had, before) = (story.available(), booked(&story.platform));
