@@ -81,7 +81,7 @@ impl Deep {
     pub(super) fn read(&mut self, now_ms: u64) -> bool {
         self.is_reading = false;
         let (Some(past), Some(head)) = (&mut self.past, self.wanted.take()) else { return false };
-        if self.fault.as_ref().is_some_and(|fault| now_ms.saturating_sub(fault.at_ms) < RETRY_MS) {
+        if self.fault.as_ref().is_some_and(|fault| now_ms.abs_diff(fault.at_ms) < RETRY_MS) {
             return false;
         }
         let answer = past.last_archived(&head, self.records_max);

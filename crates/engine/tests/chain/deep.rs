@@ -446,6 +446,21 @@ fn while_the_records_cannot_be_had_nothing_is_taken_back() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_does_not_put_off_the_next_try() {
+    let mut story = Story::new();
+    let (mut follower, is_away) = follower(&story.nodes, &story.platform.rows);
+    *is_away.lock().unwrap() = true;
+    set_tips(&story.nodes, story.other(vec![], 1));
+    while !alarm_codes(&follower).contains(&"archived_unreadable") {
+        story.platform.step(&mut follower);
+    }
+    *is_away.lock().unwrap() = false;
+    story.platform.now_ms -= 1_000_000;
+    (0..15).for_each(|_| drop(story.platform.step(&mut follower)));
+    assert!(!alarm_codes(&follower).contains(&"archived_unreadable"), "{:?}", follower.status().alarms);
+}
+
+#[test]
 fn a_journal_that_has_other_rows_is_named_also_while_it_is_read_again() {
     let mut story = Story::new();
     let rows = Rows::default();
