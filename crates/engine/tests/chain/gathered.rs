@@ -11,9 +11,11 @@ use florin_core::custody::{Archived, ArchivedHead, Block, BlockRef, PlanStatus};
 use florin_core::decide::unarchive_from;
 use florin_core::id::{BlockHash, Digest, Height, Seq, TxId};
 use florin_core::journal::{AppendError, Journal, ReadError, Row};
+use florin_core::snapshot;
 use florin_core::wire::Message;
 use florin_engine::audit::judge_rows;
 use florin_engine::lanes::Ask;
+use florin_engine::load::{Loaded, catch_up};
 use florin_engine::ports::{Past, PastFault};
 use florin_engine::unarchive::{Gathered, JournalPast, PastLimits};
 use std::collections::BTreeSet;
@@ -398,10 +400,16 @@ fn a_block_of_more_deposits_than_one_command_puts_back_may_be_left_half_way() {
             }
         }
         assert_eq!(kept(&scene), 1, "half of a block's records are back");
+        let here = scene.platform.model.loaded();
+        let (header, chunks) = snapshot::write(&here.state, here.place.hash, "test");
+        let restored = Loaded { state: snapshot::read(&header, &chunks).unwrap(), ..here };
         assert_eq!(scene.verified().check_books(), Vec::new());
         // The nodes go on from here.
         scene.blocks(2 * KEPT + 10);
         assert_eq!(scene.verified().check_books(), Vec::new());
+        let restored = catch_up(&mut scene.platform.rows.clone(), restored).unwrap();
+        let hash = |state| snapshot::write(state, Digest::ZERO, "test").0.state_hash;
+        assert_eq!(hash(&restored.state), hash(scene.state()), "a snapshot knows that half");
         // The second time one of the two blocks was taken back, and is not mined again.
         assert_eq!(scene.state().deposits().len(), 2_600 * (half_ways - 1));
         scene.platform = scene.platform.restarted();
