@@ -35,6 +35,7 @@ use florin_core::state::{ChainState, State};
 use mempool::Mempool;
 use nodes::{Seat, Seats};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Blocks taken back in one step: they are named by hash, so one refusal stops the rest, and a deep reorganisation does
 /// not wait for a round through the journal at every block.
@@ -120,6 +121,8 @@ pub struct Follower {
     wanted: Option<(Height, BlockHash)>,
     held: Option<Held>,
     deep: Deep,
+    /// How long the last round through the nodes took.
+    polled_for: Duration,
     /// Whether the last look had no block to book: until then the mempool is nobody's first concern.
     is_caught_up: bool,
     started_ms: Option<u64>,
@@ -147,6 +150,7 @@ impl Follower {
             wanted: None,
             held: None,
             deep: Deep::default(),
+            polled_for: Duration::ZERO,
             is_caught_up: false,
             started_ms: None,
             fresh_ms: None,
@@ -196,7 +200,9 @@ impl Follower {
         self.alarms.settle();
         self.started_ms.get_or_insert(now_ms);
         let cursor = self.cursor.map(|tip| tip.hash);
+        let begun = Instant::now();
         let fresh = self.seats.poll(&mut self.headers, cursor, now_ms);
+        self.polled_for = begun.elapsed();
         if fresh >= self.config.quorum {
             self.fresh_ms = Some(now_ms);
         }
@@ -210,7 +216,7 @@ impl Follower {
     /// mempools; says whether there is anything new to look at.
     pub fn fetch(&mut self, now_ms: u64) -> bool {
         let mut news = self.is_caught_up;
-        news |= self.deep.read(now_ms);
+        news |= self.deep.read(now_ms, self.polled_for);
         if self.is_caught_up {
             self.mempool.poll(&mut self.seats, &self.headers);
             self.mempool.fetch(&mut self.seats, &self.watched, self.config.chain);

@@ -12,6 +12,7 @@ use florin_core::custody::{Archived, ArchivedHead, Block, BlockRef};
 use florin_core::decide::unarchive_from;
 use florin_core::id::{AssetId, BlockHash, ChainId};
 use florin_core::state::{ChainState, State};
+use std::time::{Duration, Instant};
 
 /// Records held at once: those of some years of a small platform, some days of a large one. When they are used up, the journal
 /// is read again, up to those below them.
@@ -19,6 +20,12 @@ pub const RECORDS_MAX: usize = 200_000;
 
 /// How long to wait after the records could not be had, in milliseconds: the journal may have been read for hours until then.
 pub const RETRY_MS: u64 = 10_000;
+
+/// From here on a round through the nodes was slow: one that does not answer takes seconds of each. Then more of the journal is read
+/// before the next one, or hours would go by where minutes are enough.
+const WAITED_MIN: Duration = Duration::from_secs(1);
+/// The longest that is read for that: whoever stops the process waits for it.
+const WAITED_MAX: Duration = Duration::from_secs(5);
 
 /// Where records that left the state come from, and those that are needed now.
 #[derive(Default)]
@@ -77,14 +84,21 @@ impl Deep {
         self.is_reading
     }
 
-    /// Looks for what the last look found missing. Says whether it is there.
-    pub(super) fn read(&mut self, now_ms: u64) -> bool {
+    /// Looks for what the last look found missing, for about as long as the nodes were waited for. Says whether it is there.
+    pub(super) fn read(&mut self, now_ms: u64, waited: Duration) -> bool {
         self.is_reading = false;
         let (Some(past), Some(head)) = (&mut self.past, self.wanted.take()) else { return false };
         if self.fault.as_ref().is_some_and(|fault| now_ms.abs_diff(fault.at_ms) < RETRY_MS) {
             return false;
         }
-        let answer = past.last_archived(&head, self.records_max);
+        let slow = if waited < WAITED_MIN { Duration::ZERO } else { waited.min(WAITED_MAX) };
+        let begun = Instant::now();
+        let answer = loop {
+            let answer = past.last_archived(&head, self.records_max);
+            if !matches!(answer, Ok(None)) || begun.elapsed() >= slow {
+                break answer;
+            }
+        };
         self.is_reading = matches!(answer, Ok(None));
         match answer {
             Ok(have) => {
@@ -201,5 +215,39 @@ impl Follower {
             self.alarms.say(now_ms, "archived_part_too_large", id, what);
         }
         asks.extend(commands.into_iter().map(Ask::internal));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use florin_core::id::Seq;
+    use std::sync::{Arc, Mutex};
+
+    /// A journal that has no more to say after so many questions.
+    struct Long(Arc<Mutex<u32>>);
+
+    impl Past for Long {
+        fn last_archived(&mut self, _: &ArchivedHead, _: usize) -> Result<Option<Gathered>, PastFault> {
+            let mut left = self.0.lock().unwrap();
+            *left = left.checked_sub(1).ok_or(PastFault::NotFound)?;
+            Ok(None)
+        }
+        fn row(&self) -> Seq {
+            Seq::START
+        }
+        fn leave(&mut self) {}
+    }
+
+    #[test]
+    fn more_is_read_at_once_where_nodes_were_waited_for() {
+        let head = ArchivedHead::empty(ChainId(1));
+        for (waited, read) in [(Duration::ZERO, 1), (WAITED_MIN / 2, 1), (WAITED_MAX, 40), (2 * WAITED_MAX, 40)] {
+            let left = Arc::new(Mutex::new(40));
+            let mut deep = Deep::reading(Box::new(Long(Arc::clone(&left))), 10);
+            deep.wanted = Some(head);
+            assert!(!deep.read(5, waited));
+            assert_eq!((40 - *left.lock().unwrap(), deep.is_reading()), (read, read == 1), "{waited:?}");
+        }
     }
 }
