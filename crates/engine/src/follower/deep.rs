@@ -21,8 +21,8 @@ pub const RECORDS_MAX: usize = 200_000;
 /// How long to wait after the records could not be had, in milliseconds: the journal may have been read for hours until then.
 pub const RETRY_MS: u64 = 10_000;
 
-/// From here on a round through the nodes was slow: one that does not answer takes seconds of each. Then more of the journal is read
-/// before the next one, or hours would go by where minutes are enough.
+/// From here on a round through the nodes was slow: one that takes its time over every answer, and is not left aside for that, takes
+/// seconds of each. Then more of the journal is read before the next one, or hours would go by where minutes are enough.
 const WAITED_MIN: Duration = Duration::from_secs(1);
 /// The longest that is read for that: whoever stops the process waits for it.
 const WAITED_MAX: Duration = Duration::from_secs(5);
