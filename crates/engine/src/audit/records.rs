@@ -117,7 +117,8 @@ fn records(state: &State, archived: Option<&Archived>) -> (BTreeMap<AssetId, Rec
         let records = of.entry(asset).or_default();
         records.suspense = records.suspense.plus(sum);
     }
-    // Records leave with their block, so that none is gone where the very first block is there.
+    // Records leave just before the block that spent their coins. A chain's block of height 0 spends none: where that is kept, nothing
+    // is gone.
     let is_whole = |of_chain: &ChainState| {
         of_chain.archived.count == 0 || of_chain.blocks.keys().next().is_none_or(|oldest| oldest.0 == 0)
     };
