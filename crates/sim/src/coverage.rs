@@ -46,6 +46,7 @@ pub const FAULTS: &[&str] = &[
     "fault signer dies before its write",
     "fault signer dies within its write",
     "fault signer dies after its write",
+    "fault signer dies without a write",
     "fault signer answers with an old memory",
     "fault node altered amount",
     "fault node clock ahead",
